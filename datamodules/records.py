@@ -1,0 +1,55 @@
+"""What every source yields, whatever the file or hub set it came from."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class DataError(ValueError):
+    """Input that cannot be used; the message names the file, row or column and what to do."""
+
+
+class Message(NamedTuple):
+    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The conversation that an answer continues, ending with a turn of the user."""
+
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def from_text(cls, text: str) -> "Prompt":
+        """A conversation of one user turn."""
+        return cls((Message("user", text),))
+
+    @property
+    def text(self) -> str:
+        """For people: the user's words alone, or the whole conversation if it has several turns."""
+        if len(self.messages) == 1:
+            return self.messages[0].content
+        return "\n\n".join(f"{m.role}: {m.content}" for m in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """An answer to imitate."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, of which `chosen` was preferred.
+
+    `probability` is the true probability of that preference, where the world is known.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    probability: float | None = None

@@ -1,0 +1,153 @@
+"""The only place where text becomes token ids."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from datamodules.records import DataError, Prompt
+
+SPECIAL_TOKENS = {
+    "pad_token": "<|pad|>",
+    "bos_token": "<|bos|>",
+    "eos_token": "<|eos|>",
+}
+TURN_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
+EMBEDDED_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+# For tokenizers that bring no chat template of their own, as those of base models do. An answer
+# begins on a line of its own, so that its first token needs no leading space.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}"
+    "{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant'}[m['role']] }}:\n"
+    "{{ m['content'] }}\n\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+
+
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens, learned from `texts`.
+
+    Every text can be encoded, whatever it was trained on, and decoding gives it back unchanged.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [*SPECIAL_TOKENS.values(), *TURN_TOKENS]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **SPECIAL_TOKENS,
+        extra_special_tokens=list(TURN_TOKENS),
+        chat_template=EMBEDDED_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the hub, with a chat template and a padding token for sure.
+
+    The padding token may be the stop token: nothing here tells them apart by id.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
+    if tokenizer.eos_token_id is None:
+        raise DataError(f"{path}: its tokenizer has no EOS token, so no answer could ever end")
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+class Encoder:
+    """Prompts and responses as token ids, within the limits of the data.
+
+    `counts` says how many were encoded and how many had to be truncated.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_prompt_tokens: int,
+        max_response_tokens: int,
+    ):
+        self.tokenizer = tokenizer
+        self.max_prompt_tokens = max_prompt_tokens
+        self.max_response_tokens = max_response_tokens
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_token_id
+
+    @property
+    def stop_id(self) -> int:
+        """The token by which a policy ends its answer."""
+        return self.tokenizer.eos_token_id
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Conversations up to where the answer begins. Truncation keeps the end (and a BOS)."""
+        # Pairs repeat their prompts, and rendering a template is the slow part.
+        texts = {
+            prompt: self.tokenizer.apply_chat_template(
+                [m._asdict() for m in prompt.messages], tokenize=False, add_generation_prompt=True
+            )
+            for prompt in dict.fromkeys(prompts)
+        }
+        encoded = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
+        limited = dict(zip(texts, map(self._limit_prompt, encoded), strict=True))
+        self.counts["prompts"] += len(texts)
+        return [limited[p] for p in prompts]
+
+    def _limit_prompt(self, ids: list[int]) -> list[int]:
+        limit = self.max_prompt_tokens
+        if len(ids) <= limit:
+            return ids
+        self.counts["prompts truncated"] += 1
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and ids[0] == bos and limit > 1:
+            return [bos, *ids[1 - limit :]]
+        return ids[-limit:]
+
+    def responses(self, texts: Sequence[str]) -> list[list[int]]:
+        """Answers, each with the stop token; one that is too long is cut and does not stop."""
+        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        self.counts["responses"] += len(encoded)
+        self.counts["responses truncated"] += sum(
+            len(ids) >= self.max_response_tokens for ids in encoded
+        )
+        return [
+            [*ids, self.stop_id]
+            if len(ids) < self.max_response_tokens
+            else ids[: self.max_response_tokens]
+            for ids in encoded
+        ]
+
+    def decode(self, ids: Tensor | Sequence[int]) -> str:
+        """The text of an answer, without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def pad(self, rows: Sequence[Sequence[int]], side: str) -> tuple[Tensor, Tensor]:
+        """Rows as one (B, S) tensor padded on `side`, and the (B, S) mask of what is real."""
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            place = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+            ids[i, place] = torch.tensor(row, dtype=torch.long)
+            mask[i, place] = True
+        return ids, mask

@@ -1,0 +1,1 @@
+"""What surrounds a run: stages, tracking, checkpoints, exports, and what a person sees."""

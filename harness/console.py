@@ -1,0 +1,118 @@
+"""What a person reads at the start and at the end of a run."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.tracking import sync_command
+from lightning_modules.backbone import parameter_counts
+from lightning_modules.policy import PolicyModule
+
+
+def make_console() -> Console:
+    """Standard output; wide enough for tables where it is no terminal."""
+    return Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+
+
+def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices: int) -> Table:
+    """What the numbers of the config mean in prompts, samples, steps and parameters."""
+    sequences = algorithm.sequences_per_iteration
+    minibatch = sequences // algorithm.minibatches
+    micro = min(algorithm.micro_batch_size, minibatch // devices)
+    steps = algorithm.epochs * algorithm.minibatches
+    total, trained = parameter_counts(algorithm.model)
+    rows = [
+        ("prompts to train on, held out", f"{prompts:,}, {val_prompts:,}"),
+        (
+            "an iteration samples",
+            f"{sequences} answers: {algorithm.prompts_per_iteration} prompts x"
+            f" {algorithm.samples_per_prompt} samples, on {devices} device(s)",
+        ),
+        (
+            "and makes",
+            f"{steps} optimiser steps: {algorithm.epochs} epochs x"
+            f" {algorithm.minibatches} minibatches of {minibatch} answers",
+        ),
+        (
+            "each in",
+            f"{-(-minibatch // devices // micro)} micro-batches of at most {micro} answers a device",
+        ),
+        (
+            f"{algorithm.iterations} iterations are",
+            f"{algorithm.iterations * sequences:,} episodes and"
+            f" {algorithm.iterations * steps:,} optimiser steps",
+        ),
+        ("parameters, of which trained", f"{total:,}, {trained:,}"),
+        (
+            "an answer has at most",
+            f"{algorithm.collector.vocabulary.max_response_tokens} tokens",
+        ),
+    ]
+    table = Table(show_header=False, title=f"{algorithm.name}: what the numbers mean")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
+    """Held-out prompts with the answer before and after, and what each is worth."""
+    has_gold = bool(rows) and "gold" in rows[0]
+    table = Table(title="held-out prompts, before and after", show_lines=True)
+    worth = "score, gold" if has_gold else "score"
+    for name in ("prompt", "before", worth, "after", worth):
+        table.add_column(name, overflow="fold")
+    for row in rows[:count]:
+        before, after = f"{row['reference_score']:.2f}", f"{row['score']:.2f}"
+        if has_gold:
+            before += f", {row['reference_gold']:.1f}"
+            after += f", {row['gold']:.1f}"
+        texts = [_short(row[key]) for key in ("prompt", "reference_answer", "answer")]
+        table.add_row(texts[0], texts[1], before, texts[2], after)
+    return table
+
+
+def _short(text: str, limit: int = 240) -> str:
+    text = text.strip().replace("[", "\\[")
+    return text if len(text) <= limit else text[:limit] + " ..."
+
+
+def policy_summary(summary: dict[str, Any]) -> Table:
+    """What got better and what it cost."""
+    table = Table(title="on held-out prompts", show_header=True)
+    for name in ("", "reference", "policy"):
+        table.add_column(name)
+    table.add_row(
+        "score",
+        f"{summary['reference/score']:.3f} (std {summary['reference/score_std']:.3f})",
+        f"{summary['val/score']:.3f}",
+    )
+    if "val/gold" in summary:
+        table.add_row("gold", f"{summary['reference/gold']:.3f}", f"{summary['val/gold']:.3f}")
+    low, high = summary["val/win_rate_ci_low"], summary["val/win_rate_ci_high"]
+    table.add_row(
+        "win rate", "", f"{summary['val/win_rate']:.3f} (95% interval {low:.3f} to {high:.3f})"
+    )
+    table.add_row("KL to the reference", "0", f"{summary['val/kl']:.2f} nats an answer")
+    table.add_row(
+        "length", f"{summary['reference/length']:.1f}", f"{summary['val/length']:.1f} tokens"
+    )
+    return table
+
+
+def places(folder: Path) -> list[str]:
+    """Where everything of a run is."""
+    lines = [
+        f"model    {folder / 'model'}",
+        f"metrics  {folder / 'metrics.csv'}  {folder / 'summary.json'}",
+    ]
+    if (folder / "samples.jsonl").exists():
+        lines.append(f"samples  {folder / 'samples.jsonl'}")
+    sync = sync_command(folder)
+    if sync:
+        lines.append(f"W&B      offline; to upload it: {sync}")
+    elif (folder / "wandb").exists():
+        lines.append(f"W&B      {folder / 'wandb'}")
+    return lines

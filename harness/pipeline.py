@@ -1,0 +1,287 @@
+"""The parts of a run: data, models, and the stages that make those which do not exist yet."""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import wandb
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from peft import TaskType
+from pytorch_lightning.loggers.logger import Logger
+from rich.console import Console
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+import datamodules
+import lightning_modules
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.preferences import PreferenceDataModule
+from datamodules.sources.source import Source
+from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer
+from harness.callbacks import ProgressBar
+from harness.export import export
+from harness.runs import Run
+from harness.stages import Stage, StageCache, code_identity
+from harness.supervised import fit_supervised
+from harness.tracking import MetricsCsv
+from harness.trainer import frozen_dtype, precision
+from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
+from lightning_modules.backbone import (
+    Backbone,
+    add_adapter,
+    frozen,
+    load_causal_lm,
+    load_scorer,
+    new_scorer,
+    new_value_head,
+    pretrained_identity,
+)
+from lightning_modules.policy import PolicyModule
+from lightning_modules.reward_model import RewardModel
+from lightning_modules.rewards.learned import LearnedReward
+from lightning_modules.rewards.reward import RewardContext
+from lightning_modules.sft import SFT, SupervisedModule
+
+# The code that a stage's result depends on; a change of any other file does not retrain it.
+STAGE_CODE = [
+    *Path(datamodules.__path__[0]).rglob("*.py"),
+    *Path(lightning_modules.__path__[0], "objectives").glob("*.py"),
+    *(
+        Path(lightning_modules.__path__[0], f"{name}.py")
+        for name in ("actor_critic", "backbone", "reward_model", "sft")
+    ),
+]
+LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft")
+
+
+class Pipeline:
+    """Builds what a run needs from its config. Constructing it checks every option and reads the
+    data, but trains nothing.
+    """
+
+    def __init__(self, cfg: DictConfig, run: Run, console: Console):
+        self.cfg = cfg
+        self.run = run
+        self.console = console
+        self.algorithm = instantiate(cfg.algo)
+        self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
+        self.backbone: Backbone = instantiate(cfg.model)
+        self.lora = instantiate(cfg.adapter.config)
+        self.reward = instantiate(cfg.reward)
+        self.source: Source = instantiate(cfg.data)
+        self.cache = StageCache(Path(cfg.cache_dir))
+        self.stages: list[Stage] = []
+        self.dtype = frozen_dtype(cfg.hardware)
+        self.backbone.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        self.reward.check(self.reward_context())
+
+    # -- text and tokens ------------------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
+        if self.backbone.embedded:
+            tokenizer = train_tokenizer(self.source.texts(), self.backbone.vocab_size)
+        else:
+            tokenizer = load_tokenizer(self.backbone.pretrained, self.backbone.revision)
+        return self.make_encoder(tokenizer)
+
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """A tokenizer with the limits of this data."""
+        return Encoder(tokenizer, self.source.max_prompt_tokens, self.source.max_response_tokens)
+
+    def reward_context(self) -> RewardContext:
+        """What a reward may use."""
+        return RewardContext(
+            reward_model=lambda: self.reward_model() / "model",
+            gold=self.source.gold,
+            encoder=lambda path: self.make_encoder(load_tokenizer(path)),
+            dtype=self.dtype,
+        )
+
+    # -- stages ---------------------------------------------------------------------------------
+
+    def reference(self) -> tuple[str | Path, str | None]:
+        """Folder or hub id of the reference, and its revision."""
+        if not self.backbone.embedded:
+            return self.backbone.pretrained, self.backbone.revision
+        stage = self._stage("sft", self._recipe("sft"), self.fit_sft)
+        return stage.path / "model", None
+
+    def reward_model(self) -> Path:
+        """Folder of the reward model trained on this data from this reference."""
+        path, revision = self.reference()
+        recipe = self._recipe("reward_model") | {
+            "reference": str(path)
+            if self.backbone.embedded
+            else pretrained_identity(path, revision),
+            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+        }
+        return self._stage("reward_model", recipe, self.fit_reward_model).path
+
+    def _recipe(self, name: str) -> dict[str, Any]:
+        """Everything that shapes a stage's result."""
+        return {
+            "data": self.source.identity(),
+            "max_prompt_tokens": self.source.max_prompt_tokens,
+            "max_response_tokens": self.source.max_response_tokens,
+            "model": self.backbone.identity(),
+            "training": OmegaConf.to_container(self.cfg.stages[name], resolve=True),
+            "seed": self.cfg.stage_seed,
+            "precision": precision(self.cfg.hardware),
+            "code": code_identity(STAGE_CODE),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "machine": platform.machine(),
+        }
+
+    def _stage(self, name: str, recipe: dict[str, Any], fit: Callable) -> Stage:
+        done = next((stage for stage in self.stages if stage.name == name), None)
+        if done:
+            return done
+
+        def make(folder: Path) -> dict[str, Any]:
+            with self.tracked(folder, job_type=name) as loggers:
+                return fit(self.stage_modules[name], folder, loggers)
+
+        announce = partial(self.console.print, highlight=False)
+        stage = self.cache.get(name, recipe, make, announce)
+        self.stages.append(stage)
+        self.console.print(_stage_line(stage), highlight=False, soft_wrap=True)
+        return stage
+
+    # -- supervised training ----------------------------------------------------------------------
+
+    def fit_sft(self, module: SFT, folder: Path, loggers: list[Logger], **resume: Any) -> dict:
+        """Fine-tune the model on demonstrations; exports it to `folder` and returns a summary."""
+        seed = self.cfg.stage_seed
+        data = DemonstrationDataModule(self.source, self.encoder, module.batch_size, seed)
+        if self.backbone.embedded:
+            model = self.backbone.build(self.encoder.tokenizer, seed)
+        else:
+            dtype = self.dtype if self.lora else torch.float32
+            model = load_causal_lm(
+                self.backbone.pretrained, revision=self.backbone.revision, dtype=dtype
+            )
+        if self.lora and not self.backbone.embedded:
+            model = add_adapter(model, self.lora, TaskType.CAUSAL_LM, seed)
+        metrics = self._fit(module, model, data, loggers, **resume)
+        export(model, self.encoder.tokenizer, folder)
+        return metrics | dict(self.encoder.counts)
+
+    def fit_reward_model(
+        self, module: RewardModel, folder: Path, loggers: list[Logger], **resume: Any
+    ) -> dict:
+        """Fit a reward model to the preferences; exports it to `folder`, returns a summary."""
+        seed = self.cfg.stage_seed
+        path, revision = self.reference()
+        encoder = self.make_encoder(load_tokenizer(path, revision))
+        dtype = self.dtype if self.lora else torch.float32
+        model = new_scorer(path, encoder.tokenizer, seed=seed, revision=revision, dtype=dtype)
+        if self.lora:
+            model = add_adapter(model, self.lora, TaskType.SEQ_CLS, seed)
+        data = PreferenceDataModule(self.source, encoder, module.batch_size, seed)
+        metrics = self._fit(module, ScalarModel(model), data, loggers, **resume)
+        export(model, encoder.tokenizer, folder)
+        return metrics | dict(encoder.counts) | dict(data.counts) | dict(self.source.counts)
+
+    def _fit(
+        self, module: SupervisedModule, model, data, loggers: list[Logger], **resume: Any
+    ) -> dict[str, float]:
+        module.bind(model, self.lr_multiplier)
+        bar = ProgressBar(
+            self.console, module.name, lambda trainer: trainer.estimated_stepping_batches
+        )
+        return fit_supervised(
+            module, data, self.cfg.hardware, loggers=loggers, callbacks=[bar], **resume
+        )
+
+    # -- models for a policy ----------------------------------------------------------------------
+
+    @property
+    def lr_multiplier(self) -> float:
+        return self.cfg.adapter.lr_multiplier if self.lora else 1.0
+
+    def actor_critic(self, critic: str | None, seed: int) -> tuple[ActorCritic, Reference]:
+        """The policy, started from the reference, with the critic that the algorithm wants."""
+        path, revision = self.reference()
+        load = partial(load_causal_lm, path, revision=revision)
+        if self.lora:
+            lm = add_adapter(load(dtype=self.dtype), self.lora, TaskType.CAUSAL_LM, seed)
+            reference = Reference(lm, shares_policy=True)
+        else:
+            lm = load(dtype=torch.float32)
+            reference = Reference(frozen(load(dtype=self.dtype)), shares_policy=False)
+        head = new_value_head(lm) if critic == "head" else None
+        network = ScalarModel(self._critic_copy(seed)) if critic == "copy" else None
+        return ActorCritic(lm, head, network), reference
+
+    def _critic_copy(self, seed: int) -> nn.Module:
+        """A value network of its own: the reward model's weights if there is one, else the
+        reference's.
+        """
+        dtype = self.dtype if self.lora else torch.float32
+        if isinstance(self.reward, LearnedReward):
+            model = load_scorer(self.reward_model() / "model", dtype=dtype)
+        else:
+            path, revision = self.reference()
+            tokenizer = load_tokenizer(path, revision)
+            model = new_scorer(path, tokenizer, seed=seed, revision=revision, dtype=dtype)
+        return add_adapter(model, self.lora, TaskType.SEQ_CLS, seed) if self.lora else model
+
+    # -- tracking ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def tracked(
+        self, folder: Path, job_type: str, *, run: Run | None = None, keep_steps: int = 0
+    ) -> Iterator[list[Logger]]:
+        """Loggers for one training: metrics.csv in `folder`, and a W&B run of its own that is
+        finished whatever happens. `run` is given for the main job, whose W&B run can be resumed.
+        """
+        loggers: list[Logger] = [MetricsCsv(folder / "metrics.csv", keep_steps)]
+        group = self.run.folder.name
+        if "_target_" in self.cfg.logger:
+            make = instantiate(self.cfg.logger, _partial_=True)
+            loggers.append(
+                make(
+                    # Offline files of a stage stay with the run: its folder is renamed later.
+                    folder=self.run.folder,
+                    run_name=group if run else f"{group}-{job_type}",
+                    job_type=job_type,
+                    run_id=run.wandb_id if run else None,
+                    default_group=group,
+                    x_axis="rollout/episodes"
+                    if isinstance(self.algorithm, PolicyModule) and run
+                    else None,
+                    config=self.run.config,
+                )
+            )
+        try:
+            yield loggers
+        finally:
+            wandb.finish()
+
+
+def _stage_line(stage: Stage) -> str:
+    """What a person reads of a stage: trained or reused, from where, and how good it is."""
+    made = (
+        f"reused from {stage.path}"
+        if stage.reused
+        else f"trained in {stage.seconds:.0f} s, kept in {stage.path}"
+    )
+    numbers = ""
+    if "val/accuracy" in stage.summary:
+        s = stage.summary
+        numbers = (
+            f"\n  held-out accuracy {s['val/accuracy']:.3f}"
+            f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
+            f" the longer answer is the preferred one in {s['val/accuracy_longer']:.3f}"
+        )
+        if "val/bayes_accuracy" in s:
+            numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
+    return f"[bold]{stage.name}[/bold]: {made}{numbers}"

@@ -1,0 +1,160 @@
+"""The folder of a run: made, found again, resumed."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from harness.errors import RunError
+from harness.stages import fingerprint
+
+STATE = "run.json"
+# What may differ between a run and its continuation: it does not shape the results.
+FREE = ("resume", "logger", "callbacks", "cache_dir", "export")
+
+
+@dataclass
+class Run:
+    """A run's folder and what is known of it from before."""
+
+    folder: Path
+    config: dict[str, Any]
+    wandb_id: str
+    checkpoint: Path | None = None
+    resumed: bool = False
+    finished: bool = False
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds, those before an interruption included as of its last checkpoint."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def save(self, finished: bool = False) -> None:
+        """Write the state file, atomically."""
+        self.finished = finished
+        state = {
+            "finished": finished,
+            "wandb_id": self.wandb_id,
+            "seconds": self.seconds,
+            "fingerprint": fingerprint(_identity(self.config)),
+            "config": self.config,
+        }
+        draft = self.folder / f".{STATE}"
+        draft.write_text(json.dumps(state, indent=2))
+        os.replace(draft, self.folder / STATE)
+
+
+def open_run(cfg: DictConfig) -> Run:
+    """The run that `cfg` asks for: a new one in Hydra's folder, or an earlier one to continue.
+
+    Raises RunError if what is to be resumed is not there or was configured differently.
+    """
+    hydra_folder = Path(HydraConfig.get().runtime.output_dir)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    folder = _folder_to_resume(cfg, hydra_folder, config)
+    if folder is None:
+        _make_room(hydra_folder)
+        hydra_folder.mkdir(parents=True, exist_ok=True)
+        run = Run(hydra_folder, config, wandb_id=_new_id())
+    else:
+        run = _reopen(folder, config)
+        if folder.resolve() != hydra_folder.resolve():
+            _drop_empty(hydra_folder)
+    if not run.finished:
+        run.save()
+        (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    return run
+
+
+def _folder_to_resume(cfg: DictConfig, hydra_folder: Path, config: dict) -> Path | None:
+    if not cfg.resume:
+        return None
+    if cfg.resume != "auto":
+        folder = Path(cfg.resume)
+        if not (folder / STATE).is_file():
+            raise RunError(f"resume={folder}: holds no run (there is no {STATE} in it)")
+        return folder
+    named = any(o.startswith("hydra.run.dir=") for o in HydraConfig.get().overrides.hydra)
+    if named:
+        return hydra_folder if (hydra_folder / STATE).is_file() else None
+    mark = fingerprint(_identity(config))
+    return max(
+        _unfinished(hydra_folder.parent, mark), default=None, key=lambda f: f.stat().st_mtime
+    )
+
+
+def _unfinished(root: Path, mark: str) -> list[Path]:
+    found = []
+    for state_file in root.glob(f"*/{STATE}"):
+        state = json.loads(state_file.read_text())
+        if not state["finished"] and state["fingerprint"] == mark:
+            found.append(state_file.parent)
+    return found
+
+
+def _reopen(folder: Path, config: dict[str, Any]) -> Run:
+    state = json.loads((folder / STATE).read_text())
+    differing = _differences(_identity(state["config"]), _identity(config))
+    grown = config["algo"].get("iterations", 0) > state["config"]["algo"].get("iterations", 0)
+    if grown:
+        differing.pop("algo.iterations", None)
+    if differing:
+        lines = [f"  {key}: {was!r} then, {now!r} now" for key, (was, now) in differing.items()]
+        raise RunError(
+            f"resume={folder}: this run was configured differently. Give it the same options, or"
+            " start a new run:\n" + "\n".join(lines)
+        )
+    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    return Run(
+        folder,
+        config,
+        wandb_id=state["wandb_id"],
+        checkpoint=checkpoints[-1] if checkpoints else None,
+        resumed=True,
+        finished=state["finished"] and not grown,
+        seconds_before=state["seconds"],
+    )
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in FREE}
+
+
+def _differences(was: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        found = {}
+        for key in sorted(was.keys() | now.keys()):
+            found |= _differences(was.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
+        return found
+    return {} if was == now else {prefix: (was, now)}
+
+
+def _make_room(folder: Path) -> None:
+    """Set an earlier run in this folder aside; nothing is overwritten."""
+    if not (folder / STATE).is_file():
+        return
+    number = 1
+    while (aside := folder / f"earlier-{number}").exists():
+        number += 1
+    entries = [p for p in folder.iterdir() if p.name != ".hydra" and not p.match("earlier-*")]
+    aside.mkdir()
+    for entry in entries:
+        entry.rename(aside / entry.name)
+
+
+def _drop_empty(folder: Path) -> None:
+    """Remove the folder that Hydra made for this process, as the run goes on in another."""
+    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder)
+
+
+def _new_id() -> str:
+    return os.urandom(4).hex()

@@ -1,0 +1,1 @@
+"""Models, rewards and algorithms: tensors in, losses out."""

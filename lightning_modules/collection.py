@@ -1,0 +1,140 @@
+"""Collecting a rollout: the order of operations of RLHF, in one place."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.actor_critic import ActorCritic, Reference, TokenOutputs
+from lightning_modules.generation import generate
+from lightning_modules.objectives.advantages import last_token, penalised_rewards
+from lightning_modules.objectives.masked import masked_sum
+from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What of the policy's tokenizer sampling needs to know."""
+
+    stop_id: int
+    pad_id: int
+    max_response_tokens: int
+    decode: Callable[[Tensor], str]
+
+
+class Collector:
+    """Samples responses and gathers all that an update treats as constant."""
+
+    def __init__(
+        self,
+        *,
+        model: ActorCritic,
+        reference: Reference,
+        reward: Reward,
+        vocabulary: Vocabulary,
+        temperature: float,
+        beta: float,
+        missing_eos_penalty: float,
+        micro_batch_size: int,
+    ):
+        self.model = model
+        self.reference = reference
+        self.reward = reward
+        self.vocabulary = vocabulary
+        self.temperature = temperature
+        self.beta = beta
+        self.missing_eos_penalty = missing_eos_penalty
+        self.micro_batch_size = micro_batch_size
+
+    def to(self, device: torch.device) -> None:
+        """Move the frozen models; the policy moves with its module."""
+        self.reference.to(device)
+        self.reward.to(device)
+
+    @torch.no_grad()
+    def collect(
+        self, batch: dict[str, Any], noise: torch.Generator, samples: int, *, with_reference: bool
+    ) -> tuple[Rollout, Answers, dict[str, float]]:
+        """`samples` responses to each prompt, with what policy, reference and reward say of them.
+
+        Returns the rollout (without advantages), its answers for reading, and seconds by part.
+        """
+        started = time.perf_counter()
+        # 1. Responses of the current policy.
+        answers = self.respond(self.model.lm, batch, noise, samples)
+        # 2. Its own log-probabilities and values, by the forward pass that updates use, so that the
+        #    first importance weight is 1.
+        old = self._policy_outputs(answers)
+        # 3. The reference's log-probabilities.
+        ref_logprobs = self._reference_logprobs(answers) if with_reference else None
+        collected = time.perf_counter()
+        # 4. Scores. An answer that was cut off ended there, and is scored as it stands.
+        scores = self.reward.score(answers).float()
+        stopped = self._stopped(answers)
+        # 5. Rewards: the price of leaving the reference at every token, the score at the last one.
+        final = scores - self.missing_eos_penalty * (~stopped)
+        rewards = penalised_rewards(
+            final, old.logprobs, ref_logprobs, answers.response_mask, self.beta
+        )
+        scored = time.perf_counter()
+        rollout = Rollout(
+            prompt_mask=answers.prompt_mask,
+            sequences=answers.sequences,
+            response_mask=answers.response_mask,
+            stopped=stopped,
+            old_logprobs=old.logprobs,
+            entropy=old.entropy,
+            ref_logprobs=ref_logprobs,
+            values=old.values,
+            scores=scores,
+            rewards=rewards,
+        )
+        seconds = {"time/collect": collected - started, "time/score": scored - collected}
+        return rollout, answers, seconds
+
+    @torch.no_grad()
+    def respond(
+        self, lm: nn.Module, batch: dict[str, Any], noise: torch.Generator, samples: int
+    ) -> Answers:
+        """Responses of `lm` to the prompts of `batch`, `samples` for each, side by side."""
+        words = self.vocabulary
+        count = len(batch["prompt_ids"]) * samples
+        uniforms = torch.rand(
+            count, words.max_response_tokens, generator=noise, dtype=torch.float64
+        )
+        sequences, response_mask = generate(
+            lm,
+            batch["prompt_ids"],
+            batch["prompt_mask"],
+            uniforms.to(batch["prompt_ids"].device),
+            temperature=self.temperature,
+            stop_id=words.stop_id,
+            pad_id=words.pad_id,
+        )
+        prompts = [p for p in batch["prompts"] for _ in range(samples)]
+        prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
+        return Answers(prompts, sequences, prompt_mask, response_mask, words.decode)
+
+    def _policy_outputs(self, answers: Answers) -> TokenOutputs:
+        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(answers)]
+        return TokenOutputs(
+            *(torch.cat(xs) if xs[0] is not None else None for xs in zip(*parts, strict=True))
+        )
+
+    def _reference_logprobs(self, answers: Answers) -> Tensor:
+        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(answers)]
+        return torch.cat(parts)
+
+    def _parts(self, answers: Answers):
+        tensors = (answers.sequences, answers.prompt_mask, answers.response_mask)
+        return zip(*(x.split(self.micro_batch_size) for x in tensors), strict=True)
+
+    def _stopped(self, answers: Answers) -> Tensor:
+        """(B,) True where the last sampled token is the stop token; the prompt is not looked at."""
+        responses = answers.sequences[:, answers.prompt_mask.shape[1] :]
+        ending = masked_sum(responses, last_token(answers.response_mask))
+        return ending == self.vocabulary.stop_id

@@ -1,0 +1,126 @@
+"""Held-out evaluation of a policy beside its reference, on the same prompts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.averages import Averages
+from lightning_modules.collection import Collector
+from lightning_modules.rewards.reward import Answers
+from lightning_modules.rollout import finish_statistics
+from lightning_modules.seeding import Stream, generator
+
+Z_95 = 1.959964
+# Scores of the same answer in batches of different padding differ by rounding.
+SAME_SCORE = 1e-4
+
+
+def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
+    """1 where the first wins, 0 where it loses, 1/2 for a tie, shape (B,)."""
+    difference = scores - other_scores
+    return 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95% interval of a share seen in `count` independent trials (Wilson 1927). Ties counted as
+    half make it a little wider than it need be.
+    """
+    if count == 0:
+        return 0.0, 1.0
+    z2 = Z_95**2 / count
+    centre = (share + z2 / 2) / (1 + z2)
+    half = Z_95 / (1 + z2) * sqrt(share * (1 - share) / count + z2 / (4 * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class ReferenceAnswers:
+    """The reference's own answers to a batch of prompts, sampled once a run."""
+
+    texts: list[str]
+    scores: Tensor  # (B,)
+    golds: list[float] | None
+    lengths: Tensor  # (B,)
+
+
+class Evaluation:
+    """Runs over the held-out prompts, always with the same noise, so that curves are smooth."""
+
+    def __init__(self, collector: Collector, gold: Callable[[Any, str], float] | None, seed: int):
+        self.collector = collector
+        self.gold = gold
+        self.seed = seed
+        self.rows: list[dict[str, Any]] = []
+        self._references: dict[int, ReferenceAnswers] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last evaluation (but not the reference's answers)."""
+        self.rows = []
+        self._averages = Averages()
+        self._compared = 0
+
+    def step(self, batch: dict[str, Any], batch_idx: int, rank: int) -> None:
+        """One batch of held-out prompts, one answer each."""
+        reference = self._reference(batch, batch_idx, rank)
+        noise = generator(self.seed, Stream.EVALUATION, batch_idx, rank)
+        rollout, answers, _ = self.collector.collect(batch, noise, 1, with_reference=True)
+        rollout.add_statistics(self._averages, "val", self.collector.beta)
+        wins = outcomes(rollout.scores, reference.scores)
+        self._averages.add_rows("val/win_rate", wins)
+        golds = self._golds(answers)
+        if golds:
+            self._averages.add("val/gold", sum(golds), len(golds))
+        self._compared += len(wins)
+        for i, prompt in enumerate(batch["prompts"]):
+            row = {
+                "prompt": prompt.text,
+                "answer": answers.texts[i],
+                "reference_answer": reference.texts[i],
+                "score": float(rollout.scores[i]),
+                "reference_score": float(reference.scores[i]),
+            }
+            if golds:
+                row |= {"gold": golds[i], "reference_gold": reference.golds[i]}
+            self.rows.append(row)
+
+    def metrics(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """val/* over all ranks, the win rate's 95% interval, and reference/* of the same prompts."""
+        means = finish_statistics(self._averages.means(all_reduce), "val")
+        count = int(all_reduce(torch.tensor(float(self._compared))))
+        low, high = wilson_interval(means["val/win_rate"], count)
+        interval = {"val/win_rate_ci_low": low, "val/win_rate_ci_high": high}
+        return means | interval | self._reference_metrics(all_reduce)
+
+    def _reference_metrics(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        averages = Averages()
+        for answers in self._references.values():
+            averages.add_rows("reference/score", answers.scores)
+            averages.add_rows("reference/score_squared", answers.scores.double().square())
+            averages.add_rows("reference/length", answers.lengths)
+            if answers.golds:
+                averages.add("reference/gold", sum(answers.golds), len(answers.golds))
+        return finish_statistics(averages.means(all_reduce), "reference")
+
+    def _reference(self, batch: dict[str, Any], batch_idx: int, rank: int) -> ReferenceAnswers:
+        if batch_idx not in self._references:
+            noise = generator(self.seed, Stream.REFERENCE_ANSWERS, batch_idx, rank)
+            with self.collector.reference.active() as lm:
+                answers = self.collector.respond(lm, batch, noise, 1)
+            self._references[batch_idx] = ReferenceAnswers(
+                texts=answers.texts,
+                scores=self.collector.reward.score(answers).float(),
+                golds=self._golds(answers),
+                lengths=answers.response_mask.sum(-1),
+            )
+        return self._references[batch_idx]
+
+    def _golds(self, answers: Answers) -> list[float] | None:
+        if self.gold is None:
+            return None
+        pairs = zip(answers.prompts, answers.texts, strict=True)
+        return [self.gold(prompt, text) for prompt, text in pairs]

@@ -1,0 +1,21 @@
+"""Estimators of KL(policy || reference) from samples of the policy, after Schulman (2020),
+"Approximating KL divergence". All are per token, shape (B, T)."""
+
+import torch
+from torch import Tensor
+
+
+def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """log pi - log ref. Summed over the tokens of a sequence and averaged over samples, this is the
+    KL of sequences without bias. One sample of it can be negative.
+    """
+    return logprobs - ref_logprobs
+
+
+def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """exp(-d) - 1 + d with d = log pi - log ref: unbiased as well, and never negative.
+
+    For logging only: put in the reward or used as a loss, its gradient is not that of the KL.
+    """
+    difference = logprobs - ref_logprobs
+    return torch.expm1(-difference) + difference

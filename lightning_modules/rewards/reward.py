@@ -1,0 +1,66 @@
+"""The interface of rewards: answers in, one score each out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """B responses, as ids of the policy's tokenizer and as text.
+
+    `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P) and
+    `response_mask` (B, T) are as in a rollout. Text is decoded when it is first asked for.
+    """
+
+    prompts: Sequence[Any]
+    sequences: Tensor
+    prompt_mask: Tensor
+    response_mask: Tensor
+    decode: Callable[[Tensor], str]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        responses = self.sequences[:, self.prompt_mask.shape[1] :]
+        rows = zip(responses, self.response_mask, strict=True)
+        return [self.decode(ids[mask]) for ids, mask in rows]
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What a run offers to a reward.
+
+    `reward_model()` is the folder of the run's own reward model (trained at the first call),
+    `gold` the source's true quality of an answer or None, `encoder(path)` a model's tokenizer as
+    an object with `prompts`, `responses` and `pad_id`, `dtype` that of frozen models.
+    """
+
+    reward_model: Callable[[], Path]
+    gold: Callable[[Any, str], float] | None
+    encoder: Callable[[str], Any]
+    dtype: torch.dtype
+
+
+class Reward(ABC):
+    """A constructor checks options; `check` what can be checked before anything is trained; `bind`
+    then loads what is needed; `score` is called once a batch.
+    """
+
+    def check(self, context: RewardContext) -> None:  # noqa: B027 (most have nothing to check)
+        """Raise if this reward cannot work here. Nothing expensive."""
+
+    def bind(self, context: RewardContext) -> None:  # noqa: B027
+        """Load models."""
+
+    def to(self, device: torch.device) -> None:  # noqa: B027
+        """Move models."""
+
+    @abstractmethod
+    def score(self, answers: Answers) -> Tensor:
+        """Raw scores, (B,) float32; higher is better."""

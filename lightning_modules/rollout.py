@@ -1,0 +1,92 @@
+"""What was sampled and all that is known about it: the frozen record that an update works on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from lightning_modules.averages import Averages
+from lightning_modules.objectives.divergences import k1, k3
+from lightning_modules.objectives.masked import masked_sum, moments
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """B sequences of P prompt tokens, padded on the left, and T response tokens.
+
+    Only `response_mask` says what is real in the response; masked slots of per-token tensors are 0.
+    """
+
+    prompt_mask: Tensor  # (B, P) True on the tokens of the prompt
+    sequences: Tensor  # (B, P+T) prompt and response ids
+    response_mask: Tensor  # (B, T) True up to and including the stop token
+    stopped: Tensor  # (B,) True where the policy ended the answer itself
+    old_logprobs: Tensor  # (B, T) of the policy that sampled
+    entropy: Tensor  # (B, T) exact, of its distribution at each state
+    ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
+    values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
+    scores: Tensor  # (B,) what the reward source said
+    rewards: Tensor  # (B, T) after the KL penalty
+    advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
+    returns: Tensor | None = None  # (B, T) what the value function learns
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def select(self, rows: Tensor) -> "Rollout":
+        """Some of the sequences, without the columns that are padding for all of them."""
+        chosen = {
+            f.name: value[rows] if (value := getattr(self, f.name)) is not None else None
+            for f in fields(self)
+        }
+        prompt_length = self.prompt_mask.shape[1]
+        start = int(chosen["prompt_mask"].any(0).long().argmax())
+        end = int(chosen["response_mask"].sum(-1).max())
+        chosen["prompt_mask"] = chosen["prompt_mask"][:, start:]
+        chosen["sequences"] = chosen["sequences"][:, start : prompt_length + end]
+        for name, value in chosen.items():
+            if value is not None and value.ndim == 2 and name not in ("prompt_mask", "sequences"):
+                chosen[name] = value[:, :end]
+        return replace(self, **chosen)
+
+    def minibatches(self, count: int, generator: torch.Generator) -> Iterator["Rollout"]:
+        """All sequences once, in a random order, in `count` equal parts: an epoch of updates."""
+        order = torch.randperm(len(self), generator=generator).to(self.sequences.device)
+        for rows in order.chunk(count):
+            yield self.select(rows)
+
+    def micro_batches(self, size: int) -> Iterator["Rollout"]:
+        """Parts of at most `size` sequences, for memory's sake; they change no result."""
+        for rows in torch.arange(len(self), device=self.sequences.device).split(size):
+            yield self.select(rows)
+
+    def add_statistics(self, averages: Averages, prefix: str, beta: float) -> None:
+        """Add the metrics that describe samples: score, reward, KL, entropy, length."""
+        averages.add_rows(f"{prefix}/score", self.scores)
+        averages.add_rows(f"{prefix}/score_squared", self.scores.double().square())
+        if self.ref_logprobs is not None:
+            kl = masked_sum(k1(self.old_logprobs, self.ref_logprobs), self.response_mask)
+            averages.add_rows(f"{prefix}/kl", kl)
+            kl_k3 = masked_sum(k3(self.old_logprobs, self.ref_logprobs), self.response_mask)
+            averages.add_rows(f"{prefix}/kl_k3", kl_k3)
+            averages.add_rows(f"{prefix}/reward", self.scores - beta * kl)
+        else:
+            averages.add_rows(f"{prefix}/reward", self.scores)
+        averages.add_tokens(f"{prefix}/entropy", self.entropy, self.response_mask)
+        averages.add_rows(f"{prefix}/length", self.response_mask.sum(-1))
+        averages.add_rows(f"{prefix}/eos_rate", self.stopped)
+
+
+def finish_statistics(means: dict[str, float], prefix: str) -> dict[str, float]:
+    """`score_std` in the place of the mean square that it was gathered by."""
+    square = means.pop(f"{prefix}/score_squared")
+    means[f"{prefix}/score_std"] = max(square - means[f"{prefix}/score"] ** 2, 0.0) ** 0.5
+    return means
+
+
+def explained_variance(rollout: Rollout, all_reduce: Callable[[Tensor], Tensor]) -> float:
+    """1 - Var(returns - values) / Var(returns) over real tokens of all ranks; NaN if Var is 0."""
+    _, error = moments(rollout.returns - rollout.values, rollout.response_mask, all_reduce)
+    _, total = moments(rollout.returns, rollout.response_mask, all_reduce)
+    return float(1 - error / total) if total > 0 else float("nan")

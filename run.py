@@ -1,0 +1,31 @@
+"""rlhf-ladder: `python run.py algo=ppo model=llama`. See `python run.py --help`."""
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Compose, then call the chosen task. What the user can mend ends with one clear message."""
+    from harness.errors import USER_ERRORS
+
+    try:
+        instantiate(cfg.task)(cfg)
+    except (InstantiationException, *USER_ERRORS) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if in_sweep or not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
