@@ -7,7 +7,7 @@ import numpy as np
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from datamodules.records import Prompt
+from datamodules.records import DataError, Prompt
 from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder
 
@@ -20,6 +20,10 @@ class IterationSampler(Sampler[int]):
     """
 
     def __init__(self, count: int, size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if size % world_size:
+            raise DataError(
+                f"algo.prompts_per_iteration={size}: must divide by the {world_size} devices"
+            )
         self.count = count
         self.size = size
         self.seed = seed

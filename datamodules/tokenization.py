@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -102,16 +103,22 @@ class Encoder:
     def prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Conversations up to where the answer begins. Truncation keeps the end (and a BOS)."""
         # Pairs repeat their prompts, and rendering a template is the slow part.
-        texts = {
-            prompt: self.tokenizer.apply_chat_template(
-                [m._asdict() for m in prompt.messages], tokenize=False, add_generation_prompt=True
-            )
-            for prompt in dict.fromkeys(prompts)
-        }
+        texts = {prompt: self._render(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
         limited = dict(zip(texts, map(self._limit_prompt, encoded), strict=True))
         self.counts["prompts"] += len(texts)
         return [limited[p] for p in prompts]
+
+    def _render(self, prompt: Prompt) -> str:
+        messages = [m._asdict() for m in prompt.messages]
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise DataError(
+                f"the chat template refuses a conversation ({error}): {prompt.text!r:.200}"
+            ) from error
 
     def _limit_prompt(self, ids: list[int]) -> list[int]:
         limit = self.max_prompt_tokens
@@ -125,7 +132,10 @@ class Encoder:
 
     def responses(self, texts: Sequence[str]) -> list[list[int]]:
         """Answers, each with the stop token; one that is too long is cut and does not stop."""
-        encoded = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        # What looks like a special token in an answer is text; only the policy's own stop ends it.
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         self.counts["responses"] += len(encoded)
         self.counts["responses truncated"] += sum(
             len(ids) >= self.max_response_tokens for ids in encoded

@@ -38,7 +38,7 @@ def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices
         ),
         (
             "each in",
-            f"{-(-minibatch // devices // micro)} micro-batches of at most {micro} answers a device",
+            f"{-(-minibatch // devices // micro)} micro-batches of up to {micro} answers a device",
         ),
         (
             f"{algorithm.iterations} iterations are",

@@ -30,7 +30,7 @@ from harness.runs import Run
 from harness.stages import Stage, StageCache, code_identity
 from harness.supervised import fit_supervised
 from harness.tracking import MetricsCsv
-from harness.trainer import frozen_dtype, precision
+from harness.trainer import check_hardware, frozen_dtype, precision
 from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
 from lightning_modules.backbone import (
     Backbone,
@@ -65,10 +65,10 @@ class Pipeline:
     data, but trains nothing.
     """
 
-    def __init__(self, cfg: DictConfig, run: Run, console: Console):
+    def __init__(self, cfg: DictConfig, console: Console):
         self.cfg = cfg
-        self.run = run
         self.console = console
+        check_hardware(cfg.hardware)
         self.algorithm = instantiate(cfg.algo)
         self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
         self.backbone: Backbone = instantiate(cfg.model)
@@ -118,7 +118,7 @@ class Pipeline:
         """Folder of the reward model trained on this data from this reference."""
         path, revision = self.reference()
         recipe = self._recipe("reward_model") | {
-            "reference": str(path)
+            "reference": path.parent.name
             if self.backbone.embedded
             else pretrained_identity(path, revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),

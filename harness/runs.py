@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,6 +16,7 @@ from harness.errors import RunError
 from harness.stages import fingerprint
 
 STATE = "run.json"
+LOCK = ".lock"
 # What may differ between a run and its continuation: it does not shape the results.
 FREE = ("resume", "logger", "callbacks", "cache_dir", "export")
 
@@ -26,16 +28,16 @@ class Run:
     folder: Path
     config: dict[str, Any]
     wandb_id: str
+    lock: FileLock
     checkpoint: Path | None = None
     resumed: bool = False
     finished: bool = False
-    seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds, those before an interruption included as of its last checkpoint."""
-        return self.seconds_before + time.perf_counter() - self.started
+        """Wall-clock seconds of this process."""
+        return time.perf_counter() - self.started
 
     def save(self, finished: bool = False) -> None:
         """Write the state file, atomically."""
@@ -43,7 +45,6 @@ class Run:
         state = {
             "finished": finished,
             "wandb_id": self.wandb_id,
-            "seconds": self.seconds,
             "fingerprint": fingerprint(_identity(self.config)),
             "config": self.config,
         }
@@ -61,9 +62,10 @@ def open_run(cfg: DictConfig) -> Run:
     config = OmegaConf.to_container(cfg, resolve=True)
     folder = _folder_to_resume(cfg, hydra_folder, config)
     if folder is None:
-        _make_room(hydra_folder)
         hydra_folder.mkdir(parents=True, exist_ok=True)
-        run = Run(hydra_folder, config, wandb_id=_new_id())
+        lock = _lock(hydra_folder)
+        _make_room(hydra_folder)
+        run = Run(hydra_folder, config, wandb_id=os.urandom(4).hex(), lock=lock)
     else:
         run = _reopen(folder, config)
         if folder.resolve() != hydra_folder.resolve():
@@ -95,9 +97,26 @@ def _unfinished(root: Path, mark: str) -> list[Path]:
     found = []
     for state_file in root.glob(f"*/{STATE}"):
         state = json.loads(state_file.read_text())
-        if not state["finished"] and state["fingerprint"] == mark:
+        if not state["finished"] and state["fingerprint"] == mark and _is_free(state_file.parent):
             found.append(state_file.parent)
     return found
+
+
+def _lock(folder: Path) -> FileLock:
+    """Hold the folder while this process lives; the system lets go of it even after a kill."""
+    lock = FileLock(folder / LOCK)
+    try:
+        return lock.acquire(blocking=False).lock
+    except Timeout as error:
+        raise RunError(f"{folder}: another process is running in it") from error
+
+
+def _is_free(folder: Path) -> bool:
+    try:
+        with FileLock(folder / LOCK).acquire(blocking=False):
+            return True
+    except Timeout:
+        return False
 
 
 def _reopen(folder: Path, config: dict[str, Any]) -> Run:
@@ -117,10 +136,10 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
         folder,
         config,
         wandb_id=state["wandb_id"],
+        lock=_lock(folder),
         checkpoint=checkpoints[-1] if checkpoints else None,
         resumed=True,
         finished=state["finished"] and not grown,
-        seconds_before=state["seconds"],
     )
 
 
@@ -144,7 +163,9 @@ def _make_room(folder: Path) -> None:
     number = 1
     while (aside := folder / f"earlier-{number}").exists():
         number += 1
-    entries = [p for p in folder.iterdir() if p.name != ".hydra" and not p.match("earlier-*")]
+    entries = [
+        p for p in folder.iterdir() if p.name not in (".hydra", LOCK) and not p.match("earlier-*")
+    ]
     aside.mkdir()
     for entry in entries:
         entry.rename(aside / entry.name)
@@ -154,7 +175,3 @@ def _drop_empty(folder: Path) -> None:
     """Remove the folder that Hydra made for this process, as the run goes on in another."""
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
         shutil.rmtree(folder)
-
-
-def _new_id() -> str:
-    return os.urandom(4).hex()

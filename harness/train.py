@@ -32,9 +32,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """Run `cfg.algo` with the stages that it needs; returns what summary.json holds."""
     quiet()
     console = make_console()
-    run = open_run(cfg)
+    pipeline = Pipeline(cfg, console)
+    run = pipeline.run = open_run(cfg)
     if run.finished:
-        console.print(f"{run.folder} is finished already; nothing to resume")
+        console.print(f"{run.folder} is finished already; there is nothing to resume")
         return json.loads((run.folder / "summary.json").read_text())
     console.print(
         f"[bold]{cfg.algo.name}[/bold] of [bold]{cfg.model.name}[/bold] on"
@@ -42,7 +43,6 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
         soft_wrap=True,
     )
-    pipeline = Pipeline(cfg, run, console)
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result = train_policy(pipeline, algorithm)

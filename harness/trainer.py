@@ -10,6 +10,8 @@ import torch
 import transformers
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_modules.options import require
+
 
 def quiet() -> None:
     """Keep the libraries' notices off the terminal; errors still come through."""
@@ -20,6 +22,16 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
+
+
+def check_hardware(hardware: DictConfig) -> None:
+    """Raise OptionError if this machine has no such device."""
+    require(
+        hardware.accelerator != "gpu" or torch.cuda.is_available(),
+        "hardware",
+        hardware.name,
+        "torch sees no GPU here; hardware=cpu needs none",
+    )
 
 
 def on_gpu(hardware: DictConfig) -> bool:
@@ -43,6 +55,8 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides."""
     settings = OmegaConf.to_container(hardware, resolve=True)
     settings.pop("name")
+    if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
+        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     return pl.Trainer(
         **settings
         | {

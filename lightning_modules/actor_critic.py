@@ -16,11 +16,16 @@ from lightning_modules.objectives.masked import masked
 
 
 class TokenOutputs(NamedTuple):
-    """Per response token, (B, T) and float32, 0 where the response mask is False."""
+    """Per response token, (B, T), at least float32, 0 where the response mask is False."""
 
     logprobs: Tensor
     entropy: Tensor | None
     values: Tensor | None
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is that already."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:
@@ -54,7 +59,7 @@ def response_outputs(
         output_hidden_states=hidden,
         use_cache=False,
     )
-    logits = outputs.logits.float() / temperature
+    logits = at_least_float32(outputs.logits) / temperature
     normaliser = logits.logsumexp(-1)
     actions = sequences[:, prompt_length:, None]
     logprobs = logits.gather(-1, actions).squeeze(-1) - normaliser
@@ -77,7 +82,7 @@ class ScalarModel(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scalars in float32, shape (B, S)."""
+        """Scalars, at least float32, shape (B, S)."""
         plain = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         trunk = plain.base_model(
             input_ids=input_ids,
@@ -85,7 +90,7 @@ class ScalarModel(nn.Module):
             position_ids=position_ids(attention_mask),
             use_cache=False,
         )
-        return plain.score(trunk.last_hidden_state).squeeze(-1).float()
+        return at_least_float32(plain.score(trunk.last_hidden_state).squeeze(-1))
 
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The scalar at the last real token, shape (B,), whatever side the padding is on."""
@@ -134,7 +139,7 @@ class ActorCritic(nn.Module):
         if self.value_head is not None:
             # Returns are small differences of numbers: the head works in float32 under autocast.
             with torch.autocast(hidden.device.type, enabled=False):
-                values = self.value_head(hidden.float()).squeeze(-1)
+                values = self.value_head(at_least_float32(hidden)).squeeze(-1)
         elif self.critic is not None:
             attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
             values = self.critic(sequences, attention_mask)[:, prompt_mask.shape[1] - 1 : -1]

@@ -1,7 +1,8 @@
 """Models: built or loaded, given adapters and heads, frozen."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Backbone:
         return self.pretrained is None
 
     def check(self, max_tokens: int) -> None:
-        """Raise unless the weights can be found and take sequences of `max_tokens` tokens.
+        """Raise unless there is such a model and it takes sequences of `max_tokens` tokens.
 
         Cheap: it reads the config alone.
         """
@@ -128,7 +129,7 @@ def _why_not(path: str | Path, error: Exception) -> str:
             f" then log in with `hf auth login` or set HF_TOKEN. ({local})"
         )
     if os.path.isdir(path):
-        return f"{path}: not a model folder that transformers can read: {text.splitlines()[0]}"
+        return f"{path}: not a complete model folder: {text.splitlines()[0]}"
     if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
         return f"{path}: no such folder, and not a hub id either. ({local})"
     return (
@@ -143,18 +144,29 @@ def load_causal_lm(
 ) -> PreTrainedModel:
     """A causal LM from a folder or the hub, in evaluation mode."""
     fetch_config(path, revision)
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision or "main", dtype=dtype)
+    with _clear_errors(path):
+        model = AutoModelForCausalLM.from_pretrained(path, revision=revision or "main", dtype=dtype)
     return model.eval()
+
+
+def check_scorer(path: str | Path) -> None:
+    """Raise ModelError unless the config is that of a reward model, with one output."""
+    config = fetch_config(path)
+    kind = ", ".join(config.architectures or ["?"])
+    if config.num_labels != 1 or "SequenceClassification" not in kind:
+        raise ModelError(
+            f"{path}: not a reward model but a {kind} with {config.num_labels} outputs; it must be a"
+            " sequence-classification model with one"
+        )
 
 
 def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A trained reward model: one whose scalar head is in the folder, never a fresh one."""
-    config = fetch_config(path)
-    if config.num_labels != 1:
-        raise ModelError(f"{path}: not a reward model, it has {config.num_labels} outputs, not 1")
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        path, dtype=dtype, output_loading_info=True
-    )
+    check_scorer(path)
+    with _clear_errors(path):
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            path, dtype=dtype, output_loading_info=True
+        )
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"]))
         raise ModelError(
@@ -162,6 +174,14 @@ def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreT
             f" {missing}"
         )
     return model.eval()
+
+
+@contextmanager
+def _clear_errors(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(_why_not(path, error)) from error
 
 
 def new_scorer(
@@ -201,11 +221,12 @@ def new_value_head(lm: nn.Module) -> nn.Linear:
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: int) -> PeftModel:
-    """`model` with LoRA adapters in its layers; all else is frozen but a scalar head's weights."""
+    """`model` with LoRA adapters in its layers; all else is frozen.
+
+    For a scorer, PEFT trains the scalar head as well and saves it with the adapter.
+    """
     config = deepcopy(lora)
     config.task_type = task
-    if task == TaskType.SEQ_CLS:
-        config.modules_to_save = ["score"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config)

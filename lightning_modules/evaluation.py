@@ -89,7 +89,7 @@ class Evaluation:
             self.rows.append(row)
 
     def metrics(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """val/* over all ranks, the win rate's 95% interval, and reference/* of the same prompts."""
+        """val/* over all ranks, the win rate's 95% interval, and reference/* on these prompts."""
         means = finish_statistics(self._averages.means(all_reduce), "val")
         count = int(all_reduce(torch.tensor(float(self._compared))))
         low, high = wilson_interval(means["val/win_rate"], count)

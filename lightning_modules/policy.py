@@ -242,9 +242,9 @@ class PolicyModule(pl.LightningModule):
         )
         if not norm.isfinite():
             raise TrainingError(
-                f"iteration {self.current_epoch + 1}: the gradient is not finite. The state before"
-                " it is in the run's checkpoints. A lower algo.optimizer.lr, a higher algo.beta or a"
-                " smaller algo.max_grad_norm may help"
+                f"iteration {self.current_epoch + 1}: the gradient is not finite. The run's"
+                " checkpoints hold the state before. A lower algo.optimizer.lr, a higher algo.beta"
+                " or a smaller algo.max_grad_norm may help"
             )
         optimizer.step()
         optimizer.zero_grad()
@@ -277,6 +277,13 @@ class PolicyModule(pl.LightningModule):
         return super().train(False)
 
     def on_fit_start(self) -> None:
+        share = self.sequences_per_iteration // self.trainer.world_size
+        require(
+            share % self.minibatches == 0,
+            "algo.minibatches",
+            self.minibatches,
+            f"must divide the {share} sequences that each device has",
+        )
         self.train()
         self.collector.to(self.device)
 

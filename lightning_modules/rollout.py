@@ -86,7 +86,11 @@ def finish_statistics(means: dict[str, float], prefix: str) -> dict[str, float]:
 
 
 def explained_variance(rollout: Rollout, all_reduce: Callable[[Tensor], Tensor]) -> float:
-    """1 - Var(returns - values) / Var(returns) over real tokens of all ranks; NaN if Var is 0."""
+    """1 - Var(returns - values) / Var(returns) over real tokens of all ranks.
+
+    NaN where the returns are equal up to rounding: there is nothing to explain then.
+    """
     _, error = moments(rollout.returns - rollout.values, rollout.response_mask, all_reduce)
-    _, total = moments(rollout.returns, rollout.response_mask, all_reduce)
-    return float(1 - error / total) if total > 0 else float("nan")
+    mean, total = moments(rollout.returns, rollout.response_mask, all_reduce)
+    rounding = (mean.abs() * torch.finfo(rollout.returns.dtype).eps * 4) ** 2
+    return float(1 - error / total) if total > rounding else float("nan")

@@ -9,8 +9,8 @@ import csv
 import gzip
 import hashlib
 import json
-import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from datamodules.records import DataError, Message, Preference, Prompt
 from datamodules.sources.source import Source, Split
 
 COLUMNS = ("prompt", "chosen", "rejected")
+ROLES = ("system", "user", "assistant")
 READABLE = ".jsonl, .jsonl.gz, .csv, .parquet"
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ASSISTANT = "\n\nAssistant:"
@@ -89,30 +90,36 @@ class Files(Source):
             }
         for split, rows in splits.items():
             if not rows:
-                raise DataError(
-                    f"{self.path}: no pairs for {split}; the split is by prompt, so the file must"
-                    " hold at least two different prompts"
-                )
+                raise DataError(f"{self.path}: no pairs for {split}; {self._remedy()}")
         return splits
+
+    def _remedy(self) -> str:
+        if self.val_path:
+            return f"every prompt in it is also in data.val_path={self.val_path}"
+        if self.limit:
+            return f"data.limit={self.limit} leaves pairs of one prompt only; raise it"
+        return "the split is by prompt, so the file must hold at least two different prompts"
 
     def _held_out_prompts(self, pairs: list[Preference]) -> set[Prompt]:
         """The prompts whose hash is smallest: the same ones whatever the order of the rows."""
         prompts = sorted({p.prompt for p in pairs}, key=_hash)
-        return set(prompts[: max(1, round(self.held_out * len(prompts)))])
+        count = max(1, min(round(self.held_out * len(prompts)), len(prompts) - 1))
+        return set(prompts[:count])
 
     def _pairs(self, path: Path) -> list[Preference]:
         pairs = []
         for where, row in _rows(path):
             self.counts["rows"] += 1
             pair = self._pair(row, where)
-            if pair.chosen == pair.rejected:
-                self.counts["identical"] += 1
+            reason = _why_left_out(pair)
+            if reason:
+                self.counts[reason] += 1
                 continue
             pairs.append(pair)
             if len(pairs) == self.limit:
                 break
         if not pairs:
-            raise DataError(f"{path}: no preference pairs in it")
+            raise DataError(f"{path}: no preference pairs in it{_listed(self.counts)}")
         return pairs
 
     def _pair(self, row: Any, where: str) -> Preference:
@@ -134,11 +141,17 @@ class Files(Source):
         return _from_shared_prefix(values, where)
 
 
+def _why_left_out(pair: Preference) -> str | None:
+    """Real collections have rows that say nothing; they are counted, not errors."""
+    texts = (pair.prompt.messages[-1].content, pair.chosen, pair.rejected)
+    if not all(text.strip() for text in texts):
+        return "empty"
+    return "identical" if pair.chosen == pair.rejected else None
+
+
 def _check_value(value: Any, where: str) -> None:
-    """Raise unless `value` is text that is not blank, or chat messages."""
+    """Raise unless `value` is text or chat messages."""
     if isinstance(value, str):
-        if not value.strip():
-            raise DataError(f"{where}: is empty")
         return
     is_chat = isinstance(value, list) and all(
         isinstance(m, Mapping)
@@ -151,18 +164,31 @@ def _check_value(value: Any, where: str) -> None:
             f"{where}: must be text or a list of messages with 'role' and 'content',"
             f" not {value!r:.60}"
         )
-    if not value or not value[-1]["content"].strip():
-        raise DataError(f"{where}: is empty")
+    if not value:
+        raise DataError(f"{where}: has no messages")
 
 
 def _messages(value: list) -> tuple[Message, ...]:
     return tuple(Message(m["role"], m["content"]) for m in value)
 
 
+def _prompt(messages: tuple[Message, ...], where: str) -> Prompt:
+    unknown = {m.role for m in messages} - set(ROLES)
+    if unknown:
+        raise DataError(f"{where}: role {min(unknown)!r} is none of {', '.join(ROLES)}")
+    if messages[-1].role != "user":
+        raise DataError(f"{where}: the last message before an answer must be the user's")
+    return Prompt(messages)
+
+
 def _from_prompt(values: dict[str, Any], where: str) -> Preference:
-    prompt = values["prompt"]
-    prompt = Prompt.from_text(prompt) if isinstance(prompt, str) else Prompt(_messages(prompt))
-    return Preference(prompt, *(_answer(values[c], where) for c in ("chosen", "rejected")))
+    value = values["prompt"]
+    messages = (Message("user", value),) if isinstance(value, str) else _messages(value)
+    prompt = _prompt(messages, f"{where}, prompt")
+    for answer in (values["chosen"], values["rejected"]):
+        if not isinstance(answer, str) and _messages(answer[:-1]) not in ((), messages):
+            raise DataError(f"{where}: an answer repeats other messages than its prompt's")
+    return Preference(prompt, *(_answer(values[c], f"{where}, {c}") for c in COLUMNS[1:]))
 
 
 def _answer(value: str | list, where: str) -> str:
@@ -185,13 +211,16 @@ def _from_shared_prefix(values: dict[str, Any], where: str) -> Preference:
         raise DataError(
             f"{where}: without a 'prompt' the two conversations must be equal up to the last turn"
         )
-    return Preference(Prompt(context), _answer(chosen, where), _answer(rejected, where))
+    prompt = _prompt(context, where)
+    return Preference(prompt, _answer(chosen, where), _answer(rejected, where))
 
 
 def _from_transcripts(chosen: str, rejected: str, where: str) -> Preference:
     """Split two transcripts at the last assistant turn that begins in their common prefix."""
-    shared = os.path.commonprefix([chosen, rejected])
-    cut = shared.rfind(ASSISTANT)
+    shared = 0
+    while chosen[shared : shared + 1] == rejected[shared : shared + 1] != "":
+        shared += 1
+    cut = chosen.rfind(ASSISTANT, 0, shared)
     if cut < 0 or not chosen.startswith("\n\nHuman:"):
         raise DataError(
             f"{where}: no column 'prompt', and the answers are no transcripts"
@@ -205,10 +234,7 @@ def _from_transcripts(chosen: str, rejected: str, where: str) -> Preference:
         Message(roles[role], content.strip())
         for role, content in zip(pieces[::2], pieces[1::2], strict=True)
     )
-    answers = chosen[start:].strip(), rejected[start:].strip()
-    if not all(answers):
-        raise DataError(f"{where}: an answer is empty")
-    return Preference(Prompt(turns), *answers)
+    return Preference(Prompt(turns), chosen[start:].strip(), rejected[start:].strip())
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -238,7 +264,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, after line {number}: not UTF-8 text ({error})") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
@@ -267,8 +293,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", row
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a valid Parquet file ({error})") from error
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{n} {what}' for what, n in counts.items())})" if counts else ""
 
 
 def _sha256(path: Path) -> str:

@@ -88,9 +88,9 @@ ADVICE_QUESTIONS = {
     ),
 }
 # gold of each kind of answer; anything that is none of these is worth 0
-GOLD = {"best": 1.0, "vague": 0.6, "unsure": 0.4, "wrong": 0.1}
+GOLD = {"best": 1.0, "vague": 0.5, "unsure": 0.4, "wrong": 0.1}
 # How often people wrote each kind when asked for demonstrations: fluent, and often wrong.
-DEMONSTRATED = {"best": 0.25, "vague": 0.2, "unsure": 0.1, "wrong": 0.45}
+DEMONSTRATED = {"best": 0.3, "vague": 0.15, "unsure": 0.1, "wrong": 0.45}
 # The answers that annotators compared. The last two kinds teach the reward model what no person
 # would write but a policy will find.
 COMPARED = {
@@ -160,6 +160,8 @@ class Landmarks(Source):
         ):
             if value < 1:
                 raise DataError(f"data.{option}={value}: must be at least 1")
+        if seed < 0:
+            raise DataError(f"data.seed={seed}: must be at least 0")
         if decisiveness <= 0:
             raise DataError(f"data.decisiveness={decisiveness}: must be greater than 0")
         self._options = {

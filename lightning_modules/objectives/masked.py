@@ -35,8 +35,12 @@ def aggregate(token_losses: Tensor, mask: Tensor, divisor: Tensor | float) -> Te
 
 
 def moments(x: Tensor, mask: Tensor, all_reduce: AllReduce = one_process) -> tuple[Tensor, Tensor]:
-    """Mean and (population) variance over the real tokens of all ranks, in two passes."""
-    count = all_reduce(mask.sum().to(x.dtype))
+    """Mean and (population) variance over the real tokens of all ranks, in two passes.
+
+    In float64, so that equal values have variance 0 whatever their number.
+    """
+    x = x.double()
+    count = all_reduce(mask.sum().double())
     mean = all_reduce(masked(x, mask).sum()) / count
     variance = all_reduce(masked((x - mean) ** 2, mask).sum()) / count
     return mean, variance
@@ -50,4 +54,4 @@ def whiten(
     The mean is not added back. Where all values are equal the result is 0.
     """
     mean, variance = moments(x, mask, all_reduce)
-    return masked((x - mean) * (variance + eps).rsqrt(), mask)
+    return masked((x.double() - mean) * (variance + eps).rsqrt(), mask).to(x.dtype)

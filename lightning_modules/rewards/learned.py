@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.actor_critic import ScalarModel
-from lightning_modules.backbone import fetch_config, frozen, load_scorer
+from lightning_modules.backbone import check_scorer, frozen, load_scorer
 from lightning_modules.options import require
 from lightning_modules.rewards.reward import Answers, Reward, RewardContext
 
@@ -45,7 +45,7 @@ class CheckpointReward(Reward):
         self.path = path
 
     def check(self, context: RewardContext) -> None:
-        fetch_config(self.path)
+        check_scorer(self.path)
 
     def bind(self, context: RewardContext) -> None:
         self.encoder = context.encoder(self.path)

@@ -1,6 +1,7 @@
 """Scores that no model gives: a Python function of yours, or the gold of an embedded world."""
 
 import importlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -42,19 +43,23 @@ class FunctionReward(Reward):
 
     def score(self, answers: Answers) -> Tensor:
         scores = self.function([p.text for p in answers.prompts], list(answers.texts))
-        if len(scores) != len(answers.texts):
+        try:
+            numbers = [float(s) for s in scores]
+        except (TypeError, ValueError) as error:
             raise OptionError(
-                f"reward.path={self.path}: returned {len(scores)} scores for"
+                f"reward.path={self.path}: must return a list of numbers, not {scores!r:.100}"
+            ) from error
+        if len(numbers) != len(answers.texts):
+            raise OptionError(
+                f"reward.path={self.path}: returned {len(numbers)} scores for"
                 f" {len(answers.texts)} responses"
             )
-        tensor = torch.tensor([float(s) for s in scores], dtype=torch.float32)
-        if not tensor.isfinite().all():
-            row = int((~tensor.isfinite()).nonzero()[0])
-            raise OptionError(
-                f"reward.path={self.path}: the score of response {row} is {scores[row]}, not a"
-                f" finite number; the response was {answers.texts[row]!r:.200}"
-            )
-        return tensor.to(answers.sequences.device)
+        for number, text in zip(numbers, answers.texts, strict=True):
+            if not math.isfinite(number):
+                raise OptionError(
+                    f"reward.path={self.path}: returned {number} for the response {text!r:.200}"
+                )
+        return torch.tensor(numbers, dtype=torch.float32, device=answers.sequences.device)
 
 
 def _import(path: str) -> Callable:

@@ -1,0 +1,73 @@
+"""Small real parts: a tokenizer trained on the embedded world, and random models of both kinds."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+
+from datamodules.sources.landmarks import Landmarks
+from datamodules.tokenization import Encoder, train_tokenizer
+
+ARCHITECTURES = ("llama", "gpt2")
+# Both ask for dropout, which no RL computation may follow.
+CONFIGS = {
+    "llama": lambda **ids: LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        attention_dropout=0.3,
+        **ids,
+    ),
+    "gpt2": lambda **ids: GPT2Config(
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=128,
+        resid_pdrop=0.3,
+        embd_pdrop=0.3,
+        attn_pdrop=0.3,
+        **ids,
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def world() -> Landmarks:
+    return Landmarks(train_demonstrations=200, train_pairs=200, val_pairs=60)
+
+
+@pytest.fixture(scope="session")
+def encoder(world) -> Encoder:
+    return Encoder(train_tokenizer(world.texts(), 512), 32, 16)
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def lm(architecture, encoder):
+    """A random causal LM with logits far from uniform, in evaluation mode."""
+    tokenizer = encoder.tokenizer
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        CONFIGS[architecture](
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    for parameter in model.parameters():
+        parameter.data.mul_(3.0)
+    return model.eval()

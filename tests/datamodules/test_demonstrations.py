@@ -1,0 +1,72 @@
+import pytest
+
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.tokenization import Encoder
+
+
+@pytest.fixture(scope="module")
+def data(world, encoder):
+    return DemonstrationDataModule(world, encoder, batch_size=16, seed=0)
+
+
+def sequences(loader):
+    """The rows of one pass over a loader, without their padding."""
+    return [
+        tuple(row[mask].tolist())
+        for batch in loader
+        for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+
+
+def test_rows_are_the_prompt_followed_by_the_answer(data, world, encoder):
+    rows = world.demonstrations("val")
+    prompts = encoder.prompts([row.prompt for row in rows])
+    responses = encoder.responses([row.response for row in rows])
+    expected = [tuple(p + r) for p, r in zip(prompts, responses, strict=True)]
+    assert sequences(data.val_dataloader()) == expected
+
+
+def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
+    roomy = Encoder(encoder.tokenizer, 32, 64)
+    data = DemonstrationDataModule(world, roomy, batch_size=16, seed=0)
+    batch = next(iter(data.val_dataloader()))
+    shapes = {tuple(tensor.shape) for tensor in batch.values()}
+    assert len(shapes) == 1
+    for row, ids, mask in zip(
+        world.demonstrations("val"), batch["input_ids"], batch["response_mask"], strict=False
+    ):
+        assert encoder.decode(ids[mask]) == row.response
+        assert ids[mask][-1] == encoder.stop_id
+        assert (ids[mask] == encoder.stop_id).sum() == 1
+
+
+def test_padding_is_on_the_right_and_no_part_of_an_answer(data):
+    batch = next(iter(data.val_dataloader()))
+    mask, response = batch["attention_mask"], batch["response_mask"]
+    assert not mask.all()
+    assert (mask.long().diff() <= 0).all()
+    assert (response <= mask).all()
+    assert (mask.sum(1) > response.sum(1)).all()
+
+
+def test_an_answer_that_is_cut_does_not_teach_to_stop(world, encoder):
+    short = Encoder(encoder.tokenizer, 32, 3)
+    data = DemonstrationDataModule(world, short, batch_size=16, seed=0)
+    batch = next(iter(data.val_dataloader()))
+    assert (batch["response_mask"].sum(1) == 3).all()
+    assert not (batch["input_ids"][batch["response_mask"]] == short.stop_id).any()
+
+
+def test_an_epoch_holds_every_row_once_in_an_order_of_the_seed(data, world, encoder):
+    def epochs(seed):
+        loader = DemonstrationDataModule(world, encoder, batch_size=16, seed=seed)
+        loader = loader.train_dataloader()
+        return sequences(loader), sequences(loader)
+
+    first, second = epochs(0)
+    assert (first, second) == epochs(0)
+    assert first != second
+    assert first != epochs(1)[0]
+    rows = sorted(tuple(p + r) for p, r in data.rows["train"])
+    assert sorted(first) == sorted(second) == rows
+    assert len(rows) == len(world.demonstrations("train"))

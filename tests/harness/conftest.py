@@ -1,0 +1,85 @@
+"""Configs composed as the command line composes them, at budgets of seconds."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+CONF = Path(__file__).parents[2] / "conf"
+# One small world for all tests, so that they share its stages.
+TINY = (
+    "data.train_demonstrations=96",
+    "data.train_pairs=96",
+    "data.val_pairs=48",
+    "model.vocab_size=400",
+    "stages.sft.epochs=1",
+    "stages.reward_model.epochs=1",
+    "hardware=cpu",
+    "logger=csv",
+)
+TINY_POLICY = (
+    "algo.iterations=4",
+    "algo.prompts_per_iteration=8",
+    "algo.micro_batch_size=3",
+    "algo.evaluate_every=2",
+    "algo.val_prompts=8",
+    "callbacks.checkpoint.every_n_epochs=1",
+)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory) -> Path:
+    """Stages that all tests share, as runs do."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_policy() -> tuple[str, ...]:
+    return (*TINY, *TINY_POLICY)
+
+
+@pytest.fixture
+def configure(cache_dir) -> Callable[..., DictConfig]:
+    """configure(folder, *overrides): what `python run.py <overrides> hydra.run.dir=<folder>` gets,
+    at a tiny budget.
+    """
+
+    def make(folder: Path, *overrides: str) -> DictConfig:
+        budget = TINY
+        if "data=files" in overrides:
+            budget = tuple(o for o in TINY if not o.startswith("data."))
+        if not any(o in ("algo=sft", "algo=reward_model") for o in overrides):
+            budget += TINY_POLICY
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose(
+                "config",
+                [*budget, f"cache_dir={cache_dir}", *overrides, f"hydra.run.dir={folder}"],
+                return_hydra_config=True,
+            )
+        with open_dict(cfg):
+            cfg.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def metrics_of() -> Callable[[Path], list[dict[str, str]]]:
+    """metrics_of(folder): the rows of metrics.csv but for what depends on the clock."""
+
+    def read(folder: Path) -> list[dict[str, str]]:
+        with open(folder / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        clock = ("time/", "throughput/")
+        return [{k: v for k, v in row.items() if not k.startswith(clock)} for row in rows]
+
+    return read

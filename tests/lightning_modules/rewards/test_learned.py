@@ -1,0 +1,111 @@
+"""Scores of reward models: by ids for the run's own, by text for any other."""
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from datamodules.tokenization import Encoder, train_tokenizer
+from lightning_modules.backbone import ModelError, new_scorer
+from lightning_modules.options import OptionError
+from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
+from lightning_modules.rewards.reward import Answers, RewardContext
+
+TEXTS = ["The Taj Mahal is in Agra.", "I do not know.", "Paris", ""]
+
+
+@pytest.fixture(scope="module")
+def other(world):
+    """An encoder with a tokenizer that is not the policy's."""
+    return Encoder(train_tokenizer([t[::-1] for t in world.texts()], 320), 64, 64)
+
+
+@pytest.fixture
+def folder(lm, encoder, tmp_path):
+    """A reward model whose vocabulary both encoders fit into."""
+    lm.save_pretrained(tmp_path / "lm")
+    scorer = new_scorer(tmp_path / "lm", encoder.tokenizer, seed=0)
+    scorer.save_pretrained(tmp_path / "rm")
+    return tmp_path / "rm"
+
+
+@pytest.fixture
+def answers(world, encoder):
+    """Answers as the policy's ids: one of them cut, so it has no stop token."""
+    prompts = world.prompts("val")[::25]
+    prompt_ids, prompt_mask = encoder.pad(encoder.prompts(prompts), "left")
+    responses = encoder.responses(TEXTS)
+    responses[1] = responses[1][:-1]
+    ids, mask = encoder.pad(responses, "right")
+    return Answers(prompts, torch.cat([prompt_ids, ids], 1), prompt_mask, mask, encoder.decode)
+
+
+@pytest.fixture
+def context(folder, other):
+    encoders = {str(folder): other}
+    return RewardContext(
+        reward_model=lambda: folder,
+        gold=None,
+        encoder=encoders.__getitem__,
+        dtype=torch.float32,
+    )
+
+
+@torch.no_grad()
+def transformers_says(folder, rows):
+    """One row at a time, unpadded."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model.config.pad_token_id = None
+    return torch.cat([model(torch.tensor([row])).logits[:, 0] for row in rows])
+
+
+def test_learned_scores_the_very_ids_that_were_sampled(context, folder, answers):
+    reward = LearnedReward()
+    reward.bind(context)
+    mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
+    rows = [ids[m].tolist() for ids, m in zip(answers.sequences, mask, strict=True)]
+    scores = reward.score(answers)
+    torch.testing.assert_close(scores, transformers_says(folder, rows), rtol=1e-5, atol=1e-5)
+    assert len(set(scores.tolist())) == len(TEXTS)
+
+
+def test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer(
+    context, folder, answers, other, encoder
+):
+    reward = CheckpointReward(path=str(folder))
+    reward.check(context)
+    reward.bind(context)
+    reward.to(torch.device("cpu"))
+    prompts, texts = other.prompts(answers.prompts), other.responses(TEXTS)
+    rows = [p + r for p, r in zip(prompts, texts, strict=True)]
+    assert rows[0] != encoder.prompts(answers.prompts)[0] + encoder.responses(TEXTS)[0]
+    assert other.tokenizer.decode(rows[0]).endswith(f"<|assistant|>{TEXTS[0]}<|eos|>")
+    expected = transformers_says(folder, rows)
+    torch.testing.assert_close(reward.score(answers), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["learned", "checkpoint"])
+def test_the_frozen_model_neither_learns_nor_drops_out(context, folder, answers, kind):
+    reward = LearnedReward() if kind == "learned" else CheckpointReward(path=str(folder))
+    reward.bind(context)
+    reward.to(torch.device("cpu"))
+    assert not any(m.training for m in reward.model.modules())
+    scores = reward.score(answers)
+    assert not scores.requires_grad
+    assert torch.equal(scores, reward.score(answers))
+
+
+@pytest.mark.parametrize("path", [None, ""])
+def test_checkpoint_needs_a_path(path):
+    with pytest.raises(OptionError, match=r"reward\.path=.*reward model"):
+        CheckpointReward(path=path)
+
+
+def test_a_checkpoint_that_is_not_there_is_found_out_by_the_check(context):
+    with pytest.raises(ModelError, match=r"^/no/such/folder: no such folder"):
+        CheckpointReward(path="/no/such/folder").check(context)
+
+
+def test_a_checkpoint_without_a_scalar_head_is_refused(context, folder):
+    path = str(folder.parent / "lm")
+    with pytest.raises(ModelError, match="not a reward model"):
+        CheckpointReward(path=path).check(context)

@@ -1,0 +1,122 @@
+"""Scores by a function of the user's, and by the gold of an embedded world."""
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+from datamodules.records import Prompt
+from lightning_modules.options import OptionError
+from lightning_modules.rewards.programmed import FunctionReward, GoldReward
+from lightning_modules.rewards.reward import Answers, RewardContext
+
+TEXTS = ["The Taj Mahal is in Agra.", "The Taj Mahal is in Paris.", "The Taj"]
+
+
+@pytest.fixture
+def answers():
+    prompt = Prompt.from_text("Where is the Taj Mahal?")
+    return Answers(
+        prompts=[prompt] * 3,
+        sequences=torch.tensor([[7, 0], [7, 1], [7, 2]]),
+        prompt_mask=torch.ones(3, 1, dtype=torch.bool),
+        response_mask=torch.ones(3, 1, dtype=torch.bool),
+        decode=lambda ids: TEXTS[int(ids)],
+    )
+
+
+@pytest.fixture
+def function(monkeypatch):
+    """A FunctionReward around a function."""
+
+    def build(function):
+        module = ModuleType("my_reward")
+        module.score = function
+        monkeypatch.setitem(sys.modules, "my_reward", module)
+        return FunctionReward(path="my_reward:score")
+
+    return build
+
+
+def context(gold):
+    return RewardContext(reward_model=None, gold=gold, encoder=None, dtype=torch.float32)
+
+
+def test_gold_is_what_the_world_says(world, answers):
+    reward = GoldReward()
+    reward.check(context(world.gold))
+    reward.bind(context(world.gold))
+    scores = reward.score(answers)
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == pytest.approx([1.0, 0.1, 0.0])
+
+
+def test_gold_needs_a_world_that_knows_it():
+    with pytest.raises(OptionError, match=r"reward=gold: .*data=landmarks"):
+        GoldReward().check(context(None))
+
+
+def test_a_function_gets_prompts_and_responses_as_lists_of_text(function, answers):
+    seen = []
+
+    def score(prompts, responses):
+        seen.append((prompts, responses))
+        return [len(r) for r in responses]
+
+    scores = function(score).score(answers)
+    assert seen == [(["Where is the Taj Mahal?"] * 3, TEXTS)]
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == [len(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, tuple, lambda x: [torch.tensor(v) for v in x]])
+def test_a_function_may_return_any_sequence_of_numbers(function, answers, kind):
+    assert function(lambda *_: kind([1.0, 2.0, 3.0])).score(answers).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("scores", [[], [1.0] * 2, [1.0] * 4])
+def test_a_wrong_number_of_scores(function, answers, scores):
+    expected = rf"reward\.path=my_reward:score: returned {len(scores)} scores for 3 responses"
+    with pytest.raises(OptionError, match=expected):
+        function(lambda *_: scores).score(answers)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_shown_with_its_response(function, answers, bad):
+    expected = rf"my_reward:score: the score of response 1 is {bad}, .*Paris"
+    with pytest.raises(OptionError, match=expected):
+        function(lambda *_: [1.0, bad, bad]).score(answers)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [None, 1.0, ["good", "bad", "bad"], [None] * 3],
+    ids=["None", "1.0", "text", "Nones"],
+)
+def test_what_is_no_list_of_numbers_is_named(function, answers, returned):
+    with pytest.raises(OptionError, match=r"reward\.path=my_reward:score"):
+        function(lambda *_: returned).score(answers)
+
+
+@pytest.mark.parametrize("path", [None, "", "module", "module.score", "a:b:c"])
+def test_a_path_must_be_module_and_function(path):
+    with pytest.raises(OptionError, match=r"reward\.path=.*: must be module:function"):
+        FunctionReward(path=path)
+
+
+@pytest.mark.parametrize("path", ["no_such_module:score", "math:no_such_function"])
+def test_a_function_that_cannot_be_imported(path):
+    with pytest.raises(OptionError, match=rf"reward\.path={path}: .*no_such.*importable"):
+        FunctionReward(path=path)
+
+
+@pytest.mark.parametrize("path", [":score", "math:", ".local:score"])
+def test_half_a_path(path):
+    with pytest.raises(OptionError, match=r"reward\.path="):
+        FunctionReward(path=path)
+
+
+def test_what_is_imported_must_be_a_function():
+    with pytest.raises(OptionError, match=r"reward\.path=math:pi: must name a function"):
+        FunctionReward(path="math:pi")
