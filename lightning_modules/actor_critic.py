@@ -139,7 +139,8 @@ class ActorCritic(nn.Module):
         if self.value_head is not None:
             # Returns are small differences of numbers: the head works in float32 under autocast.
             with torch.autocast(hidden.device.type, enabled=False):
-                values = self.value_head(at_least_float32(hidden)).squeeze(-1)
+                states = hidden.to(self.value_head.weight.dtype)
+                values = self.value_head(states).squeeze(-1)
         elif self.critic is not None:
             attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
             values = self.critic(sequences, attention_mask)[:, prompt_mask.shape[1] - 1 : -1]

@@ -16,7 +16,9 @@ class Averages:
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float = 1.0) -> None:
         """Add to the sum and to the count of a mean."""
-        pair = torch.stack([torch.as_tensor(x).detach().cpu().double() for x in (total, count)])
+        pair = torch.stack(
+            [torch.as_tensor(x, dtype=torch.float64, device="cpu").detach() for x in (total, count)]
+        )
         self._sums[name] = self._sums.get(name, 0) + pair
 
     def add_tokens(self, name: str, x: Tensor, mask: Tensor) -> None:

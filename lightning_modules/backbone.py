@@ -155,8 +155,8 @@ def check_scorer(path: str | Path) -> None:
     kind = ", ".join(config.architectures or ["?"])
     if config.num_labels != 1 or "SequenceClassification" not in kind:
         raise ModelError(
-            f"{path}: not a reward model but a {kind} with {config.num_labels} outputs; it must be a"
-            " sequence-classification model with one"
+            f"{path}: not a reward model, which is a sequence-classification model with one output,"
+            f" but {kind} with {config.num_labels}"
         )
 
 

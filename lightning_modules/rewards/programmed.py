@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 
 import torch
@@ -36,7 +37,12 @@ class FunctionReward(Reward):
     """
 
     def __init__(self, *, name: str = "function", path: str | None):
-        require(bool(path) and path.count(":") == 1, "reward.path", path, "must be module:function")
+        require(
+            bool(re.fullmatch(r"\w[\w.]*:\w+", path or "")),
+            "reward.path",
+            path,
+            "must be module:function",
+        )
         self.name = name
         self.path = path
         self.function = _import(path)

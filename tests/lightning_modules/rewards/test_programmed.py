@@ -84,7 +84,7 @@ def test_a_wrong_number_of_scores(function, answers, scores):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_is_shown_with_its_response(function, answers, bad):
-    expected = rf"my_reward:score: the score of response 1 is {bad}, .*Paris"
+    expected = rf"my_reward:score: returned {bad} for the response .*Paris"
     with pytest.raises(OptionError, match=expected):
         function(lambda *_: [1.0, bad, bad]).score(answers)
 

@@ -1,0 +1,156 @@
+"""The command line itself, in processes of its own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "experiment=smoke",
+    "hardware=cpu",
+    "model.vocab_size=400",
+    "algo.prompts_per_iteration=8",
+    "algo.micro_batch_size=8",
+    "algo.val_prompts=8",
+    "data.train_demonstrations=96",
+    "data.train_pairs=96",
+    "data.val_pairs=48",
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def command(*overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), *overrides]
+
+
+def environment() -> dict[str, str]:
+    drop = ("WANDB_MODE", "WANDB_API_KEY", "HYDRA_FULL_ERROR")
+    return {k: v for k, v in os.environ.items() if k not in drop} | {"NETRC": os.devnull}
+
+
+def run(*overrides: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        command(*overrides), cwd=cwd, env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    return done
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        clock = ("time/", "throughput/")
+        return [
+            {k: v for k, v in row.items() if not k.startswith(clock)} for row in csv.DictReader(file)
+        ]
+
+
+def test_the_main_job(cache, tmp_path):
+    overrides = (*TINY, f"cache_dir={cache}", "algo=ppo", "model=llama")
+    first = run(*overrides, cwd=tmp_path)
+    for words in ("sft: trained in", "reward_model: trained in", "before", "after", "wandb sync"):
+        assert words in first.stdout
+    assert "Traceback" not in first.stderr
+    (folder,) = (tmp_path / "outputs" / "runs").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["val/kl"] != 0
+    # One W&B run for each stage and one for the policy, all of them offline by themselves.
+    assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 3
+
+    again = run(*overrides, cwd=tmp_path)
+    assert "sft: reused from" in again.stdout
+    assert "reward_model: reused from" in again.stdout
+
+
+def test_exports_load_with_nothing_but_transformers(cache, tmp_path):
+    run(*TINY, f"cache_dir={cache}", "hydra.run.dir=run", "logger=none", cwd=tmp_path)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    script = f"""
+import sys
+from transformers import (
+    AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+)
+for path, kind in (
+    ({str(tmp_path / "run" / "model")!r}, AutoModelForCausalLM),
+    ({summary["stages/reward_model/path"] + "/model"!r}, AutoModelForSequenceClassification),
+):
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    messages = [dict(role="user", content="Where is the Taj Mahal?")]
+    ids = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert kind.from_pretrained(path)(**ids).logits.isfinite().all()
+assert not {{"lightning_modules", "harness", "datamodules"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache, tmp_path):
+    overrides = (
+        *TINY,
+        f"cache_dir={cache}",
+        "logger=none",
+        "algo.iterations=30",
+        "callbacks.checkpoint.every_n_epochs=3",
+    )
+    run(*overrides, "hydra.run.dir=whole", cwd=tmp_path)
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(
+        command(*overrides, "hydra.run.dir=broken"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.time() + 120
+    while not list(broken.glob("checkpoints/*.ckpt")):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "summary.json").exists()
+    resumed = run(*overrides, "hydra.run.dir=broken", "resume=auto", cwd=tmp_path)
+    assert "resumed from" in resumed.stdout
+    assert len(rows(broken)) == 30
+    assert rows(broken) == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algo.clip_range=0"], "algo.clip_range=0: must be greater than 0"),
+        (["algo.minibatches=7"], "algo.minibatches=7: must divide"),
+        (["data=files"], "data.path has no value"),
+        (["data=files", "data.path=bad.jsonl"], "bad.jsonl, line 2: not valid JSON"),
+        (["model=llama_1b"], "model=llama or model=gpt2 need no network"),
+        (["resume=nowhere"], "resume=nowhere: holds no run"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message(overrides, message, tmp_path):
+    (tmp_path / "bad.jsonl").write_text(
+        '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": \n'
+    )
+    done = run(*overrides, "hydra.run.dir=run", cwd=tmp_path, ok=False)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_help_shows_the_groups_with_examples(tmp_path):
+    text = run("--help", cwd=tmp_path).stdout
+    for words in ("python run.py algo=ppo model=llama", "reward_model", "llama_1b", "data=files"):
+        assert words in text
