@@ -64,7 +64,8 @@ def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
     worth = "score, gold" if has_gold else "score"
     for name in ("prompt", "before", worth, "after", worth):
         table.add_column(name, overflow="fold")
-    for row in rows[:count]:
+    count = min(count, len(rows))
+    for row in (rows[i * len(rows) // count] for i in range(count)):
         before, after = f"{row['reference_score']:.2f}", f"{row['score']:.2f}"
         if has_gold:
             before += f", {row['reference_gold']:.1f}"

@@ -37,8 +37,8 @@ class Files(Source):
         columns: Mapping[str, str] | None = None,
         held_out: float = 0.1,
         limit: int | None = None,
-        max_prompt_tokens: int = 96,
-        max_response_tokens: int = 64,
+        max_prompt_tokens: int = 64,
+        max_response_tokens: int = 48,
     ):
         super().__init__(
             name=name, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
