@@ -74,8 +74,8 @@ class Pipeline:
         self.backbone: Backbone = instantiate(cfg.model)
         self.lora = instantiate(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
-        # The budget is for the algorithms, which have read it already.
-        kept = [key for key in cfg.data if key != "budget"]
+        # `suits` is for the algorithms, which have read it already.
+        kept = [key for key in cfg.data if key != "suits"]
         self.source: Source = instantiate(OmegaConf.masked_copy(cfg.data, kept))
         self.cache = StageCache(Path(cfg.cache_dir))
         self.stages: list[Stage] = []
