@@ -5,6 +5,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.sampling import EpochSampler, rank_and_world_size
 from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder
 
@@ -35,11 +36,11 @@ class DemonstrationDataModule(LightningDataModule):
         return {"input_ids": ids, "attention_mask": mask, "response_mask": response_mask}
 
     def train_dataloader(self) -> DataLoader:
+        sampler = EpochSampler(len(self.rows["train"]), self.seed, *rank_and_world_size(self))
         return DataLoader(
             self.rows["train"],
             batch_size=self.batch_size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(self.seed),
+            sampler=sampler,
             collate_fn=self.collate,
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.records import DataError, Preference
+from datamodules.sampling import EpochSampler, rank_and_world_size
 from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder
 
@@ -68,11 +69,11 @@ class PreferenceDataModule(LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader:
+        sampler = EpochSampler(len(self.rows["train"]), self.seed, *rank_and_world_size(self))
         return DataLoader(
             self.rows["train"],
             batch_size=self.batch_size,
-            shuffle=True,
-            generator=torch.Generator().manual_seed(self.seed),
+            sampler=sampler,
             collate_fn=self.collate,
         )
 

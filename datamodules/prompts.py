@@ -1,52 +1,15 @@
 """Prompts to answer, for every policy-gradient algorithm."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from datamodules.records import DataError, Prompt
+from datamodules.records import Prompt
+from datamodules.sampling import IterationSampler, rank_and_world_size
 from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder
-
-
-class IterationSampler(Sampler[int]):
-    """The prompts of one iteration, as a function of (seed, iteration, rank) alone.
-
-    All ranks draw the same `size` prompts, then each takes its own share. Prompts come without
-    replacement: every one is used once before any is used again.
-    """
-
-    def __init__(self, count: int, size: int, seed: int, rank: int = 0, world_size: int = 1):
-        if size % world_size:
-            raise DataError(
-                f"algo.prompts_per_iteration={size}: must divide by the {world_size} devices"
-            )
-        self.count = count
-        self.size = size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.iteration = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning, for which an iteration is an epoch of one batch."""
-        self.iteration = epoch
-
-    def __len__(self) -> int:
-        return self.size // self.world_size
-
-    def __iter__(self) -> Iterator[int]:
-        places = np.arange(self.iteration * self.size, (self.iteration + 1) * self.size)
-        share = places[self.rank :: self.world_size]
-        orders: dict[int, np.ndarray] = {}
-        for place in share:
-            lap, position = divmod(int(place), self.count)
-            if lap not in orders:
-                orders[lap] = np.random.default_rng([self.seed, lap]).permutation(self.count)
-            yield int(orders[lap][position])
 
 
 class PromptDataModule(LightningDataModule):
@@ -83,9 +46,7 @@ class PromptDataModule(LightningDataModule):
         return {"prompt_ids": ids, "prompt_mask": mask, "prompts": [prompt for prompt, _ in rows]}
 
     def train_dataloader(self) -> DataLoader:
-        rank, world_size = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
+        rank, world_size = rank_and_world_size(self)
         sampler = IterationSampler(
             len(self.rows["train"]), self.prompts_per_iteration, self.seed, rank, world_size
         )
@@ -97,9 +58,7 @@ class PromptDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        rank, world_size = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        )
+        rank, world_size = rank_and_world_size(self)
         return DataLoader(
             self.rows["val"][rank::world_size],
             batch_size=self.val_batch_size,

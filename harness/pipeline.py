@@ -286,4 +286,10 @@ def _stage_line(stage: Stage) -> str:
         )
         if "val/bayes_accuracy" in s:
             numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
+    for what in ("train pairs identical after truncation", "val pairs identical after truncation"):
+        if stage.summary.get(what):
+            numbers += f"\n  {stage.summary[what]:,} {what} left out"
+    for what in ("prompts", "responses"):
+        if cut := stage.summary.get(f"{what} truncated"):
+            numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
     return f"[bold]{stage.name}[/bold]: {made}{numbers}"

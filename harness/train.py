@@ -34,15 +34,26 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     console = make_console()
     pipeline = Pipeline(cfg, console)
     run = pipeline.run = open_run(cfg)
-    if run.finished:
-        console.print(f"{run.folder} is finished already; there is nothing to resume")
-        return json.loads((run.folder / "summary.json").read_text())
+    try:
+        if run.finished:
+            console.print(f"{run.folder} is finished already; there is nothing to resume")
+            return json.loads((run.folder / "summary.json").read_text())
+        return _train(pipeline)
+    finally:
+        run.lock.release()
+
+
+def _train(pipeline: Pipeline) -> dict[str, Any]:
+    cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     console.print(
         f"[bold]{cfg.algo.name}[/bold] of [bold]{cfg.model.name}[/bold] on"
         f" [bold]{cfg.data.name}[/bold], seed {cfg.seed}; in {run.folder}"
         + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
         soft_wrap=True,
     )
+    if pipeline.source.counts:
+        counts = pipeline.source.counts.items()
+        console.print("data: " + ", ".join(f"{count:,} {what}" for what, count in counts))
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result = train_policy(pipeline, algorithm)

@@ -36,7 +36,9 @@ def test_every_option_composes_and_names_things_that_exist(option):
     mandatory = [o for o in MANDATORY if option in ("data=files", "reward=function")]
     mandatory += ["reward.path=x"] if option == "reward=checkpoint" else []
     mandatory = [o for o in mandatory if o.split(".")[0] == option.split("=")[0]]
-    config = OmegaConf.to_container(composed(option, *mandatory), resolve=True, throw_on_missing=True)
+    config = OmegaConf.to_container(
+        composed(option, *mandatory), resolve=True, throw_on_missing=True
+    )
     for target in targets(config):
         get_object(target)
 

@@ -51,7 +51,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="") as file:
         clock = ("time/", "throughput/")
         return [
-            {k: v for k, v in row.items() if not k.startswith(clock)} for row in csv.DictReader(file)
+            {k: v for k, v in row.items() if not k.startswith(clock)}
+            for row in csv.DictReader(file)
         ]
 
 

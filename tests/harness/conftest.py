@@ -46,10 +46,10 @@ def tiny_policy() -> tuple[str, ...]:
 @pytest.fixture
 def configure(cache_dir) -> Callable[..., DictConfig]:
     """configure(folder, *overrides): what `python run.py <overrides> hydra.run.dir=<folder>` gets,
-    at a tiny budget.
+    at a tiny budget. Not `named`: as if Hydra had chosen the folder.
     """
 
-    def make(folder: Path, *overrides: str) -> DictConfig:
+    def make(folder: Path, *overrides: str, named: bool = True) -> DictConfig:
         budget = TINY
         if "data=files" in overrides:
             budget = tuple(o for o in TINY if not o.startswith("data."))
@@ -59,7 +59,12 @@ def configure(cache_dir) -> Callable[..., DictConfig]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(
                 "config",
-                [*budget, f"cache_dir={cache_dir}", *overrides, f"hydra.run.dir={folder}"],
+                [
+                    *budget,
+                    f"cache_dir={cache_dir}",
+                    *overrides,
+                    *([f"hydra.run.dir={folder}"] if named else []),
+                ],
                 return_hydra_config=True,
             )
         with open_dict(cfg):

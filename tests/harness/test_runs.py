@@ -26,15 +26,7 @@ def test_a_folder_in_use_is_left_alone(configure, tmp_path):
     assert open_run(configure(tmp_path, f"resume={tmp_path}")).resumed
 
 
-def test_auto_takes_the_newest_unfinished_run_of_the_same_config(configure, tmp_path, monkeypatch):
-    from harness import runs
-
-    def unnamed(folder, *overrides):
-        """Without hydra.run.dir on the command line."""
-        cfg = configure(folder, *overrides)
-        runs.HydraConfig.get().overrides.hydra = []
-        return cfg
-
+def test_auto_takes_the_newest_unfinished_run_of_the_same_config(configure, tmp_path):
     for name, overrides, finished in (
         ("old", ("seed=1",), False),
         ("done", ("seed=1",), True),
@@ -43,10 +35,10 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_config(configure, tmp_
         run = open_run(configure(tmp_path / name, *overrides))
         run.save(finished=finished)
         stop(run)
-    run = open_run(unnamed(tmp_path / "new", "seed=1", "resume=auto"))
+    run = open_run(configure(tmp_path / "new", "seed=1", "resume=auto", named=False))
     assert run.folder == tmp_path / "old"
     stop(run)
-    fresh = open_run(unnamed(tmp_path / "fresh", "seed=9", "resume=auto"))
+    fresh = open_run(configure(tmp_path / "fresh", "seed=9", "resume=auto", named=False))
     assert fresh.folder == tmp_path / "fresh"
     assert not fresh.resumed
 

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 from peft import LoraConfig, TaskType
-from tokenizers import Tokenizer, models
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -211,7 +211,7 @@ def test_a_scalar_head_that_would_be_random_is_refused(folder, tmp_path):
 def test_a_classifier_of_two_classes_is_refused(folder, tmp_path):
     two = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     two.save_pretrained(tmp_path / "two")
-    with pytest.raises(ModelError, match="not a reward model.* with 2"):
+    with pytest.raises(ModelError, match=r"not a reward model.* with 2"):
         load_scorer(tmp_path / "two")
 
 

@@ -159,8 +159,9 @@ def test_the_learning_rate_falls_to_its_last_share(fit):
 
 def test_gradients_are_clipped_to_the_norm_and_logged_before(fit):
     """One step of SGD moves the weights by lr times the clipped norm."""
-    start, _ = fit(iterations=1, epochs=1, minibatches=1, optimizer=partial(torch.optim.SGD, lr=0.0))
-    moved, metrics = fit(iterations=1, epochs=1, minibatches=1, max_grad_norm=0.01)
+    once = {"iterations": 1, "epochs": 1, "minibatches": 1}
+    start, _ = fit(**once, optimizer=partial(torch.optim.SGD, lr=0.0))
+    moved, metrics = fit(**once, max_grad_norm=0.01)
     assert metrics["train/grad_norm"] > 0.01
     distance = (weights(moved) - weights(start)).norm()
     assert float(distance) == pytest.approx(1e-2 * 0.01, rel=1e-2)

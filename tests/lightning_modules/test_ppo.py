@@ -103,11 +103,11 @@ def test_the_loss_is_policy_plus_weighted_value_loss():
 
 def test_value_clipping_is_an_option():
     batch = make().weigh(rollout())
-    new = TokenOutputs(batch.old_logprobs, None, batch.values + 5.0)
+    new = TokenOutputs(batch.old_logprobs, None, batch.returns)
+    assert (make().token_loss(batch, new)[1]["value_loss"] == 0).all()
     clipped = make(value_clip_range=0.1).token_loss(batch, new)[1]["value_loss"]
-    plain = make().token_loss(batch, new)[1]["value_loss"]
-    assert (clipped >= plain - 1e-12).all()
-    assert not torch.allclose(clipped, plain)
+    distance = (batch.returns - batch.values).abs()
+    assert torch.allclose(clipped, 0.5 * (distance - 0.1).clamp(min=0) ** 2)
 
 
 def test_a_nan_in_a_masked_slot_of_the_scores_of_others_changes_nothing():

@@ -58,7 +58,7 @@ def test_without_a_known_truth_there_is_no_ceiling():
 
 
 def test_scores_that_are_the_true_log_odds_are_calibrated():
-    """Labels drawn from the model itself: the ECE is only sampling noise, the Brier score p(1-p)."""
+    """Labels drawn from the model itself: the ECE is sampling noise, the Brier score p(1-p)."""
     generator = torch.Generator().manual_seed(0)
     margins = torch.randn(200_000, generator=generator, dtype=torch.float64) * 2
     flips = torch.rand(len(margins), generator=generator) > torch.sigmoid(margins)

@@ -1,0 +1,76 @@
+"""The order of rows: a function of (seed, epoch, rank) alone, so that resuming repeats it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import Sampler
+
+from datamodules.records import DataError
+
+
+def rank_and_world_size(data: LightningDataModule) -> tuple[int, int]:
+    """Which of how many processes this one is; (0, 1) outside a Trainer."""
+    trainer = data.trainer
+    return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+
+class EpochSampler(Sampler[int]):
+    """All rows once an epoch, in another order each time; every rank has an equal share.
+
+    Up to world_size - 1 rows are left out of an epoch, others in the next.
+    """
+
+    def __init__(self, count: int, seed: int, rank: int = 0, world_size: int = 1):
+        self.count = count
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count // self.world_size
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        yield from order[self.rank :: self.world_size][: len(self)].tolist()
+
+
+class IterationSampler(Sampler[int]):
+    """The prompts of one iteration, which is an epoch for Lightning.
+
+    All ranks draw the same `size` prompts, then each takes its own share. Prompts come without
+    replacement: every one is used once before any is used again.
+    """
+
+    def __init__(self, count: int, size: int, seed: int, rank: int = 0, world_size: int = 1):
+        if size % world_size:
+            raise DataError(
+                f"algo.prompts_per_iteration={size}: must divide by the {world_size} devices"
+            )
+        self.count = count
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.iteration = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning."""
+        self.iteration = epoch
+
+    def __len__(self) -> int:
+        return self.size // self.world_size
+
+    def __iter__(self) -> Iterator[int]:
+        places = np.arange(self.iteration * self.size, (self.iteration + 1) * self.size)
+        orders: dict[int, np.ndarray] = {}
+        for place in places[self.rank :: self.world_size]:
+            lap, position = divmod(int(place), self.count)
+            if lap not in orders:
+                orders[lap] = np.random.default_rng([self.seed, lap]).permutation(self.count)
+            yield int(orders[lap][position])
