@@ -12,20 +12,17 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """Compose, then call the chosen task. What the user can mend ends with one clear message."""
-    from harness.errors import USER_ERRORS, RunError
+    from harness.errors import USER_ERRORS
 
     try:
         instantiate(cfg.task)(cfg)
-    except (InstantiationException, MissingMandatoryValue, *USER_ERRORS) as error:
+    except (InstantiationException, *USER_ERRORS) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if isinstance(cause, MissingMandatoryValue):
-            cause = RunError(f"{cause.full_key} has no value: give one with {cause.full_key}=...")
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         if in_sweep or not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise

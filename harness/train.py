@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from datamodules.prompts import PromptDataModule
 from datamodules.tokenization import load_tokenizer
 from harness.callbacks import ProgressBar, SampleTable
 from harness.console import make_console, places, policy_summary, samples_table, start_table
+from harness.errors import RunError
 from harness.export import export
 from harness.pipeline import LIBRARIES, Pipeline
 from harness.runs import open_run
@@ -31,6 +32,8 @@ from lightning_modules.sft import SupervisedModule
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Run `cfg.algo` with the stages that it needs; returns what summary.json holds."""
     quiet()
+    if missing := OmegaConf.missing_keys(cfg):
+        raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in sorted(missing)))
     console = make_console()
     pipeline = Pipeline(cfg, console)
     run = pipeline.run = open_run(cfg)
