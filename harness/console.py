@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -13,8 +14,11 @@ from lightning_modules.policy import PolicyModule
 
 
 def make_console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    """Standard output; wide enough for tables where it is no terminal. One of several processes
+    speaks.
+    """
+    width = None if sys.stdout.isatty() else 110
+    return Console(width=width, highlight=False, quiet=rank_zero_only.rank > 0)
 
 
 def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices: int) -> Table:

@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 from peft import PeftModel
+from pytorch_lightning.utilities import rank_zero_only
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.backbone import merged
 
 
+@rank_zero_only
 def export(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:

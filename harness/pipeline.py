@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from peft import TaskType
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -199,9 +200,11 @@ class Pipeline:
         bar = ProgressBar(
             self.console, module.name, lambda trainer: trainer.estimated_stepping_batches
         )
-        return fit_supervised(
-            module, data, self.cfg.hardware, loggers=loggers, callbacks=[bar], **resume
-        )
+        # A stage is made by one process on one device; the others of a run wait for it.
+        hardware = self.cfg.hardware
+        if module is not self.algorithm:
+            hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
+        return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
 
     # -- models for a policy ----------------------------------------------------------------------
 
@@ -245,6 +248,9 @@ class Pipeline:
         """Loggers for one training: metrics.csv in `folder`, and a W&B run of its own that is
         finished whatever happens. `run` is given for the main job, whose W&B run can be resumed.
         """
+        if rank_zero_only.rank > 0:
+            yield []
+            return
         loggers: list[Logger] = [MetricsCsv(folder / "metrics.csv", keep_steps)]
         group = self.run.folder.name
         if "_target_" in self.cfg.logger:

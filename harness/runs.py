@@ -11,12 +11,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from harness.errors import RunError
 from harness.stages import fingerprint
 
 STATE = "run.json"
 LOCK = ".lock"
+LEADER = "RLHF_LADDER_RUN"
 # What may differ between a run and its continuation: it does not shape the results.
 FREE = ("resume", "logger", "callbacks", "cache_dir", "export")
 
@@ -28,7 +30,7 @@ class Run:
     folder: Path
     config: dict[str, Any]
     wandb_id: str
-    lock: FileLock
+    lock: FileLock | None
     checkpoint: Path | None = None
     resumed: bool = False
     finished: bool = False
@@ -38,6 +40,11 @@ class Run:
     def seconds(self) -> float:
         """Wall-clock seconds of this process."""
         return time.perf_counter() - self.started
+
+    def release(self) -> None:
+        """Let other processes have the folder."""
+        if self.lock:
+            self.lock.release()
 
     def save(self, finished: bool = False) -> None:
         """Write the state file, atomically."""
@@ -60,6 +67,8 @@ def open_run(cfg: DictConfig) -> Run:
     """
     hydra_folder = Path(HydraConfig.get().runtime.output_dir)
     config = OmegaConf.to_container(cfg, resolve=True)
+    if rank_zero_only.rank > 0:
+        return _join(config)
     folder = _folder_to_resume(cfg, hydra_folder, config)
     if folder is None:
         hydra_folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +79,7 @@ def open_run(cfg: DictConfig) -> Run:
         run = _reopen(folder, config)
         if folder.resolve() != hydra_folder.resolve():
             _drop_empty(hydra_folder)
+    os.environ[LEADER] = str(run.folder)  # for the processes that Lightning launches from here
     if not run.finished:
         run.save()
         (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
@@ -141,6 +151,15 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
         resumed=True,
         finished=state["finished"] and not grown,
     )
+
+
+def _join(config: dict[str, Any]) -> Run:
+    """The run of the process that launched this one; it writes, and this one does not."""
+    if LEADER not in os.environ:
+        raise RunError("start several devices with `python run.py hardware=ddp`, not one by one")
+    folder = Path(os.environ[LEADER])
+    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    return Run(folder, config, "", lock=None, checkpoint=checkpoints[-1] if checkpoints else None)
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from datamodules.prompts import PromptDataModule
@@ -43,7 +44,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             return json.loads((run.folder / "summary.json").read_text())
         return _train(pipeline)
     finally:
-        run.lock.release()
+        run.release()
 
 
 def _train(pipeline: Pipeline) -> dict[str, Any]:
@@ -64,6 +65,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         result = train_supervised(pipeline, algorithm, pipeline.fit_reward_model)
     else:
         result = train_supervised(pipeline, algorithm, pipeline.fit_sft)
+    if rank_zero_only.rank > 0:
+        return {}
     summary = write_summary(pipeline, result)
     run.save(finished=True)
     for line in places(run.folder):
@@ -123,6 +126,8 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         except (KeyboardInterrupt, SystemExit):
             pipeline.console.print(f"stopped; the same command with resume={run.folder} goes on")
             raise
+        if not trainer.is_global_zero:
+            return {}
         result = loggers[0].last_values()
     export(model.lm, encoder.tokenizer, run.folder)
     pipeline.console.print(samples_table(samples.latest))

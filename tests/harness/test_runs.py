@@ -8,7 +8,7 @@ from harness.runs import STATE, open_run
 
 def stop(run) -> None:
     """As when its process ends."""
-    run.lock.release()
+    run.release()
 
 
 def test_a_new_run_writes_down_its_config(configure, tmp_path):

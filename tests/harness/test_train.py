@@ -1,6 +1,7 @@
 """The whole pipeline at a tiny budget, through the same entry as the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +65,8 @@ def test_ppo_trains_logs_and_exports(model, configure, tmp_path, metrics_of):
     assert [row["val/score"] != "" for row in rows] == [False, True, False, True]
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
     assert set(header) >= CLOCK
+    glossary = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert [name for name in header if name != "step" and f"`{name}`" not in glossary] == []
 
     lines = (tmp_path / "samples.jsonl").read_text().splitlines()
     assert {json.loads(line)["iteration"] for line in lines} == {2, 4}
