@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from datamodules.prompts import PromptDataModule
-from datamodules.tokenization import load_tokenizer
+from datamodules.tokenization import Encoder, load_tokenizer
 from harness.callbacks import ProgressBar, SampleTable
 from harness.console import make_console, places, policy_summary, samples_table, start_table
 from harness.errors import RunError
@@ -77,20 +77,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
 def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
     """Reference, reward, policy gradient, evaluation, export."""
     cfg, run = pipeline.cfg, pipeline.run
-    path, revision = pipeline.reference()
-    pipeline.reward.bind(pipeline.reward_context())
-    encoder = pipeline.make_encoder(load_tokenizer(path, revision))
-    model, reference = pipeline.actor_critic(algorithm.critic, cfg.seed)
-    algorithm.bind(
-        model=model,
-        reference=reference,
-        reward=pipeline.reward,
-        vocabulary=Vocabulary(
-            encoder.stop_id, encoder.pad_id, encoder.max_response_tokens, encoder.decode
-        ),
-        gold=pipeline.source.gold,
-        lr_multiplier=pipeline.lr_multiplier,
-    )
+    encoder = bind_policy(pipeline, algorithm)
     data = PromptDataModule(
         pipeline.source,
         encoder,
@@ -129,10 +116,29 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         if not trainer.is_global_zero:
             return {}
         result = loggers[0].last_values()
-    export(model.lm, encoder.tokenizer, run.folder)
+    export(algorithm.model.lm, encoder.tokenizer, run.folder)
     pipeline.console.print(samples_table(samples.latest))
     pipeline.console.print(policy_summary(result))
     return result | dict(encoder.counts)
+
+
+def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
+    """Give the algorithm its models, making the stages that it needs; returns its tokenizer."""
+    path, revision = pipeline.reference()
+    pipeline.reward.bind(pipeline.reward_context())
+    encoder = pipeline.make_encoder(load_tokenizer(path, revision))
+    model, reference = pipeline.actor_critic(algorithm.critic, pipeline.cfg.seed)
+    algorithm.bind(
+        model=model,
+        reference=reference,
+        reward=pipeline.reward,
+        vocabulary=Vocabulary(
+            encoder.stop_id, encoder.pad_id, encoder.max_response_tokens, encoder.decode
+        ),
+        gold=pipeline.source.gold,
+        lr_multiplier=pipeline.lr_multiplier,
+    )
+    return encoder
 
 
 def train_supervised(pipeline: Pipeline, module: SupervisedModule, fit: Callable) -> dict[str, Any]:
