@@ -5,13 +5,11 @@ from collections import Counter
 from typing import NamedTuple
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datamodules.records import DataError, Preference
-from datamodules.sampling import EpochSampler, rank_and_world_size
-from datamodules.sources.source import Source
+from datamodules.sources.source import Source, Split
+from datamodules.supervised import SupervisedDataModule
 from datamodules.tokenization import Encoder
 
 
@@ -24,7 +22,7 @@ class EncodedPreference(NamedTuple):
     probability: float
 
 
-class PreferenceDataModule(LightningDataModule):
+class PreferenceDataModule(SupervisedDataModule):
     """Batches of pairs as one stack: `input_ids`, `attention_mask` (2B, S), chosen rows first.
 
     `longer` and `probability` are (B,): whether the chosen text is the longer one (the null model;
@@ -33,14 +31,10 @@ class PreferenceDataModule(LightningDataModule):
     """
 
     def __init__(self, source: Source, encoder: Encoder, batch_size: int, seed: int):
-        super().__init__()
-        self.encoder = encoder
-        self.batch_size = batch_size
-        self.seed = seed
         self.counts: Counter[str] = Counter()
-        self.rows = {split: self._encode(source, split) for split in ("train", "val")}
+        super().__init__(source, encoder, batch_size, seed)
 
-    def _encode(self, source: Source, split: str) -> list[EncodedPreference]:
+    def encode(self, source: Source, split: Split) -> list[EncodedPreference]:
         pairs = source.preferences(split)
         prompts = self.encoder.prompts([pair.prompt for pair in pairs])
         chosen = self.encoder.responses([pair.chosen for pair in pairs])
@@ -58,6 +52,9 @@ class PreferenceDataModule(LightningDataModule):
             )
         return rows
 
+    def length(self, row: EncodedPreference) -> int:
+        return max(len(row.chosen), len(row.rejected))
+
     def collate(self, rows: list[EncodedPreference]) -> dict[str, Tensor]:
         sequences = [r.chosen for r in rows] + [r.rejected for r in rows]
         ids, mask = self.encoder.pad(sequences, "right")
@@ -67,18 +64,6 @@ class PreferenceDataModule(LightningDataModule):
             "longer": torch.tensor([r.longer for r in rows]),
             "probability": torch.tensor([r.probability for r in rows]),
         }
-
-    def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(len(self.rows["train"]), self.seed, *rank_and_world_size(self))
-        return DataLoader(
-            self.rows["train"],
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=self.collate,
-        )
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.rows["val"], batch_size=self.batch_size, collate_fn=self.collate)
 
 
 def _longer(pair: Preference) -> float:

@@ -1,6 +1,6 @@
 """The order of rows: a function of (seed, epoch, rank) alone, so that resuming repeats it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
@@ -15,14 +15,29 @@ def rank_and_world_size(data: LightningDataModule) -> tuple[int, int]:
     return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
 
+# How many batches' rows are sorted by length together: enough to save most of the padding, few
+# enough that batches stay random.
+STRETCH = 16
+
+
 class EpochSampler(Sampler[int]):
     """All rows once an epoch, in another order each time; every rank has an equal share.
 
-    Up to world_size - 1 rows are left out of an epoch, others in the next.
+    Rows of similar length stand in the same batch, so that little of it is padding: a random order
+    is sorted by length within stretches of STRETCH batches, then the batches are shuffled. Up to
+    world_size - 1 rows are left out of an epoch, others in the next.
     """
 
-    def __init__(self, count: int, seed: int, rank: int = 0, world_size: int = 1):
-        self.count = count
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -33,11 +48,22 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count // self.world_size
+        return len(self.lengths) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        yield from order[self.rank :: self.world_size][: len(self)].tolist()
+        rng = np.random.default_rng([self.seed, self.epoch])
+        share = rng.permutation(len(self.lengths))[self.rank :: self.world_size][: len(self)]
+        batches = []
+        for start in range(0, len(share), STRETCH * self.batch_size):
+            stretch = share[start : start + STRETCH * self.batch_size]
+            stretch = stretch[np.argsort(self.lengths[stretch], kind="stable")]
+            batches += [
+                stretch[i : i + self.batch_size] for i in range(0, len(stretch), self.batch_size)
+            ]
+        # A short batch stays last: a loader cuts the rows into batches by their number.
+        full = len(share) // self.batch_size
+        for i in [*rng.permutation(full), *range(full, len(batches))]:
+            yield from batches[i].tolist()
 
 
 class IterationSampler(Sampler[int]):

@@ -23,31 +23,32 @@ def make_console() -> Console:
 
 def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices: int) -> Table:
     """What the numbers of the config mean in prompts, samples, steps and parameters."""
-    sequences = algorithm.sequences_per_iteration
-    minibatch = sequences // algorithm.minibatches
-    micro = min(algorithm.micro_batch_size, minibatch // devices)
-    steps = algorithm.epochs * algorithm.minibatches
+    options = algorithm.options
+    sequences = options.sequences_per_iteration
+    minibatch = sequences // options.minibatches
+    micro = min(options.micro_batch_size, minibatch // devices)
+    steps = options.epochs * options.minibatches
     total, trained = parameter_counts(algorithm.model)
     rows = [
         ("prompts to train on, held out", f"{prompts:,}, {val_prompts:,}"),
         (
             "an iteration samples",
-            f"{sequences} answers: {algorithm.prompts_per_iteration} prompts x"
-            f" {algorithm.samples_per_prompt} samples, on {devices} device(s)",
+            f"{sequences} answers: {options.prompts_per_iteration} prompts x"
+            f" {options.samples_per_prompt} samples, on {devices} device(s)",
         ),
         (
             "and makes",
-            f"{steps} optimiser steps: {algorithm.epochs} epochs x"
-            f" {algorithm.minibatches} minibatches of {minibatch} answers",
+            f"{steps} optimiser steps: {options.epochs} epochs x"
+            f" {options.minibatches} minibatches of {minibatch} answers",
         ),
         (
             "each in",
             f"{-(-minibatch // devices // micro)} micro-batches of up to {micro} answers a device",
         ),
         (
-            f"{algorithm.iterations} iterations are",
-            f"{algorithm.iterations * sequences:,} episodes and"
-            f" {algorithm.iterations * steps:,} optimiser steps",
+            f"{options.iterations} iterations are",
+            f"{options.iterations * sequences:,} episodes and"
+            f" {options.iterations * steps:,} optimiser steps",
         ),
         ("parameters, of which trained", f"{total:,}, {trained:,}"),
         (

@@ -34,8 +34,10 @@ from harness.tracking import MetricsCsv
 from harness.trainer import check_hardware, frozen_dtype, precision
 from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
 from lightning_modules.backbone import (
+    VALUE_ADAPTER,
     Backbone,
     add_adapter,
+    add_value_adapter,
     frozen,
     load_causal_lm,
     load_scorer,
@@ -43,6 +45,7 @@ from lightning_modules.backbone import (
     new_value_head,
     pretrained_identity,
 )
+from lightning_modules.options import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.rewards.learned import LearnedReward
@@ -78,6 +81,13 @@ class Pipeline:
         # `suits` is for the algorithms, which have read it already.
         kept = [key for key in cfg.data if key != "suits"]
         self.source: Source = instantiate(OmegaConf.masked_copy(cfg.data, kept))
+        if isinstance(self.algorithm, PolicyModule):
+            require(
+                self.algorithm.options.critic != "adapter" or self.lora is not None,
+                "algo.critic",
+                "adapter",
+                "needs adapter=lora: it is a second adapter on the policy's trunk",
+            )
         self.cache = StageCache(Path(cfg.cache_dir))
         self.stages: list[Stage] = []
         self.dtype = frozen_dtype(cfg.hardware)
@@ -222,9 +232,16 @@ class Pipeline:
         else:
             lm = load(dtype=torch.float32)
             reference = Reference(frozen(load(dtype=self.dtype)), shares_policy=False)
-        head = new_value_head(lm) if critic == "head" else None
-        network = ScalarModel(self._critic_copy(seed)) if critic == "copy" else None
-        return ActorCritic(lm, head, network), reference
+        if critic == "adapter":
+            add_value_adapter(lm, self.lora, seed + 1)
+            model = ActorCritic(lm, new_value_head(lm), value_adapter=VALUE_ADAPTER)
+        elif critic == "head":
+            model = ActorCritic(lm, new_value_head(lm))
+        elif critic == "copy":
+            model = ActorCritic(lm, critic=ScalarModel(self._critic_copy(seed)))
+        else:
+            model = ActorCritic(lm)
+        return model, reference
 
     def _critic_copy(self, seed: int) -> nn.Module:
         """A value network of its own: the reward model's weights if there is one, else the

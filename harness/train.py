@@ -81,21 +81,23 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
     data = PromptDataModule(
         pipeline.source,
         encoder,
-        algorithm.prompts_per_iteration,
-        algorithm.val_prompts,
-        algorithm.micro_batch_size,
+        algorithm.options.prompts_per_iteration,
+        algorithm.options.val_prompts,
+        algorithm.options.micro_batch_size,
         cfg.seed,
     )
     done = _steps_done(run.checkpoint)
     samples = SampleTable(run.folder / "samples.jsonl", cfg.callbacks.samples, done)
-    bar = ProgressBar(pipeline.console, algorithm.name, lambda trainer: algorithm.iterations)
+    bar = ProgressBar(
+        pipeline.console, algorithm.name, lambda trainer: algorithm.options.iterations
+    )
     checkpoint = instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints")
     with pipeline.tracked(run.folder, algorithm.name, run=run, keep_steps=done) as loggers:
         trainer = make_trainer(
             cfg.hardware,
-            max_epochs=algorithm.iterations,
+            max_epochs=algorithm.options.iterations,
             limit_train_batches=1,
-            check_val_every_n_epoch=algorithm.evaluate_every,
+            check_val_every_n_epoch=algorithm.options.evaluate_every,
             logger=loggers,
             callbacks=[samples, bar, checkpoint],
         )
@@ -127,7 +129,7 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     path, revision = pipeline.reference()
     pipeline.reward.bind(pipeline.reward_context())
     encoder = pipeline.make_encoder(load_tokenizer(path, revision))
-    model, reference = pipeline.actor_critic(algorithm.critic, pipeline.cfg.seed)
+    model, reference = pipeline.actor_critic(algorithm.options.critic, pipeline.cfg.seed)
     algorithm.bind(
         model=model,
         reference=reference,

@@ -71,6 +71,25 @@ def response_outputs(
     return TokenOutputs(masked(logprobs, response_mask), entropies, None), last_hidden
 
 
+def last_hidden(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """The trunk's last hidden states, (B, S, D), without a head's outputs."""
+    return (
+        _plain(model)
+        .base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        )
+        .last_hidden_state
+    )
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The Hugging Face model; adapters, if any, live in its layers."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 class ScalarModel(nn.Module):
     """One number per position from a Hugging Face sequence-classification model.
 
@@ -83,14 +102,8 @@ class ScalarModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Scalars, at least float32, shape (B, S)."""
-        plain = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        trunk = plain.base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-        )
-        return at_least_float32(plain.score(trunk.last_hidden_state).squeeze(-1))
+        hidden = last_hidden(self.model, input_ids, attention_mask)
+        return at_least_float32(_plain(self.model).score(hidden).squeeze(-1))
 
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The scalar at the last real token, shape (B,), whatever side the padding is on."""
@@ -103,15 +116,23 @@ class ScalarModel(nn.Module):
 class ActorCritic(nn.Module):
     """The policy, and the value function if the algorithm has one.
 
-    `value_head` reads the policy's own hidden states; `critic` is a network of its own. At most one
-    of the two is there.
+    `value_head` reads the policy's own hidden states or, with `value_adapter`, those of the same
+    trunk with that adapter in the place of the policy's; `critic` is a network of its own. At most
+    one of head and critic is there.
     """
 
-    def __init__(self, lm: nn.Module, value_head: nn.Linear | None, critic: ScalarModel | None):
+    def __init__(
+        self,
+        lm: nn.Module,
+        value_head: nn.Linear | None = None,
+        critic: ScalarModel | None = None,
+        value_adapter: str | None = None,
+    ):
         super().__init__()
         self.lm = lm
         self.value_head = value_head
         self.critic = critic
+        self.value_adapter = value_adapter
 
     def forward(
         self,
@@ -121,6 +142,7 @@ class ActorCritic(nn.Module):
         temperature: float,
         entropy: bool = False,
     ) -> TokenOutputs:
+        shares_states = self.value_head is not None and self.value_adapter is None
         outputs, hidden = response_outputs(
             self.lm,
             sequences,
@@ -128,30 +150,44 @@ class ActorCritic(nn.Module):
             response_mask,
             temperature,
             entropy=entropy,
-            hidden=self.value_head is not None,
+            hidden=shares_states,
         )
-        values = self._values(hidden, sequences, prompt_mask, response_mask)
+        if shares_states:
+            values = masked(self._head(hidden), response_mask)
+        else:
+            values = self.values(sequences, prompt_mask, response_mask)
         return outputs._replace(values=values)
 
-    def _values(
-        self, hidden: Tensor | None, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor
+    def values(
+        self, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor
     ) -> Tensor | None:
-        if self.value_head is not None:
-            # Returns are small differences of numbers: the head works in float32 under autocast.
-            with torch.autocast(hidden.device.type, enabled=False):
-                states = hidden.to(self.value_head.weight.dtype)
-                values = self.value_head(states).squeeze(-1)
-        elif self.critic is not None:
-            attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
-            values = self.critic(sequences, attention_mask)[:, prompt_mask.shape[1] - 1 : -1]
+        """V(s_0) .. V(s_{T-1}), (B, T), or None; only `value_parameters` get gradients from it."""
+        attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
+        if self.critic is not None:
+            values = self.critic(sequences, attention_mask)
+        elif self.value_adapter is not None:
+            with active_adapter(self.lm, self.value_adapter):
+                values = self._head(last_hidden(self.lm, sequences, attention_mask))
+        elif self.value_head is not None:
+            with torch.no_grad():
+                hidden = last_hidden(self.lm, sequences, attention_mask)
+            values = self._head(hidden)
         else:
             return None
-        return masked(values, response_mask)
+        return masked(values[:, prompt_mask.shape[1] - 1 : -1], response_mask)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        # Returns are small differences of numbers: the head works in float32 under autocast.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
 
     def value_parameters(self) -> list[nn.Parameter]:
         """The trained parameters that only the value function uses."""
-        module = self.value_head or self.critic
-        return [p for p in module.parameters() if p.requires_grad] if module else []
+        own = [m for m in (self.value_head, self.critic) if m is not None]
+        parameters = [p for module in own for p in module.parameters() if p.requires_grad]
+        if self.value_adapter is not None:
+            parameters += adapter_parameters(self.lm, self.value_adapter)
+        return parameters
 
 
 class Reference:
@@ -185,5 +221,35 @@ class Reference:
 
 @contextmanager
 def _adapters_off(lm: PeftModel) -> Iterator[PeftModel]:
-    with lm.disable_adapter():
+    with _kept_trainable(lm), lm.disable_adapter():
         yield lm
+
+
+@contextmanager
+def active_adapter(lm: PeftModel, name: str) -> Iterator[PeftModel]:
+    """The model with the adapter `name` in the place of the one that is on."""
+    usual = lm.active_adapter
+    with _kept_trainable(lm):
+        lm.set_adapter(name)
+        # Gradients of what was computed before must still find their parameters.
+    try:
+        yield lm
+    finally:
+        with _kept_trainable(lm):
+            lm.set_adapter(usual)
+
+
+@contextmanager
+def _kept_trainable(lm: nn.Module) -> Iterator[None]:
+    """PEFT freezes the adapters that it switches off; here all stay as they were."""
+    trained = [p for p in lm.parameters() if p.requires_grad]
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def adapter_parameters(lm: PeftModel, name: str) -> list[nn.Parameter]:
+    """The parameters of one of the model's adapters."""
+    return [p for key, p in lm.named_parameters() if f".{name}." in key]

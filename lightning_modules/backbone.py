@@ -19,7 +19,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lightning_modules.actor_critic import adapter_parameters
 from lightning_modules.options import OptionError, require
+
+VALUE_ADAPTER = "value"
 
 
 class ModelError(ValueError):
@@ -230,6 +233,19 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config)
+
+
+def add_value_adapter(model: PeftModel, lora: LoraConfig, seed: int) -> None:
+    """A second adapter on the policy's trunk, VALUE_ADAPTER, for a value head to read."""
+    usual = model.active_adapter
+    config = deepcopy(lora)
+    config.task_type = TaskType.CAUSAL_LM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(VALUE_ADAPTER, config)
+    for name in (usual, VALUE_ADAPTER):
+        for parameter in adapter_parameters(model, name):
+            parameter.requires_grad_(True)
 
 
 def merged(model: nn.Module) -> PreTrainedModel:

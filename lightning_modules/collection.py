@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_modules.actor_critic import ActorCritic, Reference, TokenOutputs
 from lightning_modules.generation import generate
-from lightning_modules.objectives.advantages import last_token, penalised_rewards
+from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Answers, Reward
 from lightning_modules.rollout import Rollout
@@ -37,8 +37,6 @@ class Collector:
         reward: Reward,
         vocabulary: Vocabulary,
         temperature: float,
-        beta: float,
-        missing_eos_penalty: float,
         micro_batch_size: int,
     ):
         self.model = model
@@ -46,8 +44,6 @@ class Collector:
         self.reward = reward
         self.vocabulary = vocabulary
         self.temperature = temperature
-        self.beta = beta
-        self.missing_eos_penalty = missing_eos_penalty
         self.micro_batch_size = micro_batch_size
 
     def to(self, device: torch.device) -> None:
@@ -61,7 +57,7 @@ class Collector:
     ) -> tuple[Rollout, Answers, dict[str, float]]:
         """`samples` responses to each prompt, with what policy, reference and reward say of them.
 
-        Returns the rollout (without advantages), its answers for reading, and seconds by part.
+        Returns the rollout (yet without rewards), its answers for reading, and seconds by part.
         """
         started = time.perf_counter()
         # 1. Responses of the current policy.
@@ -74,24 +70,17 @@ class Collector:
         collected = time.perf_counter()
         # 4. Scores. An answer that was cut off ended there, and is scored as it stands.
         scores = self.reward.score(answers).float()
-        stopped = self._stopped(answers)
-        # 5. Rewards: the price of leaving the reference at every token, the score at the last one.
-        final = scores - self.missing_eos_penalty * (~stopped)
-        rewards = penalised_rewards(
-            final, old.logprobs, ref_logprobs, answers.response_mask, self.beta
-        )
         scored = time.perf_counter()
         rollout = Rollout(
             prompt_mask=answers.prompt_mask,
             sequences=answers.sequences,
             response_mask=answers.response_mask,
-            stopped=stopped,
+            stopped=self._stopped(answers),
             old_logprobs=old.logprobs,
             entropy=old.entropy,
             ref_logprobs=ref_logprobs,
             values=old.values,
             scores=scores,
-            rewards=rewards,
         )
         seconds = {"time/collect": collected - started, "time/score": scored - collected}
         return rollout, answers, seconds

@@ -64,12 +64,12 @@ class Evaluation:
         self._averages = Averages()
         self._compared = 0
 
-    def step(self, batch: dict[str, Any], batch_idx: int, rank: int) -> None:
+    def step(self, batch: dict[str, Any], batch_idx: int, rank: int, beta: float) -> None:
         """One batch of held-out prompts, one answer each."""
         reference = self._reference(batch, batch_idx, rank)
         noise = generator(self.seed, Stream.EVALUATION, batch_idx, rank)
         rollout, answers, _ = self.collector.collect(batch, noise, 1, with_reference=True)
-        rollout.add_statistics(self._averages, "val", self.collector.beta)
+        rollout.add_statistics(self._averages, "val", beta)
         wins = outcomes(rollout.scores, reference.scores)
         self._averages.add_rows("val/win_rate", wins)
         golds = self._golds(answers)

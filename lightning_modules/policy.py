@@ -10,8 +10,9 @@ about what has been done, which resuming needs.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import pytorch_lightning as pl
@@ -23,16 +24,19 @@ from lightning_modules.actor_critic import ActorCritic, Reference, TokenOutputs
 from lightning_modules.averages import Averages
 from lightning_modules.collection import Collector, Vocabulary
 from lightning_modules.evaluation import Evaluation
-from lightning_modules.objectives.divergences import k3
+from lightning_modules.objectives.advantages import penalised_rewards
+from lightning_modules.objectives.divergences import adapted_beta, k3
+from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate, masked
-from lightning_modules.options import require, require_at_least
+from lightning_modules.options import require
+from lightning_modules.policy_options import AdaptiveBeta, PolicyOptions
 from lightning_modules.rewards.reward import Reward
+from lightning_modules.rewards.shaping import ScoreShaping
 from lightning_modules.rollout import Rollout, explained_variance, finish_statistics
 from lightning_modules.seeding import Stream, generator
 
-CRITICS = (None, "head", "copy")
-NORMALISERS = ("sequences", "tokens")
-LR_DECAYS = ("linear", "none")
+# What an algorithm without a value function, or without clipping, has none of: logged as 0.
+OPTIONAL_STATISTICS = ("value_loss", "clip_fraction", "ratio_outside")
 
 
 class TrainingError(RuntimeError):
@@ -45,95 +49,20 @@ class PolicyModule(pl.LightningModule):
     automatic_optimization = False
     strict_loading = False  # frozen weights are not in checkpoints, see on_save_checkpoint
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        iterations: int,
-        prompts_per_iteration: int,
-        samples_per_prompt: int,
-        epochs: int,
-        minibatches: int,
-        micro_batch_size: int,
-        temperature: float,
-        beta: float,
-        gamma: float,
-        lam: float,
-        missing_eos_penalty: float,
-        critic: str | None,
-        normalise: str,
-        max_grad_norm: float | None,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        value_lr: float | None,
-        lr_decay: str,
-        evaluate_every: int,
-        val_prompts: int,
-        seed: int,
-    ):
+    def __init__(self, *, name: str, adaptive_beta: dict[str, float] | None = None, **options: Any):
         super().__init__()
-        require_at_least(
-            1,
-            "algo",
-            iterations=iterations,
-            prompts_per_iteration=prompts_per_iteration,
-            samples_per_prompt=samples_per_prompt,
-            epochs=epochs,
-            minibatches=minibatches,
-            micro_batch_size=micro_batch_size,
-            evaluate_every=evaluate_every,
-            val_prompts=val_prompts,
-        )
-        require_at_least(0, "algo", beta=beta, missing_eos_penalty=missing_eos_penalty)
-        require(temperature > 0, "algo.temperature", temperature, "must be greater than 0")
-        require(0 <= gamma <= 1, "algo.gamma", gamma, "must lie in [0, 1]")
-        require(0 <= lam <= 1, "algo.lam", lam, "must lie in [0, 1]")
-        require(critic in CRITICS, "algo.critic", critic, f"must be one of {CRITICS}")
-        require(
-            normalise in NORMALISERS, "algo.normalise", normalise, f"must be one of {NORMALISERS}"
-        )
-        require(lr_decay in LR_DECAYS, "algo.lr_decay", lr_decay, f"must be one of {LR_DECAYS}")
-        require(
-            max_grad_norm is None or max_grad_norm > 0,
-            "algo.max_grad_norm",
-            max_grad_norm,
-            "must be greater than 0, or null for no clipping",
-        )
-        sequences = prompts_per_iteration * samples_per_prompt
-        require(
-            sequences % minibatches == 0,
-            "algo.minibatches",
-            minibatches,
-            f"must divide the {sequences} sequences of an iteration"
-            f" ({prompts_per_iteration} prompts x {samples_per_prompt} samples)",
-        )
         self.name = name
-        self.iterations = iterations
-        self.prompts_per_iteration = prompts_per_iteration
-        self.samples_per_prompt = samples_per_prompt
-        self.epochs = epochs
-        self.minibatches = minibatches
-        self.micro_batch_size = micro_batch_size
-        self.temperature = temperature
-        self.beta = beta
-        self.gamma = gamma
-        self.lam = lam
-        self.missing_eos_penalty = missing_eos_penalty
-        self.critic = critic
-        self.normalise = normalise
-        self.max_grad_norm = max_grad_norm
-        self.optimizer = optimizer
-        self.value_lr = value_lr
-        self.lr_decay = lr_decay
-        self.evaluate_every = evaluate_every
-        self.val_prompts = val_prompts
-        self.seed = seed
+        if adaptive_beta is not None:
+            adaptive_beta = AdaptiveBeta(**adaptive_beta)
+        self.options = PolicyOptions(adaptive_beta=adaptive_beta, **options)
+        self.beta = self.options.beta
+        self.shaping = ScoreShaping(
+            normalise=self.options.normalise_scores,
+            clip=self.options.score_clip,
+            missing_eos_penalty=self.options.missing_eos_penalty,
+        )
         self.episodes = 0
         self.tokens = 0
-
-    @property
-    def sequences_per_iteration(self) -> int:
-        """B, over all ranks."""
-        return self.prompts_per_iteration * self.samples_per_prompt
 
     def bind(
         self,
@@ -153,12 +82,10 @@ class PolicyModule(pl.LightningModule):
             reference=reference,
             reward=reward,
             vocabulary=vocabulary,
-            temperature=self.temperature,
-            beta=self.beta,
-            missing_eos_penalty=self.missing_eos_penalty,
-            micro_batch_size=self.micro_batch_size,
+            temperature=self.options.temperature,
+            micro_batch_size=self.options.micro_batch_size,
         )
-        self.evaluation = Evaluation(self.collector, gold, self.seed)
+        self.evaluation = Evaluation(self.collector, gold, self.options.seed)
         return self
 
     # -- an algorithm is these two --------------------------------------------------------------
@@ -175,70 +102,120 @@ class PolicyModule(pl.LightningModule):
 
     def collect(self, batch: dict[str, Any]) -> tuple[Rollout, dict[str, float]]:
         """This iteration's rollout, weighed, and the seconds that its parts took."""
-        noise = generator(self.seed, Stream.SAMPLING, self.current_epoch, self.global_rank)
+        noise = generator(self.options.seed, Stream.SAMPLING, self.current_epoch, self.global_rank)
         rollout, _, seconds = self.collector.collect(
-            batch, noise, self.samples_per_prompt, with_reference=self.beta > 0
+            batch, noise, self.options.samples_per_prompt, with_reference=self.beta > 0
         )
-        return self.weigh(rollout), seconds
+        # The price of leaving the reference at every token, the (shaped) score at the last one.
+        rewards = penalised_rewards(
+            self.shaping(rollout.scores, rollout.stopped, self.sum_over_ranks),
+            rollout.old_logprobs,
+            rollout.ref_logprobs,
+            rollout.response_mask,
+            self.beta,
+        )
+        return self.weigh(replace(rollout, rewards=rewards)), seconds
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """K epochs of M optimiser steps on one rollout; returns the train/* metrics."""
         optimizer = self.optimizers()
         self._set_learning_rates(optimizer)
-        order = generator(self.seed, Stream.MINIBATCHES, self.current_epoch, self.global_rank)
         averages = Averages()
         ratio_max = torch.zeros(())
-        for _ in range(self.epochs):
-            for minibatch in rollout.minibatches(self.minibatches, order):
-                ratio = self._accumulate(minibatch, averages)
-                ratio_max = torch.maximum(ratio_max, ratio)
-                averages.add("train/grad_norm", self._step(optimizer))
+        steps = 0
+        for minibatch in self._minibatches(rollout):
+            ratio, approx_kl = self._accumulate(minibatch, averages)
+            ratio_max = torch.maximum(ratio_max, ratio)
+            if self.options.target_kl is not None and approx_kl > self.options.target_kl:
+                optimizer.zero_grad()
+                break
+            averages.add("train/grad_norm", self._step(optimizer))
+            steps += 1
         metrics = averages.means(self.sum_over_ranks)
         metrics["train/ratio_max"] = float(self.trainer.strategy.reduce(ratio_max, reduce_op="max"))
+        metrics["train/steps"] = steps
         metrics["train/lr"] = optimizer.param_groups[0]["lr"]
-        if rollout.values is not None:
-            metrics["train/explained_variance"] = explained_variance(rollout, self.sum_over_ranks)
+        metrics["train/explained_variance"] = explained_variance(rollout, self.sum_over_ranks)
         return metrics
 
-    def _accumulate(self, minibatch: Rollout, averages: Averages) -> Tensor:
-        """The gradient of one optimiser step, in micro-batches; returns the largest ratio."""
+    def fit_values(self, rollout: Rollout) -> None:
+        """One more optimiser step of the value function alone, on the rollout's `returns`."""
+        optimizer = self.optimizers()
+        divisor = self.sum_over_ranks(self._count(rollout))
+        parameters = self.model.value_parameters()
+        with self._without_sync():
+            for part in rollout.micro_batches(self.options.micro_batch_size):
+                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+                errors = value_error(values, part.returns)
+                self.manual_backward(aggregate(errors, part.response_mask, divisor))
+        for parameter in parameters:
+            parameter.grad = self.sum_over_ranks(parameter.grad)
+        self._step(optimizer, parameters)
+
+    def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
+        """Every sequence once an epoch, each epoch in an order of its own."""
+        order = generator(
+            self.options.seed, Stream.MINIBATCHES, self.current_epoch, self.global_rank
+        )
+        for _ in range(self.options.epochs):
+            yield from rollout.minibatches(self.options.minibatches, order)
+
+    def _accumulate(self, minibatch: Rollout, averages: Averages) -> tuple[Tensor, float]:
+        """The gradient of one optimiser step, in micro-batches.
+
+        Returns the largest ratio on this rank, and train/approx_kl of the minibatch on all ranks.
+        """
         divisor = self.sum_over_ranks(self._count(minibatch))
-        parts = list(minibatch.micro_batches(self.micro_batch_size))
-        ratios = []
+        parts = list(minibatch.micro_batches(self.options.micro_batch_size))
+        ratios, divergence = [], Averages()
         for part in parts:
-            new = self.model(part.sequences, part.prompt_mask, part.response_mask, self.temperature)
+            new = self.model(
+                part.sequences,
+                part.prompt_mask,
+                part.response_mask,
+                self.options.temperature,
+                entropy=self.options.entropy_coef > 0,
+            )
             token_losses, stats = self.token_loss(part, new)
+            if self.options.entropy_coef > 0:
+                token_losses = token_losses - self.options.entropy_coef * new.entropy
             loss = aggregate(token_losses, part.response_mask, divisor)
             with nullcontext() if part is parts[-1] else self._without_sync():
                 # DDP averages gradients over ranks, where the divisor counts those of all ranks.
                 self.manual_backward(loss * self.trainer.world_size)
             stats = {name: x.detach() for name, x in stats.items()}
-            self._add_statistics(averages, part, new, stats | {"loss": token_losses.detach()})
+            self._add_statistics(averages, part, stats | {"loss": token_losses.detach()})
+            approx_kl = k3(part.old_logprobs, new.logprobs.detach())
+            for each in (averages, divergence):
+                each.add_tokens("train/approx_kl", approx_kl, part.response_mask)
             ratios.append((new.logprobs.detach() - part.old_logprobs).exp().max())
-        return torch.stack(ratios).max()
+        approx_kl = divergence.means(self.sum_over_ranks)["train/approx_kl"]
+        return torch.stack(ratios).max(), approx_kl
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""
         mask = batch.response_mask
-        return (mask.any(-1) if self.normalise == "sequences" else mask).sum().float()
+        return (mask.any(-1) if self.options.normalise == "sequences" else mask).sum().float()
 
-    def _add_statistics(
-        self, averages: Averages, part: Rollout, new: TokenOutputs, stats: dict[str, Tensor]
-    ) -> None:
+    def _add_statistics(self, averages: Averages, part: Rollout, stats: dict[str, Tensor]) -> None:
         """Losses are averaged as they are minimised, everything else over tokens."""
         mask = part.response_mask
+        for name in OPTIONAL_STATISTICS:
+            stats.setdefault(name, torch.zeros_like(part.old_logprobs))
         for name, values in stats.items():
             if name.endswith("loss"):
                 averages.add(f"train/{name}", masked(values, mask).sum(), self._count(part))
             else:
                 averages.add_tokens(f"train/{name}", values, mask)
-        approx_kl = k3(part.old_logprobs, new.logprobs.detach())
-        averages.add_tokens("train/approx_kl", approx_kl, mask)
 
-    def _step(self, optimizer: torch.optim.Optimizer) -> Tensor:
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[torch.nn.Parameter] | None = None,
+    ) -> Tensor:
         """Clip, step, clear; returns the norm of the gradient before clipping."""
         norm = torch.nn.utils.clip_grad_norm_(
-            self._trained_parameters(), self.max_grad_norm or float("inf")
+            parameters or self._trained_parameters(), self.options.max_grad_norm or float("inf")
         )
         if not norm.isfinite():
             raise TrainingError(
@@ -254,19 +231,20 @@ class PolicyModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimiser with two groups of parameters: of the policy, of the value function."""
-        lr = self.optimizer.keywords["lr"] * self.lr_multiplier
+        lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
         value = self.model.value_parameters()
         own = {id(p) for p in value}
         policy = [p for p in self._trained_parameters() if id(p) not in own]
         groups = [{"params": policy, "lr": lr, "initial_lr": lr}]
         if value:
-            value_lr = self.value_lr or lr
+            value_lr = self.options.value_lr or lr
             groups.append({"params": value, "lr": value_lr, "initial_lr": value_lr})
-        return self.optimizer(groups)
+        return self.options.optimizer(groups)
 
     def _set_learning_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """A function of the iteration alone, so there is no schedule to resume."""
-        left = 1 - self.current_epoch / self.iterations if self.lr_decay == "linear" else 1.0
+        decays = self.options.lr_decay == "linear"
+        left = 1 - self.current_epoch / self.options.iterations if decays else 1.0
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * left
 
@@ -277,11 +255,11 @@ class PolicyModule(pl.LightningModule):
         return super().train(False)
 
     def on_fit_start(self) -> None:
-        share = self.sequences_per_iteration // self.trainer.world_size
+        share = self.options.sequences_per_iteration // self.trainer.world_size
         require(
-            share % self.minibatches == 0,
+            share % self.options.minibatches == 0,
             "algo.minibatches",
-            self.minibatches,
+            self.options.minibatches,
             f"must divide the {share} sequences that each device has",
         )
         self.train()
@@ -289,8 +267,8 @@ class PolicyModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # The last iteration is always evaluated.
-        last = self.current_epoch + 1 == self.iterations
-        self.trainer.check_val_every_n_epoch = 1 if last else self.evaluate_every
+        last = self.current_epoch + 1 == self.options.iterations
+        self.trainer.check_val_every_n_epoch = 1 if last else self.options.evaluate_every
 
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
@@ -305,8 +283,17 @@ class PolicyModule(pl.LightningModule):
         metrics = self.update(rollout)
         ended = time.perf_counter()
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
+        before = self.episodes
         metrics |= self._rollout_metrics(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
+        if adaptive := self.options.adaptive_beta:
+            self.beta = adapted_beta(
+                self.beta,
+                metrics["rollout/kl"],
+                adaptive.target,
+                self.episodes - before,
+                adaptive.horizon,
+            )
 
     def _rollout_metrics(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         averages = Averages()
@@ -319,6 +306,7 @@ class PolicyModule(pl.LightningModule):
         return metrics | {
             "rollout/episodes": self.episodes,
             "rollout/tokens": self.tokens,
+            "rollout/beta": self.beta,
             "throughput/episodes_per_s": episodes / seconds,
             "throughput/tokens_per_s": tokens / seconds,
         }
@@ -328,7 +316,7 @@ class PolicyModule(pl.LightningModule):
         self.evaluation.reset()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.evaluation.step(batch, batch_idx, self.global_rank)
+        self.evaluation.step(batch, batch_idx, self.global_rank, self.beta)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.metrics(self.sum_over_ranks))
@@ -339,7 +327,12 @@ class PolicyModule(pl.LightningModule):
         trained = {n for n, p in self.named_parameters(remove_duplicate=False) if p.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: x for name, x in state.items() if name in trained}
-        checkpoint["progress"] = {"episodes": self.episodes, "tokens": self.tokens}
+        checkpoint["progress"] = {
+            "episodes": self.episodes,
+            "tokens": self.tokens,
+            "beta": self.beta,
+            "shaping": self.shaping.state(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = {n for n, p in self.named_parameters(remove_duplicate=False) if p.requires_grad}
@@ -348,8 +341,10 @@ class PolicyModule(pl.LightningModule):
             raise TrainingError(
                 f"the checkpoint lacks trained weights: {', '.join(sorted(missing))}"
             )
-        self.episodes = checkpoint["progress"]["episodes"]
-        self.tokens = checkpoint["progress"]["tokens"]
+        progress = checkpoint["progress"]
+        self.episodes, self.tokens = progress["episodes"], progress["tokens"]
+        self.beta = progress["beta"]
+        self.shaping.load(progress["shaping"])
 
     # -- ranks ----------------------------------------------------------------------------------
 

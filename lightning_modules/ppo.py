@@ -4,6 +4,7 @@ For each rollout: advantages by GAE, once; then K epochs of M minibatch steps on
     -min(w A, clip(w, 1 - eps, 1 + eps) A) + c (V - R)^2 / 2,   w = pi / pi_old.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,30 +25,47 @@ class PPO(PolicyModule):
     def __init__(
         self,
         *,
-        clip_range: float,
-        value_clip_range: float | None,
+        lam: float,
+        clip_range: float | Sequence[float],
+        dual_clip: float | None = None,
+        value_clip_range: float | None = None,
         value_coef: float,
         whiten_advantages: bool,
         **common: Any,
     ):
         super().__init__(**common)
-        require(clip_range > 0, "algo.clip_range", clip_range, "must be greater than 0")
+        require(0 <= lam <= 1, "algo.lam", lam, "must lie in [0, 1]")
+        both = (clip_range, clip_range) if isinstance(clip_range, int | float) else clip_range
+        require(
+            len(both) == 2 and all(x > 0 for x in both),
+            "algo.clip_range",
+            clip_range,
+            "must be greater than 0: a number, or [low, high]",
+        )
+        require(
+            dual_clip is None or dual_clip > 1,
+            "algo.dual_clip",
+            dual_clip,
+            "must be greater than 1, or null to do without",
+        )
         require(
             value_clip_range is None or value_clip_range > 0,
             "algo.value_clip_range",
             value_clip_range,
-            "must be greater than 0, or null for no clipping",
+            "must be greater than 0, or null to do without",
         )
         require(value_coef >= 0, "algo.value_coef", value_coef, "must be at least 0")
-        require(self.critic is not None, "algo.critic", None, "PPO needs one: head or copy")
-        self.clip_range = clip_range
+        require(self.options.critic is not None, "algo.critic", None, "must be given: PPO has one")
+        self.lam = lam
+        self.clip_range = tuple(both)
+        self.dual_clip = dual_clip
         self.value_clip_range = value_clip_range
         self.value_coef = value_coef
         self.whiten_advantages = whiten_advantages
 
     def weigh(self, rollout: Rollout) -> Rollout:
         mask = rollout.response_mask
-        advantages = gae(rollout.rewards, rollout.values, mask, self.gamma, self.lam)
+        advantages = gae(rollout.rewards, rollout.values, mask, self.options.gamma, self.lam)
         returns = advantages + rollout.values
         if self.whiten_advantages:
             advantages = whiten(advantages, mask, self.sum_over_ranks)
@@ -55,7 +73,7 @@ class PPO(PolicyModule):
 
     def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
         policy_loss, stats = ppo_clip(
-            new.logprobs, batch.old_logprobs, batch.advantages, self.clip_range
+            new.logprobs, batch.old_logprobs, batch.advantages, self.clip_range, self.dual_clip
         )
         if self.value_clip_range is None:
             value_loss = value_error(new.values, batch.returns)

@@ -27,7 +27,7 @@ class Rollout:
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
     scores: Tensor  # (B,) what the reward source said
-    rewards: Tensor  # (B, T) after the KL penalty
+    rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns
 
@@ -88,8 +88,11 @@ def finish_statistics(means: dict[str, float], prefix: str) -> dict[str, float]:
 def explained_variance(rollout: Rollout, all_reduce: Callable[[Tensor], Tensor]) -> float:
     """1 - Var(returns - values) / Var(returns) over real tokens of all ranks.
 
-    NaN where the returns are equal up to rounding: there is nothing to explain then.
+    NaN where the returns are equal up to rounding: there is nothing to explain then. 0 without a
+    value function.
     """
+    if rollout.values is None:
+        return 0.0
     _, error = moments(rollout.returns - rollout.values, rollout.response_mask, all_reduce)
     mean, total = moments(rollout.returns, rollout.response_mask, all_reduce)
     rounding = (mean.abs() * torch.finfo(rollout.returns.dtype).eps * 4) ** 2

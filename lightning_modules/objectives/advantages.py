@@ -35,6 +35,16 @@ def rewards_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
     return masked(result, mask)
 
 
+def leave_one_out(x: Tensor, samples: int) -> Tensor:
+    """For each of B = N * samples numbers, the mean of the others of its group (Kool et al. 2019).
+
+    The `samples` of a prompt stand beside each other. An answer's own number is not in its
+    baseline, which therefore depends on the prompt and on other samples only: no bias.
+    """
+    groups = x.view(-1, samples)
+    return ((groups.sum(-1, keepdim=True) - groups) / (samples - 1)).flatten()
+
+
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimates (Schulman et al. 2016, eq. 16), shape (B, T).
 

@@ -19,3 +19,13 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """
     difference = logprobs - ref_logprobs
     return torch.expm1(-difference) + difference
+
+
+def adapted_beta(beta: float, kl: float, target: float, episodes: int, horizon: float) -> float:
+    """The next beta of Ziegler et al. (2019), section 2.2: a proportional controller.
+
+    `kl` is the mean KL of sequences in nats over the last `episodes` samples. Above `target` beta
+    grows, below it shrinks, in `horizon` episodes by at most 20 %.
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return beta * (1 + error * episodes / horizon)

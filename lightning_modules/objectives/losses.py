@@ -15,25 +15,35 @@ def policy_gradient(logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, Stats
 
 
 def ppo_clip(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_range: float
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_range: tuple[float, float],
+    dual_clip: float | None = None,
 ) -> tuple[Tensor, Stats]:
-    """-min(w A, clip(w, 1 - eps, 1 + eps) A), w = pi / pi_old (Schulman et al. 2017, eq. 7).
+    """-min(w A, clip(w, 1 - low, 1 + high) A), w = pi / pi_old (Schulman et al. 2017, eq. 7).
 
-    The lecture's cases say the same: for A > 0 the weight is cut at 1 + eps, for A < 0 it is kept
-    at or above 1 - eps. It takes away the reason to leave the range, but does not forbid it.
+    The lecture's cases say the same: for A > 0 the weight is cut at 1 + high, for A < 0 it is kept
+    at or above 1 - low. It takes away the reason to leave the range, but does not forbid it: for
+    A < 0 the loss grows with w without bound, unless `dual_clip` (c > 1) bounds the objective from
+    below by c A (Ye et al. 2020, eq. 5). `clip_range` is (low, high).
 
-    stats: `clip_fraction` 1 where clipping changes the loss, `ratio_outside` 1 where
-    abs(w - 1) > eps.
+    stats: `clip_fraction` 1 where clipping changes the loss, `ratio_outside` 1 where w < 1 - low or
+    w > 1 + high.
     """
+    low, high = clip_range
     ratio = torch.exp(logprobs - old_logprobs)
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    plain = ratio * advantages
+    objective = torch.minimum(plain, ratio.clamp(1 - low, 1 + high) * advantages)
+    if dual_clip is not None:
+        bounded = torch.maximum(objective, dual_clip * advantages)
+        objective = torch.where(advantages < 0, bounded, objective)
     with torch.no_grad():
         stats = {
-            "clip_fraction": (clipped * advantages < ratio * advantages).to(ratio.dtype),
-            "ratio_outside": ((ratio - 1).abs() > clip_range).to(ratio.dtype),
+            "clip_fraction": (objective != plain).to(ratio.dtype),
+            "ratio_outside": ((ratio < 1 - low) | (ratio > 1 + high)).to(ratio.dtype),
         }
-    return loss, stats
+    return -objective, stats
 
 
 def value_error(values: Tensor, returns: Tensor) -> Tensor:

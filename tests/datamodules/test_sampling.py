@@ -1,9 +1,12 @@
 from itertools import chain
 
+import numpy as np
 import pytest
 
 from datamodules.records import DataError
 from datamodules.sampling import EpochSampler, IterationSampler
+
+LENGTHS = np.random.default_rng(0).integers(1, 60, 500).tolist()
 
 
 def draw(iteration, **options):
@@ -68,7 +71,7 @@ def test_a_size_that_ranks_cannot_share_is_an_error():
 def test_an_epoch_is_every_row_once_shared_equally(world_size):
     shares = []
     for rank in range(world_size):
-        sampler = EpochSampler(13, 5, rank, world_size)
+        sampler = EpochSampler(LENGTHS[:13], 3, 5, rank, world_size)
         sampler.set_epoch(2)
         shares.append(list(sampler))
         assert len(shares[-1]) == len(sampler) == 13 // world_size
@@ -78,9 +81,21 @@ def test_an_epoch_is_every_row_once_shared_equally(world_size):
 
 def test_epochs_and_seeds_have_orders_of_their_own_and_repeat_them():
     def order(epoch, seed):
-        sampler = EpochSampler(20, seed)
+        sampler = EpochSampler(LENGTHS[:20], 3, seed)
         sampler.set_epoch(epoch)
         return tuple(sampler)
 
     assert len({order(epoch, seed) for epoch in range(3) for seed in range(3)}) == 9
     assert order(1, 1) == order(1, 1)
+
+
+def test_rows_of_a_batch_are_of_similar_length():
+    sampler = EpochSampler(LENGTHS, 8, 0)
+    order = list(sampler)
+    batches = [[LENGTHS[row] for row in order[i : i + 8]] for i in range(0, len(order), 8)]
+    padded = sum(max(batch) * len(batch) for batch in batches)
+    assert sum(LENGTHS) <= padded < 1.15 * sum(LENGTHS)
+    assert len(batches[-1]) == 500 % 8
+    # Short and long batches come in no order.
+    longest = [max(batch) for batch in batches]
+    assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.4

@@ -89,6 +89,7 @@ def test_without_a_key_a_real_run_is_kept_offline(tmp_path, monkeypatch):
         assert dict(run.config) == {"algo.beta": 0.1}
     finally:
         wandb.finish()
+        wandb.teardown()  # waits until all is on disk, as the end of a process does
     assert "wandb sync" in sync_command(tmp_path)
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert b"rollout/score" in record.read_bytes()

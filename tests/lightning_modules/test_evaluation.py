@@ -70,8 +70,6 @@ def collector(lm, encoder):
         reward=Scores(),
         vocabulary=Vocabulary(encoder.stop_id, encoder.pad_id, 6, encoder.decode),
         temperature=1.0,
-        beta=0.1,
-        missing_eos_penalty=0.0,
         micro_batch_size=8,
     )
 
@@ -95,7 +93,7 @@ def gold(prompt, text):
 def run(evaluation, batches):
     evaluation.reset()
     for i, batch in enumerate(batches):
-        evaluation.step(batch, i, 0)
+        evaluation.step(batch, i, 0, 0.1)
     return evaluation.metrics(alone)
 
 
@@ -146,7 +144,7 @@ def test_the_answers_depend_on_the_seed_and_the_rank(collector, batches):
     answers, references = set(), set()
     for seed, rank in ((0, 0), (1, 0), (0, 1)):
         evaluation = Evaluation(collector, None, seed)
-        evaluation.step(batches[0], 0, rank)
+        evaluation.step(batches[0], 0, rank, 0.1)
         answers.add(tuple(row["answer"] for row in evaluation.rows))
         references.add(tuple(row["reference_answer"] for row in evaluation.rows))
     assert len(answers) == len(references) == 3

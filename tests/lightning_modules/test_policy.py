@@ -72,9 +72,11 @@ def fit(lm, encoder, world):
             vocabulary=Vocabulary(encoder.stop_id, encoder.pad_id, 8, encoder.decode),
             gold=None,
         )
-        data = PromptDataModule(world, encoder, module.prompts_per_iteration, 4, 4, module.seed)
+        data = PromptDataModule(
+            world, encoder, module.options.prompts_per_iteration, 4, 4, module.options.seed
+        )
         trainer = pl.Trainer(
-            max_epochs=module.iterations,
+            max_epochs=module.options.iterations,
             limit_train_batches=1,
             accelerator="cpu",
             logger=False,

@@ -11,6 +11,7 @@ from lightning_modules.objectives.losses import (
 )
 
 EPS = 0.2
+CLIP = (EPS, EPS)
 RATIOS = (0.3, 0.79, 0.81, 1.0, 1.19, 1.21, 3.0)
 
 
@@ -21,7 +22,7 @@ def parameter(*values):
 def surrogate(ratio, advantage):
     """Loss, its derivative by the ratio, and the stats of a single token."""
     w = parameter(ratio)
-    loss, stats = ppo_clip(w.log(), torch.zeros_like(w), torch.tensor([advantage]).double(), EPS)
+    loss, stats = ppo_clip(w.log(), torch.zeros_like(w), torch.tensor([advantage]).double(), CLIP)
     (slope,) = torch.autograd.grad(loss.sum(), w)
     return float(loss.detach()), float(slope), {k: float(v) for k, v in stats.items()}
 
@@ -68,7 +69,7 @@ def test_clip_fraction_counts_where_clipping_changes_the_loss(ratio, advantage):
 def test_at_ratio_1_the_gradient_is_the_policy_gradient():
     advantages = torch.tensor([2.0, -3.0, 0.0]).double()
     logprobs = parameter(-1.0, -0.2, -5.0)
-    clip, stats = ppo_clip(logprobs, logprobs.detach(), advantages, EPS)
+    clip, stats = ppo_clip(logprobs, logprobs.detach(), advantages, CLIP)
     plain, _ = policy_gradient(logprobs, advantages)
     (of_clip,) = torch.autograd.grad(clip.sum(), logprobs)
     (of_plain,) = torch.autograd.grad(plain.sum(), logprobs)
@@ -77,7 +78,7 @@ def test_at_ratio_1_the_gradient_is_the_policy_gradient():
 
 
 def test_stats_are_detached_and_per_token():
-    loss, stats = ppo_clip(parameter(-1.0, -2.0), parameter(-1.5, -1.0), torch.ones(2), EPS)
+    loss, stats = ppo_clip(parameter(-1.0, -2.0), parameter(-1.5, -1.0), torch.ones(2), CLIP)
     assert loss.requires_grad
     assert all(not x.requires_grad and x.shape == loss.shape for x in stats.values())
 

@@ -1,0 +1,70 @@
+"""Advantage actor-critic (Mnih et al. 2016, without its parallel actors), as the lecture has it.
+
+For each rollout: advantages from the value function as it is; one policy step on
+-A_t log pi(a_t | s_t); then a few steps of the value function towards the rewards-to-go R_t.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.objectives.advantages import gae, rewards_to_go
+from lightning_modules.objectives.losses import policy_gradient, value_error
+from lightning_modules.objectives.masked import whiten
+from lightning_modules.options import require, require_at_least
+from lightning_modules.policy import PolicyModule
+from lightning_modules.rollout import Rollout
+
+
+class A2C(PolicyModule):
+    """The policy gradient with learned values: lam=1 is reward-to-go minus V, lam=0 the one-step
+    advantage r + gamma V(s') - V(s), and what is between is GAE.
+    """
+
+    def __init__(
+        self,
+        *,
+        lam: float,
+        value_updates: int,
+        value_coef: float,
+        whiten_advantages: bool,
+        **common: Any,
+    ):
+        super().__init__(**common)
+        require(0 <= lam <= 1, "algo.lam", lam, "must lie in [0, 1]")
+        require_at_least(1, "algo", value_updates=value_updates)
+        require(value_coef > 0, "algo.value_coef", value_coef, "must be greater than 0")
+        require(self.options.critic is not None, "algo.critic", None, "must be given: A2C has one")
+        updates = self.options.epochs * self.options.minibatches
+        require(
+            updates == 1,
+            "algo.epochs x algo.minibatches",
+            updates,
+            "A2C makes one policy update a rollout; algo=ppo is made for several",
+        )
+        self.lam = lam
+        self.value_updates = value_updates
+        self.value_coef = value_coef
+        self.whiten_advantages = whiten_advantages
+
+    def weigh(self, rollout: Rollout) -> Rollout:
+        mask, gamma = rollout.response_mask, self.options.gamma
+        advantages = gae(rollout.rewards, rollout.values, mask, gamma, self.lam)
+        if self.whiten_advantages:
+            advantages = whiten(advantages, mask, self.sum_over_ranks)
+        returns = rewards_to_go(rollout.rewards, mask, gamma)
+        return replace(rollout, advantages=advantages, returns=returns)
+
+    def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
+        policy_loss, stats = policy_gradient(new.logprobs, batch.advantages)
+        value_loss = value_error(new.values, batch.returns)
+        stats |= {"policy_loss": policy_loss, "value_loss": value_loss}
+        return policy_loss + self.value_coef * value_loss, stats
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        metrics = super().update(rollout)
+        for _ in range(self.value_updates - 1):
+            self.fit_values(rollout)
+        return metrics
