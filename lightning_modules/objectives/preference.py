@@ -32,3 +32,13 @@ def expected_calibration_error(margins: Tensor, bins: int = 15) -> Tensor:
 def brier_score(margins: Tensor) -> Tensor:
     """Mean of (1 - sigmoid(r+ - r-))^2 over pairs (N,); 0.25 is what knowing nothing gives."""
     return torch.sigmoid(-margins).square().mean()
+
+
+def plackett_luce(scores: Tensor) -> Tensor:
+    """Negative log-likelihood of rankings of K answers, shape (B,) from `scores` (B, K), best first.
+
+    sum_k logsumexp_{j >= k} r_j - r_k: the best is chosen from all, the second from what is left,
+    and so on (Plackett 1975; Luce 1959). With K = 2 it is Bradley-Terry.
+    """
+    left = scores.flip(-1).logcumsumexp(-1).flip(-1)
+    return (left - scores).sum(-1)
