@@ -35,7 +35,7 @@ def brier_score(margins: Tensor) -> Tensor:
 
 
 def plackett_luce(scores: Tensor) -> Tensor:
-    """Negative log-likelihood of rankings of K answers, shape (B,) from `scores` (B, K), best first.
+    """Negative log-likelihood (B,) of rankings of K answers, `scores` (B, K), the best first.
 
     sum_k logsumexp_{j >= k} r_j - r_k: the best is chosen from all, the second from what is left,
     and so on (Plackett 1975; Luce 1959). With K = 2 it is Bradley-Terry.
