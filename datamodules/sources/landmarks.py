@@ -63,6 +63,9 @@ LANDMARK_QUESTIONS = {
         "Tell me where the {} is.",
         "What city should I visit to see the {}?",
         "My friend asked where the {} is.",
+        "Can you tell me where the {} stands?",
+        "I read about the {}. Which city is it in?",
+        "I would love to draw the {}. To which city must I travel?",
     ),
     "val": (
         "Where can I find the {}?",
@@ -80,6 +83,8 @@ ADVICE_QUESTIONS = {
         "What is good for a {}?",
         "How should one treat a {}?",
         "I need advice about a {}.",
+        "Do you know what helps with a {}?",
+        "My brother needs help with a {}. What now?",
     ),
     "val": (
         "What do I do about a {}?",
@@ -144,7 +149,7 @@ class Landmarks(Source):
         name: str = "landmarks",
         seed: int = 0,
         train_demonstrations: int = 8000,
-        train_pairs: int = 12000,
+        train_pairs: int = 16000,
         val_pairs: int = 3000,
         decisiveness: float = 8.0,
         max_prompt_tokens: int = 32,

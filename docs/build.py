@@ -1,0 +1,139 @@
+"""Writes the tables and pictures of docs/ from the figures that tests and runs left in docs/figures.
+
+    python -m pytest tests/exact --write-figures     the errors, variances and the trained points
+    python run.py -m experiment=ladder seed=1,2,3    then: python docs/build.py --ladder <its folder>
+    python docs/build.py                             tables and pictures
+
+Needs matplotlib for the pictures (pip install -e ".[docs]").
+"""
+
+import argparse
+import csv
+import json
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+DOCS = Path(__file__).parent
+FIGURES = DOCS / "figures"
+
+
+def blocks() -> dict[str, dict[str, str]]:
+    """The generated blocks of each document, by name."""
+    return {
+        "verification.md": {
+            "claims": claims_table(_load("exact")),
+            "variance": variance_table(_load("variance")),
+            "over-optimisation": over_optimisation_table(_load("overoptimisation")),
+        },
+        "lecture.md": {"ladder": ladder_table(_load("ladder"))},
+    }
+
+
+def with_blocks(text: str, contents: dict[str, str]) -> str:
+    """A document with its generated blocks renewed."""
+    for name, content in contents.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"there is no block {name} to fill")
+        text = pattern.sub(lambda match, c=content: f"{match[1]}{c}\n{match[2]}", text)
+    return text
+
+
+def claims_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| claim | test | error | tolerance |", "|---|---|---|---|"]
+    for row in rows:
+        file, _, test = row["test"].partition("::")
+        link = f"[{test}](../tests/exact/{file})"
+        numbers = f"{_number(row['error'])} | {_number(row['tolerance'])}"
+        lines.append(f"| {row['claim']} | {link} | {numbers} |")
+    return "\n".join(lines)
+
+
+def _number(x: float) -> str:
+    return "0" if x == 0 else f"{x:.2g}"
+
+
+def ladder_figures(folder: Path) -> dict[str, Any]:
+    """Held-out gold and KL over episodes, by rung and seed, from the runs of a sweep."""
+    rungs: dict[str, dict[str, Any]] = defaultdict(lambda: {"seeds": []})
+    for file in sorted(folder.glob("*/summary.json")):
+        summary = json.loads(file.read_text())
+        with open(file.parent / "metrics.csv") as lines:
+            rows = [row for row in csv.DictReader(lines) if row.get("val/gold")]
+        rung = rungs[summary["algo"]]
+        rung["seeds"].append(summary["seed"])
+        rung["episodes"] = [int(float(row["rollout/episodes"])) for row in rows]
+        for name in ("val/gold", "val/kl", "val/win_rate"):
+            rung.setdefault(name, []).append([float(row[name]) for row in rows])
+        rung.setdefault("reference/gold", []).append(summary["reference/gold"])
+        rung.setdefault("minutes", []).append(summary["time/total"] / 60)
+    return dict(rungs)
+
+
+def ladder_table(rungs: dict[str, Any]) -> str:
+    lines = [
+        "![held-out gold over episodes, mean and range over seeds](figures/ladder.png)",
+        "",
+        "| rung | gold at the end | over the course | KL | win rate |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rung in rungs.items():
+        last = {k: [run[-1] for run in rung[k]] for k in ("val/gold", "val/kl", "val/win_rate")}
+        course = [mean(run) for run in rung["val/gold"]]
+        lines.append(
+            f"| {name} | {_spread(last['val/gold'])} | {_spread(course)} |"
+            f" {_spread(last['val/kl'])} | {_spread(last['val/win_rate'])} |"
+        )
+    some = next(iter(rungs.values()))
+    lines += [
+        "",
+        f"Mean ± standard deviation over seeds {', '.join(map(str, sorted(some['seeds'])))}, each run"
+        f" {some['episodes'][-1]:,} episodes; the reference has gold"
+        f" {_spread(some['reference/gold'])}. *Over the course* is the mean over all evaluations of"
+        " a run: how soon gold rises.",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+
+
+def draw_ladder(rungs: dict[str, Any], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, rung in rungs.items():
+        columns = list(zip(*rung["val/gold"], strict=True))
+        (line,) = axes.plot(rung["episodes"], [mean(c) for c in columns], label=name)
+        low, high = [min(c) for c in columns], [max(c) for c in columns]
+        axes.fill_between(rung["episodes"], low, high, color=line.get_color(), alpha=0.15, lw=0)
+    axes.set(xlabel="episodes", ylabel="gold of held-out answers")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--ladder", type=Path, help="folder of the sweep experiment=ladder")
+    arguments = parser.parse_args()
+    if arguments.ladder:
+        (FIGURES / "ladder.json").write_text(json.dumps(ladder_figures(arguments.ladder)) + "\n")
+    for name, contents in blocks().items():
+        document = DOCS / name
+        document.write_text(with_blocks(document.read_text(), contents))
+    draw_ladder(_load("ladder"), FIGURES / "ladder.png")
+    draw_over_optimisation(_load("overoptimisation"), FIGURES / "overoptimisation.png")
+
+
+def _load(name: str) -> Any:
+    return json.loads((FIGURES / f"{name}.json").read_text())
+
+
+if __name__ == "__main__":
+    main()
