@@ -188,7 +188,8 @@ class PolicyModule(pl.LightningModule):
             approx_kl = k3(part.old_logprobs, new.logprobs.detach())
             for each in (averages, divergence):
                 each.add_tokens("train/approx_kl", approx_kl, part.response_mask)
-            ratios.append((new.logprobs.detach() - part.old_logprobs).exp().max())
+            ratio = (new.logprobs.detach() - part.old_logprobs).exp()
+            ratios.append(masked(ratio, part.response_mask).max())
         approx_kl = divergence.means(self.sum_over_ranks)["train/approx_kl"]
         return torch.stack(ratios).max(), approx_kl
 

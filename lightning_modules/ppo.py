@@ -35,9 +35,9 @@ class PPO(PolicyModule):
     ):
         super().__init__(**common)
         require(0 <= lam <= 1, "algo.lam", lam, "must lie in [0, 1]")
-        both = (clip_range, clip_range) if isinstance(clip_range, int | float) else clip_range
+        both = clip_range if isinstance(clip_range, Sequence) else (clip_range, clip_range)
         require(
-            len(both) == 2 and all(x > 0 for x in both),
+            len(both) == 2 and all(isinstance(x, int | float) and x > 0 for x in both),
             "algo.clip_range",
             clip_range,
             "must be greater than 0: a number, or [low, high]",

@@ -43,19 +43,15 @@ class RewardModel(SupervisedModule):
         )
 
     def on_validation_epoch_end(self) -> None:
+        # Every rank has all held-out pairs, so there is nothing to gather, and each counts once.
         rows = {
-            name: self._gather(torch.cat([part[name] for part in self._val]).double())
-            for name in self._val[0]
+            name: torch.cat([part[name] for part in self._val]).double() for name in self._val[0]
         }
         self.log_dict({f"val/{k}": v for k, v in held_out_metrics(**rows).items()})
 
     def _scores(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         scores = self.model.score(batch["input_ids"], batch["attention_mask"])
         return tuple(scores.chunk(2))
-
-    def _gather(self, x: Tensor) -> Tensor:
-        """The rows of all ranks."""
-        return self.all_gather(x).flatten() if self.trainer.world_size > 1 else x
 
 
 def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:

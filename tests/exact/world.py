@@ -260,3 +260,51 @@ def exact_gradient(lm: nn.Module, ref: nn.Module, scores: Tensor, beta: float) -
     """Of J, by autograd through the enumeration."""
     parameters = list(lm.parameters())
     return flat(torch.autograd.grad(objective(lm, ref, scores, beta), parameters), parameters)
+
+
+STATES = list(dict.fromkeys(answer[:t] for answer in ANSWERS for t in range(len(answer))))
+"""The 40 beginnings of answers at which there is still something to choose."""
+
+# (121, HORIZON): the place in STATES of s_t, and len(STATES) once the answer is over.
+STATE_OF = torch.tensor(
+    [[STATES.index(y[:t]) if t < len(y) else len(STATES) for t in range(HORIZON)] for y in ANSWERS]
+)
+
+
+def sum_by_state(x: Tensor) -> Tensor:
+    """Of numbers (121, HORIZON), one for each token: the sums over those chosen in each state."""
+    sums = torch.zeros(len(STATES) + 1, dtype=x.dtype)
+    return sums.index_add(0, STATE_OF.flatten(), x.flatten())[:-1]
+
+
+def visits(logp: Tensor) -> Tensor:
+    """The probability (40,) that an answer passes through each state."""
+    return sum_by_state(logp.exp()[:, None].expand(-1, HORIZON))
+
+
+def exact_values(logp: Tensor, logref: Tensor, scores: Tensor, beta: float) -> Tensor:
+    """V of the 40 STATES: expected score less beta times the log ratio, of what is still to come.
+
+    Per state, the mean over answers of the whole of it, less what was paid on the way there.
+    """
+    whole = (logp.exp() * (scores - beta * (logp - logref)))[:, None].expand(-1, HORIZON)
+    paid = -beta * (visits(logp).log() - visits(logref).log())
+    return sum_by_state(whole) / visits(logp) - paid
+
+
+class TableCritic(nn.Module):
+    """A critic with one parameter a state. It has no value for anything else: NaN."""
+
+    def __init__(self, values: Tensor):
+        super().__init__()
+        self.table = nn.Parameter(values.detach().clone())
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        places = torch.full(input_ids.shape, len(STATES))
+        for row, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask, strict=True)):
+            real = mask.nonzero().flatten().tolist()
+            for position in real[len(PROMPT) - 1 :]:
+                so_far = tuple(ids[i] for i in real if i <= position)[len(PROMPT) :]
+                if so_far in STATES:
+                    places[row, position] = STATES.index(so_far)
+        return torch.cat([self.table, self.table.new_full((1,), torch.nan)])[places]

@@ -9,10 +9,11 @@ from lightning_modules.actor_critic import (
     ActorCritic,
     Reference,
     ScalarModel,
+    adapter_parameters,
     position_ids,
     response_outputs,
 )
-from lightning_modules.backbone import add_adapter, frozen
+from lightning_modules.backbone import VALUE_ADAPTER, add_adapter, add_value_adapter, frozen
 
 TEMPERATURE = 0.7
 LENGTHS = ((5, 7), (1, 3), (9, 1), (3, 10))  # prompt, response
@@ -232,3 +233,183 @@ def test_with_its_adapters_off_the_policy_is_its_reference(lm, rows, request):
 def test_the_reference_records_no_gradient(lm, rows):
     sequences, *masks = batch(rows)
     assert not Reference(lm, shares_policy=False).logprobs(sequences, *masks, 1.0).requires_grad
+
+
+# -- a second adapter for the value function ------------------------------------------------------
+
+LORA = LoraConfig(r=4, target_modules="all-linear")
+
+
+def shake(parameters, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture
+def two_adapters(adapted):
+    """A policy adapter and a value adapter, both far from 0, and a value head."""
+    add_value_adapter(adapted, LORA, seed=1)
+    shake(adapter_parameters(adapted, VALUE_ADAPTER), seed=2)
+    head = torch.nn.Linear(32, 1)
+    torch.nn.init.normal_(head.weight, std=0.1)
+    return ActorCritic(adapted, head, value_adapter=VALUE_ADAPTER)
+
+
+def of_adapter(model, name):
+    return adapter_parameters(model.lm, name)
+
+
+def trained(model):
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def test_the_policy_is_the_same_with_and_without_a_value_adapter(adapted, rows, request):
+    sequences, *masks = batch(rows)
+    with torch.no_grad():
+        before, _ = response_outputs(adapted, sequences, *masks, TEMPERATURE, entropy=True)
+        model = request.getfixturevalue("two_adapters")
+        after = model(sequences, *masks, TEMPERATURE, entropy=True)
+        again = model(sequences, *masks, TEMPERATURE, entropy=True)
+    for outputs in (after, again):
+        assert torch.equal(outputs.logprobs, before.logprobs)
+        assert torch.equal(outputs.entropy, before.entropy)
+
+
+def test_values_are_the_heads_number_on_the_trunk_with_the_value_adapter(two_adapters, rows):
+    outputs = said(two_adapters, rows)
+    lm = two_adapters.lm
+    lm.set_adapter(VALUE_ADAPTER)
+    for (prompt, response), of_row in zip(rows, outputs, strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([prompt + response])
+            hidden = lm.get_base_model().base_model(ids).last_hidden_state
+            values = two_adapters.value_head(hidden)[0, len(prompt) - 1 : -1, 0]
+        close(of_row[2], values, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("moved", "policy_moves", "values_move"),
+    [("default", True, False), (VALUE_ADAPTER, False, True), ("head", False, True)],
+)
+def test_each_adapter_moves_its_own_half_alone(
+    two_adapters, rows, moved, policy_moves, values_move
+):
+    before = torch.cat(said(two_adapters, rows), dim=1)
+    head = list(two_adapters.value_head.parameters())
+    shake(head if moved == "head" else of_adapter(two_adapters, moved), seed=3)
+    after = torch.cat(said(two_adapters, rows), dim=1)
+    logprobs, entropies, values = (after - before).abs().amax(1).tolist()
+    assert (logprobs > 1e-3, entropies > 1e-3) == (policy_moves, policy_moves)
+    assert (values > 1e-3) == values_move
+    unmoved = [x for x, moves in ((logprobs, policy_moves), (values, values_move)) if not moves]
+    assert unmoved == [0.0]
+
+
+@pytest.mark.parametrize("loss", ["policy", "value"])
+def test_the_gradient_of_one_half_does_not_reach_the_other(two_adapters, rows, loss):
+    outputs = two_adapters(*batch(rows), TEMPERATURE, entropy=True)
+    total = outputs.values if loss == "value" else outputs.logprobs + outputs.entropy
+    total.sum().backward()
+    policy, values = of_adapter(two_adapters, "default"), two_adapters.value_parameters()
+    reached, spared = (values, policy) if loss == "value" else (policy, values)
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in reached)
+    assert all(p.grad is None for p in spared)
+
+
+def test_both_losses_together_have_both_gradients(two_adapters, rows):
+    """The adapters are switched after the policy's forward pass and before the one backward."""
+    sequences = batch(rows)
+    policy, values = of_adapter(two_adapters, "default"), two_adapters.value_parameters()
+    apart = [
+        torch.autograd.grad(getattr(two_adapters(*sequences, 1.0), name).sum(), parameters)
+        for name, parameters in (("logprobs", policy), ("values", values))
+    ]
+    outputs = two_adapters(*sequences, 1.0)
+    (outputs.logprobs.sum() + outputs.values.sum()).backward()
+    together = [[p.grad for p in parameters] for parameters in (policy, values)]
+    for a, b in zip(apart, together, strict=True):
+        torch.testing.assert_close(list(a), b)
+
+
+def test_the_base_stays_frozen_and_both_adapters_trained_whatever_was_run(two_adapters, rows):
+    sequences, *masks = batch(rows)
+    before = trained(two_adapters)
+    kinds = (".default.", f".{VALUE_ADAPTER}.", "value_head")
+    assert all(any(kind in name for name in before) for kind in kinds)
+    assert all("lora_" in name or "value_head" in name for name in before)
+    reference = Reference(two_adapters.lm, shares_policy=True)
+    for run in (
+        lambda: reference.logprobs(sequences, *masks, TEMPERATURE),
+        lambda: two_adapters(sequences, *masks, TEMPERATURE),
+        lambda: two_adapters.values(sequences, *masks),
+    ):
+        run()
+        assert trained(two_adapters) == before
+        assert two_adapters.lm.active_adapter == "default"
+    outputs = two_adapters(sequences, *masks, TEMPERATURE)
+    (outputs.logprobs.sum() + outputs.values.sum()).backward()
+    parameters = dict(two_adapters.named_parameters())
+    assert all(parameters[name].grad is not None for name in before)
+
+
+def test_an_error_while_the_value_adapter_is_on_switches_it_off(two_adapters, rows):
+    before = trained(two_adapters)
+    sequences, *masks = batch(rows)
+    with pytest.raises(IndexError):
+        two_adapters.values(sequences + 10**6, *masks)
+    assert two_adapters.lm.active_adapter == "default"
+    assert trained(two_adapters) == before
+
+
+def test_both_adapters_off_is_the_reference(lm, rows, request):
+    sequences, *masks = batch(rows)
+    before = Reference(lm, shares_policy=False).logprobs(sequences, *masks, TEMPERATURE)
+    reference = Reference(request.getfixturevalue("two_adapters").lm, shares_policy=True)
+    close(reference.logprobs(sequences, *masks, TEMPERATURE), before, torch.float32)
+
+
+def test_the_value_functions_parameters_are_its_adapter_and_its_head(two_adapters):
+    named = {id(p): name for name, p in two_adapters.named_parameters()}
+    names = {named[id(p)] for p in two_adapters.value_parameters()}
+    assert names == {n for n in trained(two_adapters) if ".default." not in n}
+
+
+# -- values without the policy --------------------------------------------------------------------
+
+
+@pytest.fixture(params=["head", "critic", "adapter"])
+def any_critic(request, lm, classifier):
+    if request.param == "adapter":
+        return request.getfixturevalue("two_adapters")
+    if request.param == "critic":
+        return ActorCritic(lm, critic=ScalarModel(classifier))
+    head = torch.nn.Linear(32, 1)
+    torch.nn.init.normal_(head.weight, std=0.1)
+    return ActorCritic(lm, head)
+
+
+def test_values_alone_are_those_of_the_whole_forward(any_critic, rows):
+    sequences, *masks = batch(rows, left=2, right=3)
+    with torch.no_grad():
+        values = any_critic(sequences, *masks, TEMPERATURE).values
+        close(any_critic.values(sequences, *masks), values, torch.float32)
+    assert (values[masks[1]] != 0).all()
+
+
+def test_values_alone_give_gradients_to_the_value_function_alone(any_critic, rows):
+    any_critic.values(*batch(rows)).sum().backward()
+    own = {id(p) for p in any_critic.value_parameters()}
+    assert {id(p) for p in any_critic.parameters() if p.grad is not None} == own
+
+
+def test_the_head_reads_the_policys_trunk_and_moves_it(lm, rows):
+    """In the step that it shares with the policy; alone it does not."""
+    model = ActorCritic(lm, torch.nn.Linear(32, 1))
+    model(*batch(rows), TEMPERATURE).values.sum().backward()
+    assert lm.get_input_embeddings().weight.grad.abs().max() > 0
+
+
+def test_without_a_value_function_there_are_no_values(lm, rows):
+    assert ActorCritic(lm).values(*batch(rows)) is None

@@ -11,16 +11,20 @@ from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BertConfig,
+    BertLMHeadModel,
     GPT2Config,
     LlamaConfig,
     PreTrainedTokenizerFast,
 )
 
-from lightning_modules.actor_critic import ScalarModel
+from lightning_modules.actor_critic import ScalarModel, active_adapter, adapter_parameters
 from lightning_modules.backbone import (
+    VALUE_ADAPTER,
     Backbone,
     ModelError,
     add_adapter,
+    add_value_adapter,
     fetch_config,
     frozen,
     load_causal_lm,
@@ -346,3 +350,75 @@ def test_a_causal_lm_of_the_hub_format_stays_plain(backbone, encoder, tmp_path):
     model = backbone.build(encoder.tokenizer, 0)
     model.save_pretrained(tmp_path)
     assert same(AutoModelForCausalLM.from_pretrained(tmp_path), model)
+
+
+# -- a value adapter beside the policy's -----------------------------------------------------------
+
+
+@pytest.fixture
+def two_adapters(lm):
+    """The policy's adapter and the value function's, both far from 0."""
+    model = add_adapter(lm, LORA, TaskType.CAUSAL_LM, seed=0).eval()
+    add_value_adapter(model, LORA, seed=1)
+    shake(model, "lora_B")
+    return model.eval()
+
+
+def test_a_value_adapter_is_trained_too_and_begins_without_effect(lm, ids):
+    model = add_adapter(lm, LORA, TaskType.CAUSAL_LM, seed=0).eval()
+    shake(model, "lora_B")
+    with torch.no_grad(), model.disable_adapter():
+        base = model(ids).logits
+    before = [name for name, p in model.named_parameters() if p.requires_grad]
+    add_value_adapter(model, LORA, seed=1)
+    assert model.active_adapter == "default"
+    after = [name for name, p in model.named_parameters() if p.requires_grad]
+    twins = [name.replace("default", VALUE_ADAPTER) for name in before]
+    assert set(after) == {*before, *twins}
+    with torch.no_grad(), active_adapter(model, VALUE_ADAPTER):
+        torch.testing.assert_close(model(ids).logits, base)
+    assert LORA.task_type is None
+
+
+def test_a_value_adapter_depends_on_its_seed_alone(folder):
+    def drawn(policy_seed, seed):
+        model = add_adapter(load_causal_lm(folder), LORA, TaskType.CAUSAL_LM, seed=policy_seed)
+        add_value_adapter(model, LORA, seed)
+        return torch.cat([p.flatten() for p in adapter_parameters(model, VALUE_ADAPTER)])
+
+    assert torch.equal(drawn(0, 1), drawn(5, 1))
+    assert not torch.equal(drawn(0, 1), drawn(0, 2))
+
+
+def test_merging_folds_in_the_policys_own_adapter_alone(two_adapters, ids):
+    with torch.no_grad():
+        expected = two_adapters(ids).logits
+        with active_adapter(two_adapters, VALUE_ADAPTER):
+            assert (two_adapters(ids).logits - expected).abs().max() > 0.1
+        plain = merged(two_adapters)
+        torch.testing.assert_close(plain(ids).logits, expected, rtol=1e-5, atol=1e-4)
+        # The original is not touched, and still has both.
+        torch.testing.assert_close(two_adapters(ids).logits, expected, rtol=0, atol=0)
+    assert set(two_adapters.peft_config) == {"default", VALUE_ADAPTER}
+    assert not any("lora_" in name for name in plain.state_dict())
+
+
+def test_an_adapter_is_told_from_a_layer_of_the_same_name():
+    """In BERT's attention, and RWKV's, there is a layer called `value`."""
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        is_decoder=True,
+    )
+    model = add_adapter(BertLMHeadModel(config), LORA, TaskType.CAUSAL_LM, seed=0)
+    layer = ".attention.self.value."
+    assert any(layer in name for name, _ in model.named_parameters())
+    add_value_adapter(model, LORA, seed=1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {names[id(p)] for p in adapter_parameters(model, VALUE_ADAPTER)}
+    assert found
+    assert all(name.endswith(f".{VALUE_ADAPTER}.weight") for name in found)
+    assert not any(p.requires_grad for n, p in model.named_parameters() if "lora_" not in n)

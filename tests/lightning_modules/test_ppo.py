@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from lightning_modules.objectives.losses import policy_gradient
 from lightning_modules.options import OptionError
 from lightning_modules.ppo import PPO
 from lightning_modules.rollout import Rollout
+from tests.lightning_modules.objectives.test_masked import on_ranks
 
 MASK = torch.tensor([[1, 1, 1], [1, 0, 0]]).bool()
 
@@ -110,6 +112,49 @@ def test_value_clipping_is_an_option():
     assert torch.allclose(clipped, 0.5 * (distance - 0.1).clamp(min=0) ** 2)
 
 
+def test_on_two_ranks_advantages_are_whitened_together():
+    collected = rollout()
+    expected = make(whiten_advantages=True).weigh(collected).advantages
+
+    def work(row, all_reduce):
+        module = make(whiten_advantages=True)
+        module.sum_over_ranks = all_reduce
+        return module.weigh(collected.select(torch.tensor([row]))).advantages[0]
+
+    for advantages, whole in zip(on_ranks(work, [(0,), (1,)]), expected, strict=True):
+        torch.testing.assert_close(advantages, whole[: len(advantages)], rtol=0, atol=1e-12)
+
+
+def loss_at(ratio: float, advantage: float, **options) -> tuple[float, float]:
+    """PPO's loss of one token whose probability has changed by `ratio`, and clip_fraction."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    batch = replace(
+        rollout(), response_mask=one.bool(), old_logprobs=-one, advantages=advantage * one
+    )
+    batch = replace(batch, values=one, returns=one)
+    new = TokenOutputs(batch.old_logprobs + math.log(ratio), None, one)
+    loss, stats = make(**options).token_loss(batch, new)
+    assert torch.equal(loss, stats["policy_loss"])
+    return float(loss), float(stats["clip_fraction"])
+
+
+@pytest.mark.parametrize("clip_range", [0.2, [0.2, 0.2], (0.2, 0.2)])
+def test_one_number_is_both_sides_of_the_range(clip_range):
+    assert loss_at(1.5, 2.0, clip_range=clip_range) == pytest.approx((-2.4, 1.0))
+    assert loss_at(0.5, -2.0, clip_range=clip_range) == pytest.approx((1.6, 1.0))
+
+
+def test_a_range_of_two_numbers_is_low_then_high():
+    assert loss_at(1.5, 2.0, clip_range=[0.1, 0.4]) == pytest.approx((-2.8, 1.0))
+    assert loss_at(0.5, -2.0, clip_range=[0.1, 0.4]) == pytest.approx((1.8, 1.0))
+
+
+def test_dual_clip_is_an_option():
+    assert loss_at(10.0, -2.0) == pytest.approx((20.0, 0.0))
+    assert loss_at(10.0, -2.0, dual_clip=3.0) == pytest.approx((6.0, 1.0))
+    assert loss_at(2.0, -2.0, dual_clip=3.0) == pytest.approx((4.0, 0.0))
+
+
 def test_a_nan_in_a_masked_slot_of_the_scores_of_others_changes_nothing():
     collected = rollout()
     poison = torch.where(MASK, collected.rewards, torch.nan)
@@ -123,6 +168,15 @@ def test_a_nan_in_a_masked_slot_of_the_scores_of_others_changes_nothing():
     [
         ("clip_range", 0.0),
         ("clip_range", -0.1),
+        ("clip_range", float("nan")),
+        ("clip_range", None),
+        ("clip_range", [0.2]),
+        ("clip_range", [0.2, 0.3, 0.4]),
+        ("clip_range", [0.0, 0.2]),
+        ("clip_range", [0.2, -0.3]),
+        ("dual_clip", 1.0),
+        ("dual_clip", 0.3),
+        ("dual_clip", float("nan")),
         ("value_clip_range", 0.0),
         ("value_coef", -1.0),
         ("critic", None),
@@ -140,5 +194,5 @@ def test_a_nan_in_a_masked_slot_of_the_scores_of_others_changes_nothing():
     ],
 )
 def test_nonsense_is_refused_by_name(option, value):
-    with pytest.raises(OptionError, match=rf"algo\.{option}={value}"):
+    with pytest.raises(OptionError, match=rf"^algo\.{option}={re.escape(str(value))}: must"):
         make(**{option: value})

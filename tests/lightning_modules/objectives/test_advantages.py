@@ -6,6 +6,7 @@ import torch
 from lightning_modules.objectives.advantages import (
     gae,
     last_token,
+    leave_one_out,
     penalised_rewards,
     rewards_to_go,
 )
@@ -144,3 +145,29 @@ def test_inputs_are_left_alone(rewards, values):
     rewards_to_go(rewards, MASK)
     assert torch.equal(rewards, before[0])
     assert torch.equal(values, before[1])
+
+
+# -- leave-one-out --------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_the_mean_of_the_others_of_the_group():
+    x = torch.tensor([1.0, 2.0, 6.0, 10.0, 20.0, 60.0]).double()
+    expected = torch.tensor([4.0, 3.5, 1.5, 40.0, 35.0, 15.0]).double()
+    close(leave_one_out(x, 3), expected)
+    assert leave_one_out(x, 2).tolist() == [2.0, 1.0, 10.0, 6.0, 60.0, 20.0]
+
+
+@pytest.mark.parametrize("samples", [2, 3, 6])
+def test_no_answer_is_in_its_own_baseline_nor_in_that_of_another_prompt(draw, samples):
+    x = draw(6).requires_grad_()
+    jacobian = torch.stack(
+        [torch.autograd.grad(b, x, retain_graph=True)[0] for b in leave_one_out(x, samples)]
+    )
+    group = torch.arange(6) // samples
+    others = (group[:, None] == group) & ~torch.eye(6, dtype=torch.bool)
+    close(jacobian, others / torch.tensor(samples - 1).double())
+
+
+def test_what_a_prompt_is_worth_leaves_no_trace_after_the_baseline(draw):
+    x, of_prompt = draw(6), draw(2).repeat_interleave(3)
+    close((x + of_prompt) - leave_one_out(x + of_prompt, 3), x - leave_one_out(x, 3))

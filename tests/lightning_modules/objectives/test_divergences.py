@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.objectives.divergences import k1, k3
+from lightning_modules.objectives.divergences import adapted_beta, k1, k3
 
 
 @pytest.fixture
@@ -41,3 +41,33 @@ def test_k3_is_half_the_square_of_small_differences():
     torch.testing.assert_close(
         k3(difference, torch.zeros_like(difference)), difference**2 / 2, rtol=1e-4, atol=0
     )
+
+
+# -- beta that follows the KL ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kl", "error"),
+    [
+        (6.0, 0.0),
+        (6.6, 0.1),
+        (5.7, -0.05),
+        (7.2, 0.2),
+        (60.0, 0.2),  # no batch may move it by more than this
+        (4.8, -0.2),
+        (0.0, -0.2),
+        (-3.0, -0.2),  # one sample of the KL can be negative
+    ],
+)
+def test_beta_follows_the_relative_error_of_the_kl(kl, error):
+    """In a tenth of the horizon by a tenth of the error."""
+    after = adapted_beta(0.5, kl, target=6.0, episodes=100, horizon=1000)
+    assert after == pytest.approx(0.5 * (1 + 0.1 * error), rel=1e-12)
+
+
+def test_a_kl_above_its_target_makes_beta_grow_until_it_is_not():
+    """A world whose KL is 3 / beta: the fixed point is target = 3 / beta."""
+    for beta in (0.1, 10.0):
+        for _ in range(2000):
+            beta = adapted_beta(beta, 3 / beta, target=6.0, episodes=100, horizon=1000)
+        assert beta == pytest.approx(0.5, rel=1e-6)

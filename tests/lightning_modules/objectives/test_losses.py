@@ -108,3 +108,54 @@ def test_clipped_value_error_around_the_old_value(old, value, target, loss, slop
     error.sum().backward()
     assert error.item() == pytest.approx(loss, rel=1e-12)
     assert values.grad.item() == pytest.approx(slope, abs=1e-12)
+
+
+# -- PPO's options --------------------------------------------------------------------------------
+
+
+def clipped(ratio, advantage, clip_range, dual_clip=None):
+    """Loss, its derivative by the ratio, clip_fraction and ratio_outside of a single token."""
+    w = parameter(ratio)
+    advantages = torch.tensor([advantage]).double()
+    loss, stats = ppo_clip(w.log(), torch.zeros_like(w), advantages, clip_range, dual_clip)
+    (slope,) = torch.autograd.grad(loss.sum(), w)
+    return (loss.item(), slope.item(), *(float(x) for x in stats.values()))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope", "counted", "outside"),
+    [
+        (1.25, 2.0, -2.5, -2.0, 0, 0),  # beyond 1 + low, and still within 1 + high
+        (1.35, 2.0, -2.6, 0.0, 1, 1),
+        (0.85, -3.0, 2.7, 0.0, 1, 1),  # within 1 - high, and already beyond 1 - low
+        (0.95, -3.0, 2.85, 3.0, 0, 0),
+        (0.85, 2.0, -1.7, -2.0, 0, 1),  # outside, but there is a reason to come back
+        (1.35, -3.0, 4.05, 3.0, 0, 1),
+    ],
+)
+def test_the_two_sides_of_the_range_are_separate(ratio, advantage, loss, slope, counted, outside):
+    measured = clipped(ratio, advantage, (0.1, 0.3))
+    assert measured == pytest.approx((loss, slope, counted, outside), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope", "counted"),
+    [
+        (2.9, -3.0, 8.7, 3.0, 0),  # up to c the loss is as without
+        (3.1, -3.0, 9.0, 0.0, 1),  # from c on it is -c A, and nothing pushes
+        (50.0, -3.0, 9.0, 0.0, 1),
+        (0.5, -3.0, 2.4, 0.0, 1),  # the lower side is clipped as ever
+        (50.0, 2.0, -2.4, 0.0, 1),  # and nothing changes for A > 0
+        (0.5, 2.0, -1.0, -2.0, 0),
+        (50.0, 0.0, 0.0, 0.0, 0),
+    ],
+)
+def test_dual_clip_bounds_the_loss_where_the_advantage_is_negative(
+    ratio, advantage, loss, slope, counted
+):
+    measured = clipped(ratio, advantage, CLIP, dual_clip=3.0)
+    assert measured[:3] == pytest.approx((loss, slope, counted), rel=1e-12, abs=1e-15)
+
+
+def test_without_dual_clip_the_loss_of_a_negative_advantage_has_no_bound():
+    assert clipped(50.0, -3.0, CLIP)[:3] == pytest.approx((150.0, 3.0, 0.0))

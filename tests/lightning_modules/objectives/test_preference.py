@@ -1,5 +1,6 @@
-"""Bradley-Terry, and how well its probabilities are calibrated."""
+"""Bradley-Terry, Plackett-Luce, and how well their probabilities are calibrated."""
 
+from itertools import permutations
 from math import log
 
 import pytest
@@ -9,6 +10,7 @@ from lightning_modules.objectives.preference import (
     bradley_terry,
     brier_score,
     expected_calibration_error,
+    plackett_luce,
 )
 
 SCORES = torch.tensor([[-3.0, 0.0, 0.2, 5.0], [1.0, 0.0, 0.1, -7.0]], dtype=torch.float64)
@@ -92,3 +94,51 @@ def test_calibration_error_forgets_the_order_of_pairs():
 )
 def test_brier_score_by_hand(pairs, expected):
     assert float(brier_score(pairs)) == pytest.approx(expected, abs=1e-12)
+
+
+# -- rankings -------------------------------------------------------------------------------------
+
+RATINGS = torch.tensor([0.3, -2.0, 1.7, 0.9], dtype=torch.float64)
+ORDERS = list(permutations(range(len(RATINGS))))
+
+
+def ranked(ratings=RATINGS) -> torch.Tensor:
+    """Ratings in each of the 24 orders, (24, 4)."""
+    return torch.stack([ratings[list(order)] for order in ORDERS])
+
+
+def test_the_probabilities_of_all_rankings_add_up_to_1():
+    assert float(plackett_luce(ranked()).neg().exp().sum()) == pytest.approx(1, abs=1e-14)
+
+
+def test_the_best_one_is_chosen_by_a_softmax_over_all():
+    p = plackett_luce(ranked()).neg().exp()
+    for i, expected in enumerate(RATINGS.softmax(0)):
+        first = torch.tensor([order[0] == i for order in ORDERS])
+        assert float(p[first].sum()) == pytest.approx(float(expected), abs=1e-14)
+
+
+def test_of_any_two_the_order_is_bradley_terrys():
+    """Whoever else is in the ranking (Luce's choice axiom)."""
+    p = plackett_luce(ranked()).neg().exp()
+    for i, j in permutations(range(4), 2):
+        before = torch.tensor([order.index(i) < order.index(j) for order in ORDERS])
+        expected = bradley_terry(RATINGS[i], RATINGS[j]).neg().exp()
+        assert float(p[before].sum()) == pytest.approx(float(expected), abs=1e-14)
+
+
+def test_a_ranking_of_two_is_a_pair():
+    torch.testing.assert_close(plackett_luce(SCORES.T), bradley_terry(*SCORES), rtol=0, atol=1e-14)
+
+
+def test_a_constant_per_prompt_changes_no_ranking():
+    shifted = plackett_luce(ranked(RATINGS + 100))
+    torch.testing.assert_close(shifted, plackett_luce(ranked()), rtol=0, atol=1e-12)
+
+
+def test_rankings_far_from_zero_do_not_overflow():
+    scores = torch.tensor([[1e4, 0.0, -1e4], [-1e4, 0.0, 1e4]], requires_grad=True)
+    loss = plackett_luce(scores)
+    loss.sum().backward()
+    assert loss.tolist() == [0.0, 3e4]
+    assert scores.grad.isfinite().all()

@@ -1,0 +1,322 @@
+"""Bugs of micro-batches, ranks, noise, checkpoints and models that are frozen."""
+
+from tests.mutations.mutation import Change, Mutation
+
+MASKED = "lightning_modules/objectives/test_masked.py"
+BACKBONE = "lightning_modules/test_backbone.py"
+EVALUATION = "lightning_modules/test_evaluation.py"
+SAMPLING = "datamodules/test_sampling.py"
+POLICY = "lightning_modules/test_policy.py"
+PEERS = "lightning_modules/test_peer_bugs.py"
+RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one[rloo-{{}}]"
+BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
+RANKS = "properties/test_splits.py::test_any_ranks_make_the_same_step"
+ACCUMULATE = "lightning_modules.policy:PolicyModule._accumulate"
+
+ROWS = (
+    Mutation(
+        bug="mean of the means of micro-batches",
+        seen="SkyRL PR 925, TRL #3021",
+        target=ACCUMULATE,
+        old="part.response_mask, divisor)",
+        new="part.response_mask, self._count(part)) / len(parts)",
+        tests=(BY_HAND,),
+    ),
+    Mutation(
+        bug="mean of the means of ranks",
+        seen="SkyRL PR 925",
+        target=ACCUMULATE,
+        old="divisor = self.sum_over_ranks(self._count(minibatch))",
+        new="divisor = self._count(minibatch)",
+        also=(Change(ACCUMULATE, "loss * self.trainer.world_size", "loss"),),
+        tests=(f"{RANKS}[ppo]",),
+    ),
+    Mutation(
+        bug="gradients are divided by the number of ranks twice",
+        target=ACCUMULATE,
+        old="loss * self.trainer.world_size",
+        new="loss",
+        tests=(f"{RANKS}[ppo]",),
+    ),
+    Mutation(
+        bug="steps of the value function use the gradient of one rank",
+        target="lightning_modules.policy:PolicyModule.fit_values",
+        old="self.sum_over_ranks(parameter.grad)",
+        new="parameter.grad",
+        tests=(f"{RANKS}[a2c]",),
+    ),
+    Mutation(
+        bug="each rank decides for itself whether the policy has moved too far",
+        target=ACCUMULATE,
+        old="divergence.means(self.sum_over_ranks)",
+        new="divergence.means(lambda x: x)",
+        tests=(f"{PEERS}::test_all_ranks_agree_on_how_far_the_policy_has_moved",),
+    ),
+    Mutation(
+        bug="metrics are those of one rank",
+        target="lightning_modules.policy:PolicyModule.update",
+        old="averages.means(self.sum_over_ranks)",
+        new="averages.means(lambda x: x)",
+        tests=(f"{RANKS}[ppo]",),
+    ),
+    Mutation(
+        bug="metrics are means of means of micro-batches",
+        target="lightning_modules.averages:Averages.add",
+        old="for x in (total, count)",
+        new="for x in (total / count, 1.0)",
+        tests=(
+            "lightning_modules/test_averages.py"
+            "::test_parts_of_unequal_size_give_the_mean_of_the_whole",
+        ),
+    ),
+    Mutation(
+        bug="the gradient is clipped in each micro-batch",
+        target=ACCUMULATE,
+        old="stats = {name: x.detach()",
+        new="torch.nn.utils.clip_grad_norm_(\n"
+        "            self._trained_parameters(), self.options.max_grad_norm\n"
+        "        )\n"
+        "        stats = {name: x.detach()",
+        tests=(f"{BY_HAND}[tokens-0.3]",),
+    ),
+    Mutation(
+        bug="gradients of one step are left for the next",
+        target="lightning_modules.policy:PolicyModule._step",
+        old="optimizer.step()\n    optimizer.zero_grad()",
+        new="optimizer.step()",
+        tests=(BY_HAND,),
+    ),
+    Mutation(
+        bug="whitening on each rank alone",
+        seen="slime PR 2235",
+        target="lightning_modules.objectives.masked:whiten",
+        old="moments(x, mask, all_reduce)",
+        new="moments(x, mask)",
+        tests=(f"{MASKED}::test_whitening_over_two_ranks_is_whitening_of_the_whole",),
+    ),
+    Mutation(
+        bug="PPO whitens on each rank alone",
+        seen="slime PR 2235",
+        target="lightning_modules.ppo:PPO.weigh",
+        old="whiten(advantages, mask, self.sum_over_ranks)",
+        new="whiten(advantages, mask)",
+        tests=(
+            "lightning_modules/test_ppo.py::test_on_two_ranks_advantages_are_whitened_together",
+        ),
+    ),
+    Mutation(
+        bug="A2C whitens on each rank alone",
+        seen="slime PR 2235",
+        target="lightning_modules.a2c:A2C.weigh",
+        old="whiten(advantages, mask, self.sum_over_ranks)",
+        new="whiten(advantages, mask)",
+        tests=(
+            "lightning_modules/test_a2c.py::test_whitening_is_over_all_ranks_and_leaves_the_targets",
+        ),
+    ),
+    Mutation(
+        bug="the mean baseline is that of one rank",
+        target="lightning_modules.reinforce:Reinforce.weigh",
+        old="self.sum_over_ranks(total_and_count)",
+        new="total_and_count",
+        tests=("lightning_modules/test_reinforce.py::test_the_mean_baseline_is_that_of_all_ranks",),
+    ),
+    Mutation(
+        bug="scores are normalised on each rank alone",
+        target="lightning_modules.rewards.shaping:ScoreShaping._update",
+        old="all_reduce(torch.stack([scores.new_tensor(len(scores)), scores.sum()]))",
+        new="torch.stack([scores.new_tensor(len(scores)), scores.sum()])",
+        tests=(
+            "lightning_modules/rewards/test_shaping.py"
+            "::test_on_two_ranks_scores_are_normalised_by_those_of_both",
+        ),
+    ),
+    Mutation(
+        bug="ranks share rows of an epoch, so that some count twice",
+        seen="Lightning #12862",
+        target="datamodules.sampling:EpochSampler.__iter__",
+        old="[self.rank :: self.world_size]",
+        new="[self.rank :]",
+        tests=(f"{SAMPLING}::test_an_epoch_is_every_row_once_shared_equally",),
+    ),
+    Mutation(
+        bug="every rank evaluates all held-out prompts",
+        seen="Lightning #12862",
+        target="datamodules.prompts:PromptDataModule.val_dataloader",
+        old="[rank::world_size]",
+        new="",
+        tests=("datamodules/test_prompts.py::test_ranks_share_the_prompts",),
+    ),
+    Mutation(
+        bug="all ranks answer the same prompts",
+        target="datamodules.sampling:IterationSampler.__iter__",
+        old="places[self.rank :: self.world_size]",
+        new="places[: len(self)]",
+        tests=(f"{SAMPLING}::test_the_shares_of_the_ranks_are_the_draw_of_one",),
+    ),
+    Mutation(
+        bug="all ranks sample the same noise",
+        target="lightning_modules.policy:PolicyModule.collect",
+        old="self.current_epoch, self.global_rank)",
+        new="self.current_epoch, 0)",
+        tests=(
+            f"{PEERS}::test_every_iteration_on_every_rank_has_noise_of_its_own_whatever_came_before",
+        ),
+    ),
+    Mutation(
+        bug="all iterations sample the same noise",
+        target="lightning_modules.policy:PolicyModule.collect",
+        old="self.current_epoch, self.global_rank)",
+        new="0, self.global_rank)",
+        tests=(
+            f"{PEERS}::test_every_iteration_on_every_rank_has_noise_of_its_own_whatever_came_before",
+        ),
+    ),
+    Mutation(
+        bug="all samples of a prompt have the same noise",
+        target="lightning_modules.collection:Collector.respond",
+        old="uniforms = torch.rand(",
+        new="uniforms = (lambda *size, **how: torch.rand(1, size[1], **how).expand(size))(",
+        tests=(
+            "lightning_modules/test_collection.py::test_every_prompt_gets_its_samples_side_by_side",
+        ),
+    ),
+    Mutation(
+        bug="all ranks evaluate with the same noise",
+        target="lightning_modules.evaluation:Evaluation.step",
+        old="Stream.EVALUATION, batch_idx, rank)",
+        new="Stream.EVALUATION, batch_idx, 0)",
+        tests=(f"{EVALUATION}::test_the_answers_depend_on_the_seed_and_the_rank",),
+    ),
+    Mutation(
+        bug="policy and reference are compared on the same noise",
+        target="lightning_modules.evaluation:Evaluation._reference",
+        old="Stream.REFERENCE_ANSWERS",
+        new="Stream.EVALUATION",
+        tests=(f"{EVALUATION}::test_policy_and_reference_do_not_share_their_noise",),
+    ),
+    Mutation(
+        bug="noise comes from a generator that a resumed run has lost",
+        target="lightning_modules.policy:PolicyModule.collect",
+        old="noise = generator(self.options.seed, Stream.SAMPLING,"
+        " self.current_epoch, self.global_rank)",
+        new="noise = self.__dict__.setdefault(\n"
+        '        "_noise", generator(self.options.seed, Stream.SAMPLING, 0, self.global_rank)\n'
+        "    )",
+        tests=(
+            f"{PEERS}::test_every_iteration_on_every_rank_has_noise_of_its_own_whatever_came_before",
+        ),
+    ),
+    Mutation(
+        bug="a resumed run draws the prompts from the beginning",
+        target="datamodules.sampling:IterationSampler.set_epoch",
+        old="self.iteration = epoch",
+        new="self.iteration += 1",
+        tests=(f"{SAMPLING}::test_an_iteration_is_the_same_wherever_a_run_resumes",),
+    ),
+    Mutation(
+        bug="a resumed run forgets beta",
+        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        old='self.beta = progress["beta"]',
+        new="pass",
+        tests=(RESUMED,),
+    ),
+    Mutation(
+        bug="a resumed run forgets the moments of the scores",
+        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        old='self.shaping.load(progress["shaping"])',
+        new="pass",
+        tests=(RESUMED,),
+    ),
+    Mutation(
+        bug="a resumed run forgets the moments of the optimiser",
+        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        old='progress = checkpoint["progress"]',
+        new='checkpoint["optimizer_states"][0]["state"] = {}\n'
+        '    progress = checkpoint["progress"]',
+        tests=(RESUMED,),
+    ),
+    Mutation(
+        bug="a resumed run counts from 0",
+        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        old='self.episodes, self.tokens = progress["episodes"], progress["tokens"]',
+        new="pass",
+        tests=(RESUMED,),
+    ),
+    Mutation(
+        bug="frozen models are in train mode",
+        target="lightning_modules.backbone:frozen",
+        old="model.eval().requires_grad_(False)",
+        new="model.train().requires_grad_(False)",
+        tests=(f"{BACKBONE}::test_frozen_models_neither_learn_nor_drop_out",),
+    ),
+    Mutation(
+        bug="the reward model is in train mode",
+        target="lightning_modules.rewards.learned:LearnedReward.bind",
+        old="frozen(ScalarModel(load_scorer(self.path, dtype=context.dtype)))",
+        new="ScalarModel(load_scorer(self.path, dtype=context.dtype)).train()",
+        tests=(
+            "lightning_modules/rewards/test_learned.py"
+            "::test_the_frozen_model_neither_learns_nor_drops_out",
+        ),
+    ),
+    Mutation(
+        bug="frozen weights are in the checkpoint",
+        target="lightning_modules.policy:PolicyModule.on_save_checkpoint",
+        old="for name, x in state.items() if name in trained}",
+        new="for name, x in state.items()}",
+        tests=(f"{POLICY}::test_a_checkpoint_holds_all_that_moves_and_nothing_else",),
+    ),
+    Mutation(
+        bug="a copied reference is part of the module, and of its checkpoint",
+        target="lightning_modules.policy:PolicyModule.bind",
+        old="self.model = model\n",
+        new="self.model, self.reference = model, reference._lm\n",
+        tests=(f"{PEERS}::test_a_copied_reference_does_not_go_into_a_checkpoint",),
+    ),
+    Mutation(
+        bug="pairs that truncation has made identical are trained on",
+        seen="OpenRLHF #1311",
+        target="datamodules.preferences:PreferenceDataModule.encode",
+        old="if c != r",
+        new="if True",
+        tests=(
+            "datamodules/test_preferences.py"
+            "::test_pairs_that_truncation_makes_equal_are_dropped_and_counted",
+        ),
+    ),
+    Mutation(
+        bug="the reward head is not trained with LoRA",
+        seen="TRL #1379",
+        target="lightning_modules.backbone:add_adapter",
+        old="config.task_type = task",
+        new="config.task_type = None",
+        tests=(f"{BACKBONE}::test_only_adapters_and_a_scalar_head_are_trained",),
+    ),
+    Mutation(
+        bug="the reward head is lost when LoRA is merged",
+        seen="TRL #1379",
+        target="lightning_modules.backbone:merged",
+        old="return deepcopy(model).merge_and_unload()",
+        new="plain = deepcopy(model).merge_and_unload()\n"
+        "        return plain.apply(\n"
+        "            lambda m: m.reset_parameters() if m is getattr(plain, 'score', 0) else None\n"
+        "        )",
+        tests=(f"{BACKBONE}::test_a_merged_scorer_keeps_its_trained_head_through_a_folder",),
+    ),
+    Mutation(
+        bug="a reward head that is missing is drawn at random",
+        seen="TRL #1379",
+        target="lightning_modules.backbone:load_scorer",
+        old='if info["missing_keys"]:',
+        new="if False:",
+        tests=(f"{BACKBONE}::test_a_scalar_head_that_would_be_random_is_refused",),
+    ),
+    Mutation(
+        bug="the adapters are lost when a policy is exported",
+        target="lightning_modules.backbone:merged",
+        old="merge_and_unload()",
+        new="unload()",
+        tests=(f"{BACKBONE}::test_a_merged_policy_says_what_the_adapted_one_says",),
+    ),
+)

@@ -1,0 +1,302 @@
+"""Bugs of masks, padding and positions."""
+
+from tests.mutations.mutation import Change, Mutation
+
+ADVANTAGES = "lightning_modules/objectives/test_advantages.py"
+MASKED = "lightning_modules/objectives/test_masked.py"
+ACTOR_CRITIC = "lightning_modules/test_actor_critic.py"
+GENERATION = "lightning_modules/test_generation.py"
+COLLECTION = "lightning_modules/test_collection.py"
+PEERS = "lightning_modules/test_peer_bugs.py"
+
+ROWS = (
+    Mutation(
+        bug="the stop token is masked out, so that nobody learns to stop",
+        target="lightning_modules.generation:generate",
+        old="lengths[rows[stopped]] = t + 1",
+        new="lengths[rows[stopped]] = max(t, 1)",
+        tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
+    ),
+    Mutation(
+        bug="response mask from `ids != pad`, where pad is the stop token",
+        seen="TRL PR 5303",
+        target="lightning_modules.generation:generate",
+        old="response_mask = torch.arange(longest, device=lengths.device) < lengths[:, None]",
+        new="response_mask = responses[:, :longest] != pad_id",
+        tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
+    ),
+    Mutation(
+        bug="attention mask from `ids != pad`",
+        target="datamodules.tokenization:Encoder.pad",
+        old="return ids, mask",
+        new="return ids, ids != self.pad_id",
+        tests=("datamodules/test_tokenization.py::test_padding_is_on_its_side_and_masked",),
+    ),
+    Mutation(
+        bug="tokens after the stop token are trained on",
+        target="lightning_modules.generation:generate",
+        old="< lengths[:, None]",
+        new="< lengths[:, None].clamp(min=longest)",
+        tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
+    ),
+    Mutation(
+        bug="a stop token is written into answers that were cut",
+        target="lightning_modules.generation:generate",
+        old="longest = int(lengths.max())",
+        new="longest = int(lengths.max())\n    responses[lengths == limit, -1] = stop_id",
+        tests=(f"{GENERATION}::test_samples_follow_the_exact_distribution_of_responses",),
+    ),
+    Mutation(
+        bug="a stop token is written into demonstrations that were cut",
+        target="datamodules.tokenization:Encoder.responses",
+        old="else ids[: self.max_response_tokens]",
+        new="else [*ids[: self.max_response_tokens - 1], self.stop_id]",
+        tests=("datamodules/test_tokenization.py::test_responses_stop_unless_they_are_cut",),
+    ),
+    Mutation(
+        bug="the missing-stop test looks at prompt and answer",
+        seen="TRL #6805",
+        target="lightning_modules.collection:Collector._stopped",
+        old="return ending == self.vocabulary.stop_id",
+        new="return (answers.sequences == self.vocabulary.stop_id).any(-1)",
+        tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
+    ),
+    Mutation(
+        bug="score on the last column",
+        seen="TRL #3750",
+        target="lightning_modules.objectives.advantages:penalised_rewards",
+        old="* last_token(mask)",
+        new="* (torch.arange(mask.shape[1]) == mask.shape[1] - 1)",
+        tests=(f"{ADVANTAGES}::test_score_comes_at_the_last_real_token",),
+    ),
+    Mutation(
+        bug="score on the first padding token",
+        seen="TRL #3750; hides at lam=1",
+        target="lightning_modules.objectives.advantages:penalised_rewards",
+        old="* last_token(mask)",
+        new="* last_token(mask).roll(1, -1)",
+        also=(
+            Change(
+                "lightning_modules.objectives.advantages:penalised_rewards",
+                "return masked(rewards, mask)",
+                "return rewards",
+            ),
+        ),
+        tests=(f"{ADVANTAGES}::test_score_comes_at_the_last_real_token",),
+    ),
+    Mutation(
+        bug="the KL of padding is in the rewards",
+        seen="AReaL PR 1346",
+        target="lightning_modules.objectives.advantages:penalised_rewards",
+        old="return masked(rewards, mask)",
+        new="return rewards",
+        tests=(f"{ADVANTAGES}::test_rewards_sum_to_score_minus_beta_kl",),
+    ),
+    Mutation(
+        bug="the KL of padding is in the returns",
+        seen="AReaL PR 1346",
+        target="lightning_modules.objectives.advantages:rewards_to_go",
+        old="result = masked(rewards, mask)",
+        new="result = rewards.clone()",
+        tests=(f"{ADVANTAGES}::test_rewards_to_go_are_discounted_sums",),
+    ),
+    Mutation(
+        bug="metrics are averaged over padding",
+        seen="TRL #2281",
+        target="lightning_modules.averages:Averages.add_tokens",
+        old="masked(x, mask).sum(), mask.sum()",
+        new="x.sum(), x.numel()",
+        tests=(
+            "lightning_modules/test_averages.py"
+            "::test_parts_of_unequal_size_give_the_mean_of_the_whole",
+        ),
+    ),
+    Mutation(
+        bug="the KL that is logged is a mean over tokens",
+        target="lightning_modules.rollout:Rollout.add_statistics",
+        old='"{prefix}/kl", kl)',
+        new='"{prefix}/kl", kl / self.response_mask.sum(-1))',
+        tests=("lightning_modules/test_rollout.py::test_statistics_by_hand",),
+    ),
+    Mutation(
+        bug="losses of padding count",
+        target="lightning_modules.objectives.masked:aggregate",
+        old="masked(token_losses, mask).sum()",
+        new="token_losses.sum()",
+        tests=(f"{MASKED}::test_aggregate_weighs_every_token_alike",),
+    ),
+    Mutation(
+        bug="whitening with the mean of padding too",
+        seen="SkyRL #1305",
+        target="lightning_modules.objectives.masked:whiten",
+        old="moments(x, mask, all_reduce)",
+        new="moments(x, mask.new_ones(mask.shape), all_reduce)",
+        tests=(f"{MASKED}::test_whitened_has_mean_0_and_variance_1",),
+    ),
+    Mutation(
+        bug="whitening adds the mean back",
+        seen="torchtune",
+        target="lightning_modules.objectives.masked:whiten",
+        old="(variance + eps).rsqrt()",
+        new="(variance + eps).rsqrt() + mean",
+        tests=(f"{MASKED}::test_whitened_has_mean_0_and_variance_1",),
+    ),
+    Mutation(
+        bug="log-probabilities one position late",
+        target="lightning_modules.actor_critic:response_outputs",
+        old="torch.arange(prompt_length - 1, sequences.shape[1] - 1,",
+        new="torch.arange(prompt_length, sequences.shape[1],",
+        tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
+    ),
+    Mutation(
+        bug="values of a critic one position late",
+        target="lightning_modules.actor_critic:ActorCritic.values",
+        old="values[:, prompt_mask.shape[1] - 1 : -1]",
+        new="values[:, prompt_mask.shape[1] :]",
+        tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
+    ),
+    Mutation(
+        bug="values of a head one position late",
+        target="lightning_modules.actor_critic:response_outputs",
+        old="outputs.hidden_states[-1][:, states]",
+        new="outputs.hidden_states[-1][:, states + 1]",
+        tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
+    ),
+    Mutation(
+        bug="advantages shifted by one token (PPO)",
+        target="lightning_modules.ppo:PPO.token_loss",
+        old="batch.old_logprobs, batch.advantages,",
+        new="batch.old_logprobs, batch.advantages.roll(1, -1),",
+        tests=(f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch",),
+    ),
+    Mutation(
+        bug="advantages shifted by one token (A2C)",
+        target="lightning_modules.a2c:A2C.token_loss",
+        old="batch.advantages)",
+        new="batch.advantages.roll(1, -1))",
+        tests=("exact/test_gradients.py::test_lam_1_with_any_value_function",),
+    ),
+    Mutation(
+        bug="the reward model reads the padding token",
+        seen="transformers #35352",
+        target="lightning_modules.actor_critic:ScalarModel.score",
+        old="(places * attention_mask).argmax(-1, keepdim=True)",
+        new="places[-1].expand(len(input_ids), 1)",
+        tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
+    ),
+    Mutation(
+        bug="the reward model reads the first stop token, which the prompt has",
+        seen="TRL PR 6952",
+        target="lightning_modules.actor_critic:ScalarModel.score",
+        old="(places * attention_mask).argmax(-1, keepdim=True)",
+        new="(input_ids == self.model.config.eos_token_id).long().argmax(-1, keepdim=True)",
+        tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
+    ),
+    Mutation(
+        bug="no position ids under left padding, in training",
+        seen="TRL #6800; only absolute positions show it",
+        target="lightning_modules.actor_critic:response_outputs",
+        old="position_ids=position_ids(attention_mask),",
+        new="",
+        tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing[head-gpt2-float32-{{'left': 6}}]",),
+    ),
+    Mutation(
+        bug="no position ids under left padding, in the critic and the reward model",
+        seen="TRL #6800",
+        target="lightning_modules.actor_critic:last_hidden",
+        old="position_ids=position_ids(attention_mask),",
+        new="",
+        tests=(f"{ACTOR_CRITIC}::test_score_of_a_padded_batch_is_what_transformers_says",),
+    ),
+    Mutation(
+        bug="no position ids under left padding, in the sampler's prefill",
+        seen="TRL #6800",
+        target="lightning_modules.generation:generate",
+        old="position_ids(prompt_mask), cache)",
+        new="torch.arange(prompt_ids.shape[1])[None], cache)",
+        tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
+    ),
+    Mutation(
+        bug="positions of sampled tokens count the padding",
+        target="lightning_modules.generation:generate",
+        old="attention_mask, positions + t, cache)",
+        new="attention_mask, 0 * positions + attention_mask.shape[1] - 1, cache)",
+        tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
+    ),
+    Mutation(
+        bug="padding of the prompt is attended to",
+        target="lightning_modules.actor_critic:response_outputs",
+        old="torch.cat([prompt_mask, response_mask], dim=1)",
+        new="torch.ones_like(sequences).bool()",
+        tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing",),
+    ),
+    Mutation(
+        bug="a minibatch loses its last column",
+        target="lightning_modules.rollout:Rollout.select",
+        old=".sum(-1).max())",
+        new=".sum(-1).max()) - 1",
+        tests=(
+            "lightning_modules/test_rollout.py"
+            "::test_micro_batches_keep_the_order_and_trim_only_padding",
+        ),
+    ),
+    Mutation(
+        bug="the samples of a prompt stand beside other prompts",
+        target="lightning_modules.collection:Collector.respond",
+        old='[p for p in batch["prompts"] for _ in range(samples)]',
+        new='list(batch["prompts"]) * samples',
+        tests=(f"{COLLECTION}::test_every_prompt_gets_its_samples_side_by_side",),
+    ),
+    Mutation(
+        bug="finished rows leave the cache in another order",
+        target="lightning_modules.generation:generate",
+        old="cache.batch_select_indices(going)",
+        new="cache.batch_select_indices(going.flip(0))",
+        tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
+    ),
+    Mutation(
+        bug="the policy is trained on answers decoded and encoded again",
+        target="lightning_modules.collection:Collector.respond",
+        old="return Answers(prompts, sequences,",
+        new=(
+            "encoder = words.decode.__self__\n"
+            "    texts = Answers(\n"
+            "        prompts, sequences, prompt_mask, response_mask, words.decode\n"
+            "    ).texts\n"
+            "    ids, response_mask = encoder.pad(encoder.responses(texts), 'right')\n"
+            "    sequences = torch.cat([sequences[:, :prompt_mask.shape[1]], ids], dim=1)\n"
+            "    return Answers(prompts, sequences,"
+        ),
+        tests=(f"{PEERS}::test_the_ids_of_a_rollout_are_those_that_were_sampled",),
+    ),
+    Mutation(
+        bug="the reward model scores answers decoded and encoded again",
+        target="lightning_modules.rewards.learned:LearnedReward.score",
+        old="mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)",
+        new=(
+            "encoder = answers.decode.__self__\n"
+            "    ids, mask = encoder.pad(encoder.responses(answers.texts), 'right')\n"
+            "    start = answers.prompt_mask.shape[1]\n"
+            "    ids = torch.cat([answers.sequences[:, :start], ids], dim=1)\n"
+            "    mask = torch.cat([answers.prompt_mask, mask], dim=1)"
+        ),
+        also=(
+            Change(
+                "lightning_modules.rewards.learned:LearnedReward.score",
+                "score(answers.sequences, mask)",
+                "score(ids, mask)",
+            ),
+        ),
+        tests=(f"{PEERS}::test_the_learned_reward_reads_ids_and_not_their_text",),
+    ),
+    Mutation(
+        bug="SFT imitates the prompts too",
+        target="lightning_modules.sft:SFT._loss",
+        old='mask = batch["response_mask"]',
+        new='mask = batch["attention_mask"]',
+        tests=(
+            "lightning_modules/test_sft.py"
+            "::test_the_loss_is_the_mean_nll_of_the_answers_tokens_alone",
+        ),
+    ),
+)
