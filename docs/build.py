@@ -1,17 +1,18 @@
-"""Writes the tables and pictures of docs/ from the figures that tests and runs left in docs/figures.
+"""Writes the tables and pictures of docs/ from the figures that tests and runs left behind.
 
-    python -m pytest tests/exact --write-figures     the errors, variances and the trained points
-    python run.py -m experiment=ladder seed=1,2,3    then: python docs/build.py --ladder <its folder>
-    python docs/build.py                             tables and pictures
+    python -m pytest tests/exact --write-figures     the exact tests' errors
+    python run.py -m experiment=ladder seed=1,2,3    then: python docs/build.py --ladder FOLDER
+    python docs/build.py --measure                   the variances and the over-optimisation
+    python docs/build.py                             tables and pictures alone
 
-Needs matplotlib for the pictures (pip install -e ".[docs]").
+Figures are kept in docs/figures. Pictures need matplotlib: pip install -e ".[docs]".
 """
 
 import argparse
 import csv
 import json
-import math
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -91,8 +92,8 @@ def ladder_table(rungs: dict[str, Any]) -> str:
     some = next(iter(rungs.values()))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds {', '.join(map(str, sorted(some['seeds'])))}, each run"
-        f" {some['episodes'][-1]:,} episodes; the reference has gold"
+        f"Mean ± standard deviation over seeds {', '.join(map(str, sorted(some['seeds'])))}; every"
+        f" run has {some['episodes'][-1]:,} episodes; the reference has gold"
         f" {_spread(some['reference/gold'])}. *Over the course* is the mean over all evaluations of"
         " a run: how soon gold rises.",
     ]
@@ -118,17 +119,83 @@ def draw_ladder(rungs: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def measure() -> None:
+    """The figures that the exact world gives: seconds, and a minute or two of training."""
+    sys.path.insert(0, str(DOCS.parent))
+    from tests.exact import overoptimisation, variance
+
+    table = {kind: variance.variance_table(kind) for kind in ("recurrent", "gpt2", "llama")}
+    held = {"of": len(variance.INSTANCES), "steps": variance.steps_held()}
+    _save("variance", {"table": table, "held": held})
+    points = overoptimisation.trained_points()
+    _save("overoptimisation", {"curve": overoptimisation.curve(), "trained": points})
+
+
+def variance_table(figures: dict[str, Any]) -> str:
+    kinds = list(figures["table"])
+    lines = [
+        f"| estimator | {' | '.join(kinds)} |",
+        f"|---|{'---|' * len(kinds)}",
+    ]
+    for name in figures["table"][kinds[0]]:
+        row = " | ".join(f"{figures['table'][kind][name]:.3g}" for kind in kinds)
+        lines.append(f"| {name} | {row} |")
+    count = figures["held"]["of"]
+    steps = (f"{step}: {held}" for step, held in figures["held"]["steps"].items())
+    lines += ["", f"In how many of {count} random instances a step lowers it: {'; '.join(steps)}."]
+    return "\n".join(lines)
+
+
+def over_optimisation_table(figures: dict[str, Any]) -> str:
+    lines = [
+        "![gold and proxy over KL](figures/overoptimisation.png)",
+        "",
+        "| β | KL, exact | KL, trained | gold, exact | gold, trained | proxy, exact | trained |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for point in figures["trained"]:
+        pairs = (
+            f"{point[f'exact_{name}']:.3f} | {point[name]:.3f}" for name in ("kl", "gold", "proxy")
+        )
+        lines.append(f"| {point['beta']} | {' | '.join(pairs)} |")
+    return "\n".join(lines)
+
+
+def draw_over_optimisation(figures: dict[str, Any], path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for name, colour in (("proxy", "tab:orange"), ("gold", "tab:blue")):
+        curve, trained = figures["curve"], figures["trained"]
+        axes.plot([p["kl"] for p in curve], [p[name] for p in curve], color=colour, label=name)
+        axes.plot([p["kl"] for p in trained], [p[name] for p in trained], "o", color=colour)
+    axes.set(xlabel="KL to the reference (nats an answer)", ylabel="expected score")
+    axes.legend(frameon=False, title="line: exact, points: trained")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ladder", type=Path, help="folder of the sweep experiment=ladder")
+    parser.add_argument("--measure", action="store_true", help="measure on the exact world anew")
     arguments = parser.parse_args()
     if arguments.ladder:
-        (FIGURES / "ladder.json").write_text(json.dumps(ladder_figures(arguments.ladder)) + "\n")
+        _save("ladder", ladder_figures(arguments.ladder))
+    if arguments.measure:
+        measure()
     for name, contents in blocks().items():
         document = DOCS / name
         document.write_text(with_blocks(document.read_text(), contents))
     draw_ladder(_load("ladder"), FIGURES / "ladder.png")
     draw_over_optimisation(_load("overoptimisation"), FIGURES / "overoptimisation.png")
+
+
+def _save(name: str, figures: Any) -> None:
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def _load(name: str) -> Any:

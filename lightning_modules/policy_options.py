@@ -93,6 +93,14 @@ class PolicyOptions:
             "must be greater than 0 where algo.adaptive_beta is to change it",
         )
         require(
+            self.adaptive_beta is None
+            or self.adaptive_beta.horizon >= self.sequences_per_iteration,
+            "algo.adaptive_beta.horizon",
+            self.adaptive_beta and self.adaptive_beta.horizon,
+            f"must be at least the {self.sequences_per_iteration} episodes of an iteration, or"
+            " beta could fall to 0 in one",
+        )
+        require(
             self.sequences_per_iteration % self.minibatches == 0,
             "algo.minibatches",
             self.minibatches,
