@@ -19,7 +19,8 @@ def export(
     A reward model's head is part of both. Written beside its place and renamed when complete.
     """
     if isinstance(model, PeftModel):
-        model.save_pretrained(folder / "adapter")
+        # A critic's adapter beside it is no part of the policy.
+        model.save_pretrained(folder / "adapter", selected_adapters=[model.active_adapter])
     draft = folder / ".model.unfinished"
     shutil.rmtree(draft, ignore_errors=True)
     plain = merged(model)

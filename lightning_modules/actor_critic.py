@@ -4,6 +4,7 @@ Index convention: s_t is the prompt and the first t response tokens; its logits 
 position P-1+t of the sequence. Only these T positions get logits.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -231,7 +232,6 @@ def active_adapter(lm: PeftModel, name: str) -> Iterator[PeftModel]:
     usual = lm.active_adapter
     with _kept_trainable(lm):
         lm.set_adapter(name)
-        # Gradients of what was computed before must still find their parameters.
     try:
         yield lm
     finally:
@@ -241,7 +241,9 @@ def active_adapter(lm: PeftModel, name: str) -> Iterator[PeftModel]:
 
 @contextmanager
 def _kept_trainable(lm: nn.Module) -> Iterator[None]:
-    """PEFT freezes the adapters that it switches off; here all stay as they were."""
+    """PEFT freezes the adapters that it switches off, and gradients of what was computed before
+    would no longer find their parameters; here all stay as they were.
+    """
     trained = [p for p in lm.parameters() if p.requires_grad]
     try:
         yield
@@ -251,5 +253,6 @@ def _kept_trainable(lm: nn.Module) -> Iterator[None]:
 
 
 def adapter_parameters(lm: PeftModel, name: str) -> list[nn.Parameter]:
-    """The parameters of one of the model's adapters."""
-    return [p for key, p in lm.named_parameters() if f".{name}." in key]
+    """The parameters of one of the model's LoRA adapters."""
+    own = re.compile(rf"\.lora_\w+\.{re.escape(name)}(\.|$)")
+    return [p for key, p in lm.named_parameters() if own.search(key)]

@@ -53,6 +53,12 @@ class PolicyModule(pl.LightningModule):
         super().__init__()
         self.name = name
         if adaptive_beta is not None:
+            require(
+                set(adaptive_beta) == {"target", "horizon"},
+                "algo.adaptive_beta",
+                adaptive_beta,
+                "must be {target: nats, horizon: episodes}, or null",
+            )
             adaptive_beta = AdaptiveBeta(**adaptive_beta)
         self.options = PolicyOptions(adaptive_beta=adaptive_beta, **options)
         self.beta = self.options.beta

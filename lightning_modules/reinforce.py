@@ -41,6 +41,12 @@ class Reinforce(PolicyModule):
             self.options.samples_per_prompt,
             "algo.baseline=leave_one_out needs at least 2 samples of a prompt",
         )
+        require(
+            baseline != "mean" or self.options.sequences_per_iteration > 1,
+            "algo.prompts_per_iteration",
+            self.options.prompts_per_iteration,
+            "algo.baseline=mean needs more than one answer: the mean of one is its own return",
+        )
         updates = self.options.epochs * self.options.minibatches
         require(
             importance != "none" or updates == 1,

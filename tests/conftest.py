@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization import Encoder, train_tokenizer
 
+torch.set_num_threads(1)  # the models are so small that a second thread only waits
+
 ARCHITECTURES = ("llama", "gpt2")
 # Both ask for dropout, which no RL computation may follow.
 CONFIGS = {

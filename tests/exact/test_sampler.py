@@ -1,108 +1,130 @@
-"""Sampled answers against their exact probabilities."""
+"""The sampler against the 121 exact probabilities, and against a sampler without a cache."""
 
-import math
+from math import log10
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from lightning_modules.actor_critic import position_ids
-from lightning_modules.generation import generate, sample_tokens
+from lightning_modules.generation import generate
 from tests.exact.world import (
     ANSWERS,
+    DTYPE,
     HORIZON,
     PROMPT,
     STOP,
+    VOCABULARY,
     log_probabilities,
     tiny_lm,
 )
 
-SAMPLES = 50_000
-# Beyond this a right sampler is found wrong once in 10,000 times; the seed is fixed.
+PROMPTS, SAMPLES = 5, 10_000
 DOUBT = 1e-4
-PLACE = {answer: i for i, answer in enumerate(ANSWERS)}
+
+kinds = pytest.mark.parametrize("kind", ["gpt2", "llama"])
+temperatures = pytest.mark.parametrize("temperature", [1.0, 0.7])
+paddings = pytest.mark.parametrize("padded", [False, True])
 
 
-def sampled(
-    lm: nn.Module, temperature: float, *, prompts: int = 1, left_padding: int = 0
-) -> Tensor:
-    """How often each of the 121 answers comes up in SAMPLES of them, to `prompts` equal prompts."""
-    ids = torch.tensor([[STOP] * left_padding + list(PROMPT)] * prompts)
-    mask = torch.tensor([[False] * left_padding + [True] * len(PROMPT)] * prompts)
-    noise = torch.rand(
-        SAMPLES, HORIZON, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
-    )
-    sequences, response_mask = generate(
+def uniforms(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, HORIZON, generator=generator, dtype=DTYPE)
+
+
+def sampled(lm, noise, temperature, padded):
+    """Codes of the answers to PROMPTS times the same prompt, padded on the left by 0, 1, 2, ..."""
+    widths = range(PROMPTS) if padded else [0] * PROMPTS
+    longest = max(widths) + len(PROMPT)
+    ids = torch.full((PROMPTS, longest), STOP)
+    mask = torch.zeros(PROMPTS, longest, dtype=torch.bool)
+    for row, width in enumerate(widths):
+        ids[row, longest - len(PROMPT) :] = torch.tensor(PROMPT)
+        mask[row, longest - len(PROMPT) :] = True
+    sequences, real = generate(
         lm, ids, mask, noise, temperature=temperature, stop_id=STOP, pad_id=STOP
     )
-    codes = answer_codes(sequences[:, ids.shape[1] :], response_mask)
-    known = answer_codes(
-        torch.tensor([list(y) + [0] * (HORIZON - len(y)) for y in ANSWERS]),
-        torch.tensor([[t < len(y) for t in range(HORIZON)] for y in ANSWERS]),
-    )
-    return (codes[:, None] == known).sum(0)
+    return code(sequences[:, longest:], real)
 
 
-def answer_codes(responses: Tensor, mask: Tensor) -> Tensor:
-    """A number for each answer, the same for the same tokens and no other."""
-    digits = torch.where(mask, responses + 1, 0)
-    return (digits * 5 ** torch.arange(digits.shape[1])).sum(-1)
+def code(answers, real):
+    """One number for each answer, whatever stands after its end."""
+    digits = (VOCABULARY + 1) ** torch.arange(answers.shape[1])
+    return ((answers + 1) * real * digits).sum(-1)
 
 
-def p_value(counts: Tensor, logp: Tensor) -> float:
-    """Of the G-test: how often a right sampler would be at least as far off.
-
-    Answers expected fewer than five times are taken together, as chi-squared is wrong for them.
-    """
-    assert int(counts.sum()) == SAMPLES, "an answer came up that does not exist"
-    expected, rare = logp.exp() * SAMPLES, logp.exp() * SAMPLES < 5
-    cells = torch.cat([counts[~rare], counts[rare].sum()[None]]).double()
-    means = torch.cat([expected[~rare], expected[rare].sum()[None]])
-    statistic = 2 * (torch.xlogy(cells, cells / means) - cells + means).sum()
-    freedom = torch.tensor((len(cells) - 1) / 2, dtype=torch.float64)
-    return float(torch.special.gammaincc(freedom, statistic / 2))
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-@pytest.mark.parametrize("prompts", [1, SAMPLES // 10])
-@pytest.mark.parametrize("left_padding", [0, 3])
-def test_answers_come_as_often_as_they_should(kind, temperature, prompts, left_padding, measured):
-    """One prefill for all samples or for ten; rows that have stopped leave the batch on the way."""
-    lm = tiny_lm(kind)
-    counts = sampled(lm, temperature, prompts=prompts, left_padding=left_padding)
-    p = p_value(counts, log_probabilities(lm, temperature).detach())
-    what = f"{kind}, T={temperature}, {prompts} prompts, {left_padding} of padding"
-    measured(f"E9 the sampler, log10(1/p) of {SAMPLES:,} samples: {what}", -math.log10(p), 4)
-
-
-def test_a_slightly_wrong_temperature_is_noticed():
-    lm = tiny_lm("llama")
-    counts = sampled(lm, 1.05)
-    assert p_value(counts, log_probabilities(lm, 1.05).detach()) > DOUBT
-    assert p_value(counts, log_probabilities(lm).detach()) < DOUBT
-
-
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_with_and_without_a_cache_the_same_noise_gives_the_same_answers(kind):
-    lm, rows = tiny_lm(kind), 500
-    ids = torch.tensor([[0, *PROMPT]] * rows)
-    mask = torch.tensor([[False, True, True]] * rows)
-    noise = torch.rand(
-        rows, HORIZON, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
-    )
-    sequences, response_mask = generate(
-        lm, ids, mask, noise, temperature=0.8, stop_id=STOP, pad_id=0
-    )
-    going = torch.ones(rows, dtype=torch.bool)
+def sampled_without_cache(lm, noise, temperature):
+    """The same noise through whole forward passes of one unpadded prompt: no masks, no positions."""
+    answers = torch.full(noise.shape, STOP)
+    going = torch.ones(len(noise), dtype=torch.bool)
+    lengths = torch.full((len(noise),), HORIZON)
+    prompt = torch.tensor([PROMPT]).expand(len(noise), -1)
     for t in range(HORIZON):
-        logits = lm(
-            input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
-        ).logits[:, -1]
-        tokens = sample_tokens(logits, 0.8, noise[:, t])
-        assert torch.equal(sequences[going, 3 + t], tokens[going])
-        assert torch.equal(response_mask[:, t], going)
-        going = going & (tokens != STOP)
-        ids = torch.cat([ids, tokens[:, None]], dim=1)
-        mask = torch.cat([mask, torch.ones(rows, 1, dtype=torch.bool)], dim=1)
-    assert 0 < int(going.sum()) < rows
+        with torch.no_grad():
+            logits = lm(input_ids=torch.cat([prompt, answers[:, :t]], dim=1)).logits[:, -1]
+        reached = torch.softmax(logits / temperature, dim=-1).cumsum(-1) <= noise[:, t, None]
+        tokens = reached.sum(-1).clamp(max=VOCABULARY - 1)
+        answers[going, t] = tokens[going]
+        ended = going & (tokens == STOP)
+        lengths[ended] = t + 1
+        going &= ~ended
+    return code(answers, torch.arange(HORIZON) < lengths[:, None])
+
+
+ids = torch.tensor([[*y, *[STOP] * (HORIZON - len(y))] for y in ANSWERS])
+CODES = code(ids, torch.arange(HORIZON) < torch.tensor([len(y) for y in ANSWERS])[:, None])
+
+
+def g_test(codes, logp):
+    """The p-value of these answers under log-probabilities (121,): a likelihood-ratio test.
+
+    Answers that are expected fewer than 5 times are counted together.
+    """
+    observed = torch.bincount(codes, minlength=(VOCABULARY + 1) ** HORIZON)[CODES].to(DTYPE)
+    assert int(observed.sum()) == len(codes), "something was sampled that is no answer"
+    counts = len(codes) * logp.detach().exp()
+    rare = counts < 5
+    observed, counts = (torch.cat([x[~rare], x[rare].sum()[None]]) for x in (observed, counts))
+    half_g = torch.special.xlogy(observed, observed / counts).sum()
+    return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2).to(DTYPE), half_g))
+
+
+@kinds
+@temperatures
+@paddings
+def test_answers_come_as_often_as_their_exact_probabilities_say(
+    kind, temperature, padded, measured
+):
+    """10,000 samples of each of 5 prompts, which are one prompt, unpadded or padded differently."""
+    lm = tiny_lm(kind)
+    logp = log_probabilities(lm, temperature)
+    codes = sampled(lm, uniforms(PROMPTS * SAMPLES), temperature, padded)
+    p_values = [g_test(codes, logp)]
+    p_values += [g_test(part, logp) for part in codes.split(SAMPLES)]
+    claim = f"E9 {kind}, T={temperature}{', padded' if padded else ''}: -log10 p of the G-test"
+    measured(f"{claim}, 50,000 samples", -log10(p_values[0]), -log10(DOUBT))
+    worst = min(1.0, PROMPTS * min(p_values[1:]))
+    measured(f"{claim}, the worst of 5 prompts", -log10(worst), -log10(DOUBT))
+
+
+@kinds
+def test_the_g_test_sees_a_temperature_that_is_wrong_by_a_twentieth(kind, measured):
+    lm = tiny_lm(kind)
+    codes = sampled(lm, uniforms(PROMPTS * SAMPLES), 1.0, padded=False)
+    wrong = g_test(codes, log_probabilities(lm, 1.05))
+    measured(f"E9 {kind}: p of a temperature wrong by 5% (to be rejected)", wrong, 1e-9)
+
+
+@kinds
+@temperatures
+@paddings
+def test_cache_and_padding_and_leaving_change_no_token(kind, temperature, padded, measured):
+    lm = tiny_lm(kind)
+    noise = uniforms(PROMPTS * 1000, seed=1)
+    codes = sampled(lm, noise, temperature, padded)
+    assert len(set(codes.tolist())) > 60
+    others = sampled_without_cache(lm, noise, temperature)
+    claim = f"E9 {kind}, T={temperature}{', padded' if padded else ''}"
+    measured(
+        f"{claim}: answers of 5000 that differ from those of plain forward passes",
+        (codes != others).sum(),
+        0,
+    )
