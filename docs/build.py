@@ -144,6 +144,9 @@ def measure() -> None:
     held = {"of": len(variance.INSTANCES), "steps": variance.steps_held()}
     _save("variance", {"table": table, "held": held})
     points = overoptimisation.trained_points()
+    for point in points:
+        exact = overoptimisation.seen(overoptimisation.best(point["beta"]))
+        point |= {f"exact_{name}": value for name, value in exact.items()}
     _save("overoptimisation", {"curve": overoptimisation.curve(), "trained": points})
 
 
