@@ -56,8 +56,8 @@ ROWS = (
     Mutation(
         bug="a clip range of 0 is accepted",
         target="lightning_modules.ppo:PPO.__init__",
-        old="all(x > 0 for x in both)",
-        new="all(x >= 0 for x in both)",
+        old="and x > 0 for x in both",
+        new="and x >= 0 for x in both",
         tests=("lightning_modules/test_ppo.py::test_nonsense_is_refused_by_name[clip_range-0.0]",),
     ),
     Mutation(
