@@ -250,7 +250,7 @@ def test_the_mean_of_n_answers_as_a_baseline_shrinks_the_gradient_by_1_over_n(me
     """Each answer is in its own baseline: the expectation is (1 - 1/n) times the gradient of J."""
     lm, ref = models("recurrent")
     p, exact = probabilities(lm), exact_ascent("recurrent")
-    module = reinforce(lm, ref, baseline="mean")
+    module = reinforce(lm, ref, baseline="mean", prompts_per_iteration=2)
     rollout = rollout_of(module, ALL)
     claim = "E3 baseline=mean of n answers gives (1 - 1/n) of the gradient"
 

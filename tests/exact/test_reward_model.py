@@ -18,7 +18,7 @@ from lightning_modules.reward_model import RewardModel
 
 ASKERS = ("Ann", "Ben", "Cem", "Dia", "Eve", "Fay")
 TOPICS = ("tea", "rain", "chess", "Rome")
-ANSWERS = ("yes", "no", "maybe", "never", "later", "why")
+ANSWERS = ("yes", "no", "maybe so", "never again", "ask me later", "why not")
 TRAIN, VAL = 16_000, 16_000
 CPU = OmegaConf.create({"name": "cpu", "accelerator": "cpu", "devices": 1, "precision": "32-true"})
 
@@ -31,7 +31,7 @@ class Opinions(Source):
     """
 
     def __init__(self):
-        super().__init__(name="opinions", max_prompt_tokens=16, max_response_tokens=4)
+        super().__init__(name="opinions", max_prompt_tokens=16, max_response_tokens=8)
         self.generator = torch.Generator().manual_seed(0)
         self.worth = 1.5 * torch.randn(len(TOPICS), len(ANSWERS), generator=self.generator)
         self.pairs = {"train": self.draw(TRAIN, 0), "val": self.draw(VAL, 1)}
@@ -68,7 +68,7 @@ class Opinions(Source):
 def trained(tmp_path_factory):
     """The source, what training reported, and the true and learned probability of each choice."""
     source = Opinions()
-    encoder = Encoder(train_tokenizer(source.texts(), 320), 16, 4)
+    encoder = Encoder(train_tokenizer(source.texts(), 320), 16, 8)
     folder = tmp_path_factory.mktemp("lm")
     config = LlamaConfig(
         vocab_size=len(encoder.tokenizer),
