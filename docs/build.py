@@ -77,7 +77,8 @@ def _number(x: float) -> str:
 def ladder_figures(folder: Path) -> dict[str, Any]:
     """Held-out gold and KL over episodes, by rung and seed, from the runs of a sweep."""
     rungs: dict[str, dict[str, Any]] = defaultdict(lambda: {"seeds": []})
-    for file in sorted(folder.glob("*/summary.json")):
+    files = folder.glob("*/summary.json")
+    for file in sorted(files, key=lambda file: int(file.parent.name.partition("_")[0])):
         summary = json.loads(file.read_text())
         with open(file.parent / "metrics.csv") as lines:
             rows = [row for row in csv.DictReader(lines) if row.get("val/gold")]
