@@ -84,7 +84,9 @@ def test_answers_of_one_token(algorithm, rollout):
 @given(rollout=rollouts(samples=1))
 @property_of(6)
 def test_one_answer_alone(algorithm, rollout):
-    check(algorithm, rollout.select(torch.tensor([0])), samples_per_prompt=1, prompts_per_iteration=2)
+    check(
+        algorithm, rollout.select(torch.tensor([0])), samples_per_prompt=1, prompts_per_iteration=2
+    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
