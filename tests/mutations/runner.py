@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.mutations.mutation import DoesNotApply, Mutation, apply
 
@@ -38,8 +39,6 @@ def warm_up(tests: Iterable[str]) -> None:
     """Import what the tests need, pytest's plugins and the tests themselves: what is forked from
     here has it at once.
     """
-    import torch
-
     torch.set_num_threads(1)  # threads do not survive a fork
     for package in ("datamodules", "lightning_modules", "harness"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -158,6 +157,8 @@ def fork(piece: Callable[[Path], Verdict], folder: Path) -> tuple[int, int]:
     try:
         os.close(reading)
         silence()
+        # The pool of threads does not survive a fork; made anew by two threads at once, it breaks.
+        torch.set_num_threads(1)
         try:
             verdict = piece(folder)
         except BaseException:
