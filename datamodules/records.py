@@ -46,10 +46,34 @@ class Demonstration:
 class Preference:
     """Two answers to one prompt, of which `chosen` was preferred.
 
-    `probability` is the true probability of that preference, where the world is known.
+    `probability` is the true probability of that preference, where the world is known; `strength`
+    says how much better the chosen answer is, in units of the source, where it says so.
     """
 
     prompt: Prompt
     chosen: str
     rejected: str
     probability: float | None = None
+    strength: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """K >= 2 answers to one prompt, each with a rating: higher is better, equal ratings are a tie."""
+
+    prompt: Prompt
+    answers: tuple[str, ...]
+    ratings: tuple[float, ...]
+
+    def preferences(self) -> list[Preference]:
+        """Every pair of answers that differ in rating; the difference is its strength."""
+        rated = list(zip(self.answers, self.ratings, strict=True))
+        return [
+            Preference(self.prompt, better, worse, strength=high - low)
+            for better, high in rated
+            for worse, low in rated
+            if high > low
+        ]
+
+
+Comparison = Preference | Ranking

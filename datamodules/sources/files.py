@@ -62,7 +62,7 @@ class Files(Source):
         self.limit = limit
         self._splits = self._read()
 
-    def preferences(self, split: Split) -> list[Preference]:
+    def comparisons(self, split: Split) -> list[Preference]:
         return self._splits[split]
 
     def identity(self) -> dict[str, Any]:

@@ -207,7 +207,7 @@ class Landmarks(Source):
             rows.append(Demonstration(prompt, _pick(rng, topic.answers[kind])))
         return rows
 
-    def preferences(self, split: Split) -> list[Preference]:
+    def comparisons(self, split: Split) -> list[Preference]:
         rng = self._rng(split, 1)
         rows: list[Preference] = []
         while len(rows) < self._options[f"{split}_pairs"]:

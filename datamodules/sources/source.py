@@ -5,13 +5,20 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from datamodules.records import DataError, Demonstration, Preference, Prompt
+from datamodules.records import (
+    Comparison,
+    DataError,
+    Demonstration,
+    Preference,
+    Prompt,
+    Ranking,
+)
 
 Split = Literal["train", "val"]
 
 
 class Source(ABC):
-    """Preference data of one kind. A subclass yields preferences; the rest follows from them.
+    """Preference data of one kind. A subclass yields comparisons; the rest follows from them.
 
     `val` holds prompts that `train` does not have, so that nothing is measured on what was learned.
     `counts` says how many rows were read, and why any were left out.
@@ -33,26 +40,50 @@ class Source(ABC):
         self.counts: Counter[str] = Counter()
 
     @abstractmethod
-    def preferences(self, split: Split) -> list[Preference]:
-        """The preference pairs of a split, always in the same order."""
+    def comparisons(self, split: Split) -> list[Comparison]:
+        """The preference pairs and rankings of a split, always in the same order."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Plain values that change when, and only when, the records may change."""
 
+    def preferences(self, split: Split) -> list[Preference]:
+        """The preference pairs of a split, those of its rankings included; ties are none."""
+        return [
+            pair
+            for comparison in self.comparisons(split)
+            for pair in (
+                comparison.preferences() if isinstance(comparison, Ranking) else [comparison]
+            )
+        ]
+
     def demonstrations(self, split: Split) -> list[Demonstration]:
-        """Answers to imitate: every distinct chosen answer once."""
-        distinct = dict.fromkeys((p.prompt, p.chosen) for p in self.preferences(split))
-        return [Demonstration(prompt, chosen) for prompt, chosen in distinct]
+        """Answers to imitate: every distinct answer that was chosen, or ranked first, once."""
+        best = ((c.prompt, answer) for c in self.comparisons(split) for answer in _best(c))
+        return [Demonstration(prompt, answer) for prompt, answer in dict.fromkeys(best)]
 
     def prompts(self, split: Split) -> list[Prompt]:
         """The distinct prompts of a split, in order of first appearance."""
-        return list(dict.fromkeys(p.prompt for p in self.preferences(split)))
+        return list(dict.fromkeys(c.prompt for c in self.comparisons(split)))
 
     def texts(self) -> list[str]:
         """Training text, for a tokenizer to be trained on."""
         texts: dict[str, None] = {}
-        for pair in self.preferences("train"):
-            texts.update(dict.fromkeys(m.content for m in pair.prompt.messages))
-            texts.update(dict.fromkeys((pair.chosen, pair.rejected)))
+        for comparison in self.comparisons("train"):
+            texts.update(dict.fromkeys(m.content for m in comparison.prompt.messages))
+            texts.update(dict.fromkeys(_answers(comparison)))
         return list(texts)
+
+
+def _answers(comparison: Comparison) -> tuple[str, ...]:
+    if isinstance(comparison, Ranking):
+        return comparison.answers
+    return comparison.chosen, comparison.rejected
+
+
+def _best(comparison: Comparison) -> tuple[str, ...]:
+    """The preferred answer, or those with the highest rating."""
+    if isinstance(comparison, Preference):
+        return (comparison.chosen,)
+    rated = zip(comparison.answers, comparison.ratings, strict=True)
+    return tuple(answer for answer, rating in rated if rating == max(comparison.ratings))

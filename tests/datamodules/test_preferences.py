@@ -12,7 +12,7 @@ HALVES = ("chosen", "rejected")
 
 def make(encoder, pairs, val=None, **options):
     splits = {"train": pairs, "val": val or pairs}
-    source = SimpleNamespace(preferences=splits.__getitem__)
+    source = SimpleNamespace(comparisons=splits, preferences=splits.__getitem__)
     return PreferenceDataModule(source, encoder, **{"batch_size": 4, "seed": 0, **options})
 
 

@@ -57,7 +57,7 @@ class Opinions(Source):
             pairs.append(Preference(prompt, ANSWERS[a], ANSWERS[b], p))
         return pairs
 
-    def preferences(self, split):
+    def comparisons(self, split):
         return self.pairs[split]
 
     def identity(self):

@@ -19,7 +19,7 @@ class Listed(Source):
         "val": [Preference(HELD_OUT, "secret", "hidden")],
     }
 
-    def preferences(self, split):
+    def comparisons(self, split):
         return self.pairs[split]
 
     def identity(self):
