@@ -1,50 +1,110 @@
-"""Preference pairs, for a reward model."""
+"""Preference pairs and rankings, for a reward model."""
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations, groupby, permutations, product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.records import DataError, Preference
+from datamodules.records import Comparison, DataError, Preference, Prompt
 from datamodules.sources.source import Source, Split
 from datamodules.supervised import SupervisedDataModule
 from datamodules.tokenization import Encoder
 
+# Of a ranking with ties: how many orders of its answers may be open.
+MAX_ORDERS = 120
+# A prompt is read once for all its answers where that saves this share of the tokens; below, two
+# passes through the model cost more than they save.
+WORTH_SHARING = 0.2
 
-class EncodedPreference(NamedTuple):
-    """Two full conversations as ids; `longer` is 1, 0.5 or 0 as the chosen text is longer."""
 
-    chosen: list[int]
-    rejected: list[int]
-    longer: float
+class Pair(NamedTuple):
+    """Two answers of a comparison by their number, the preferred one first, and what is known."""
+
+    chosen: int
+    rejected: int
+    tied: bool
+    strength: float
     probability: float
 
 
-class PreferenceDataModule(SupervisedDataModule):
-    """Batches of pairs as one stack: `input_ids`, `attention_mask` (2B, S), chosen rows first.
+class EncodedComparison(NamedTuple):
+    """A prompt and its answers as ids, and what was said of the answers."""
 
-    `longer` and `probability` are (B,): whether the chosen text is the longer one (the null model;
-    a tie is a half), and the true probability of the preference, NaN where nobody knows it. Pairs
-    that truncation has made identical carry no preference any more: they are left out and counted.
+    prompt: list[int]
+    answers: list[list[int]]
+    characters: list[int]  # of each answer's text
+    pairs: list[Pair]
+    orders: list[tuple[int, ...]]  # which the ratings allow, the best answer first
+    cluster: int  # which of the split's prompts
+    resampled: list[int]  # how often it is in each head's sample of the data
+
+
+class PreferenceDataModule(SupervisedDataModule):
+    """Micro-batches of G comparisons with R answers, N pairs and at most M orders of K answers.
+
+    `input_ids`, `attention_mask` (R, S): prompt and answer, padded on the right. Where it is faster
+    they hold the answers alone, and `prompt_ids`, `prompt_mask` (G, P), padded on the left, what
+    they continue: answer i has prompt `comparison_of_answer[i]` (R,).
+
+    Pairs, all (N,): `chosen` and `rejected` are rows, `tied` says that neither is better;
+    `comparison` in [0, G); `strength` and `probability`, NaN where unknown; `chosen_length`,
+    `rejected_length` in characters; `cluster`, equal for equal prompts. `orders` (G, M, K) are
+    rows, the best first, -1 where there is no more. `resampled` (G, ensemble) weighs comparisons
+    for each head of an ensemble: how often a bootstrap sample has them; 1 for a single head.
+
+    Comparisons whose answers truncation has made identical say nothing any more: they are left out
+    and counted, and so are those that are too long, if the source wants them whole.
     """
 
-    def __init__(self, source: Source, encoder: Encoder, batch_size: int, seed: int):
+    def __init__(
+        self,
+        source: Source,
+        encoder: Encoder,
+        batch_size: int,
+        micro_batch_tokens: int,
+        seed: int,
+        ensemble: int = 1,
+    ):
         self.counts: Counter[str] = Counter()
-        super().__init__(source, encoder, batch_size, seed)
+        self.ensemble = ensemble
+        super().__init__(source, encoder, batch_size, micro_batch_tokens, seed)
 
-    def encode(self, source: Source, split: Split) -> list[EncodedPreference]:
-        pairs = source.preferences(split)
-        prompts = self.encoder.prompts([pair.prompt for pair in pairs])
-        chosen = self.encoder.responses([pair.chosen for pair in pairs])
-        rejected = self.encoder.responses([pair.rejected for pair in pairs])
-        rows = [
-            EncodedPreference(p + c, p + r, _longer(pair), _probability(pair))
-            for pair, p, c, r in zip(pairs, prompts, chosen, rejected, strict=True)
-            if c != r
-        ]
-        self.counts[f"{split} pairs identical after truncation"] = len(pairs) - len(rows)
+    def encode(self, source: Source, split: Split) -> list[EncodedComparison]:
+        comparisons = source.comparisons(split)
+        prompts = self.encoder.prompts([c.prompt for c in comparisons])
+        texts = [text for c in comparisons for text in c.answers]
+        answers = iter(self.encoder.responses(texts))
+        clusters: dict[Prompt, int] = {}
+        resampled = self._resampled(len(comparisons))
+        rows = []
+        for i, (comparison, prompt) in enumerate(zip(comparisons, prompts, strict=True)):
+            ids = [next(answers) for _ in comparison.answers]
+            pairs = _pairs(comparison, ids)
+            if all(pair.tied for pair in pairs):
+                self.counts[f"{split} comparisons identical after truncation"] += 1
+                continue
+            if source.overlong == "leave_out" and self._is_cut(comparison.prompt, ids):
+                self.counts[f"{split} comparisons too long"] += 1
+                continue
+            orders = _orders(comparison.ratings)
+            if not orders:
+                self.counts[f"{split} rankings with too many ties for plackett_luce"] += 1
+            rows.append(
+                EncodedComparison(
+                    prompt=prompt,
+                    answers=ids,
+                    characters=[len(text) for text in comparison.answers],
+                    pairs=pairs,
+                    orders=orders,
+                    cluster=clusters.setdefault(comparison.prompt, len(clusters)),
+                    resampled=resampled[i].tolist(),
+                )
+            )
         if not rows:
             raise DataError(
                 f"data.max_response_tokens={self.encoder.max_response_tokens}: truncation leaves no"
@@ -52,24 +112,107 @@ class PreferenceDataModule(SupervisedDataModule):
             )
         return rows
 
-    def length(self, row: EncodedPreference) -> int:
-        return max(len(row.chosen), len(row.rejected))
+    def _is_cut(self, prompt: Prompt, answers: list[list[int]]) -> bool:
+        """Whether a comparison is longer than the limits of tokens."""
+        stop = self.encoder.stop_id
+        return prompt in self.encoder.cut_prompts or any(ids[-1] != stop for ids in answers)
 
-    def collate(self, rows: list[EncodedPreference]) -> dict[str, Tensor]:
-        sequences = [r.chosen for r in rows] + [r.rejected for r in rows]
-        ids, mask = self.encoder.pad(sequences, "right")
+    def _resampled(self, count: int) -> np.ndarray:
+        if self.ensemble == 1:
+            return np.ones((count, 1), dtype=int)
+        # The Poisson bootstrap: each head sees a sample with replacement, whatever the batches.
+        return np.random.default_rng(self.seed).poisson(1.0, (count, self.ensemble))
+
+    def length(self, row: EncodedComparison) -> int:
+        return len(row.prompt) + max(map(len, row.answers))
+
+    def sequences(self, row: EncodedComparison) -> int:
+        return len(row.answers)
+
+    def collate(self, rows: list[EncodedComparison]) -> dict[str, Tensor]:
+        first = np.cumsum([0, *(len(row.answers) for row in rows)])  # of each row's answers
+        pairs = [(g, pair) for g, row in enumerate(rows) for pair in row.pairs]
+        comparison = torch.tensor([g for g, _ in pairs])
+        start = torch.from_numpy(first[:-1])[comparison]
+        lengths = torch.tensor([c for row in rows for c in row.characters])
+        chosen = start + torch.tensor([p.chosen for _, p in pairs])
+        rejected = start + torch.tensor([p.rejected for _, p in pairs])
+        return self._sequences(rows) | {
+            "comparison": comparison,
+            "chosen": chosen,
+            "rejected": rejected,
+            "tied": torch.tensor([p.tied for _, p in pairs]),
+            "strength": torch.tensor([p.strength for _, p in pairs]),
+            "probability": torch.tensor([p.probability for _, p in pairs]),
+            "chosen_length": lengths[chosen],
+            "rejected_length": lengths[rejected],
+            "cluster": torch.tensor([row.cluster for row in rows])[comparison],
+            "orders": _padded_orders(rows, first),
+            "resampled": torch.tensor([row.resampled for row in rows]),
+        }
+
+    def _sequences(self, rows: list[EncodedComparison]) -> dict[str, Tensor]:
+        """What goes through the model: whole conversations, or prompts once and answers."""
+        owners = [g for g, row in enumerate(rows) for _ in row.answers]
+        answers = [answer for row in rows for answer in row.answers]
+        apart = len(rows) * max(len(r.prompt) for r in rows) + len(answers) * max(map(len, answers))
+        together = len(answers) * max(map(self.length, rows))
+        if apart > (1 - WORTH_SHARING) * together:
+            whole = [rows[g].prompt + ids for g, ids in zip(owners, answers, strict=True)]
+            ids, mask = self.encoder.pad(whole, "right")
+            return {"input_ids": ids, "attention_mask": mask}
+        ids, mask = self.encoder.pad(answers, "right")
+        prompt_ids, prompt_mask = self.encoder.pad([row.prompt for row in rows], "left")
         return {
             "input_ids": ids,
             "attention_mask": mask,
-            "longer": torch.tensor([r.longer for r in rows]),
-            "probability": torch.tensor([r.probability for r in rows]),
+            "prompt_ids": prompt_ids,
+            "prompt_mask": prompt_mask,
+            "comparison_of_answer": torch.tensor(owners),
         }
 
 
-def _longer(pair: Preference) -> float:
-    difference = len(pair.chosen) - len(pair.rejected)
-    return 0.5 + 0.5 * ((difference > 0) - (difference < 0))
+def _pairs(comparison: Comparison, ids: list[list[int]]) -> list[Pair]:
+    """All pairs of answers that are still different as ids, the better one first."""
+    ratings = comparison.ratings
+    known = isinstance(comparison, Preference)
+    strength = comparison.strength if known else None
+    pairs = []
+    for i, j in combinations(range(len(ids)), 2):
+        if ids[i] == ids[j]:
+            continue
+        better, worse = (i, j) if ratings[i] >= ratings[j] else (j, i)
+        gap = ratings[better] - ratings[worse]
+        pairs.append(
+            Pair(
+                better,
+                worse,
+                tied=gap == 0,
+                strength=_or_nan(strength if known else gap),
+                probability=_or_nan(comparison.probability if known else None),
+            )
+        )
+    return pairs
 
 
-def _probability(pair: Preference) -> float:
-    return math.nan if pair.probability is None else pair.probability
+def _orders(ratings: Sequence[float]) -> list[tuple[int, ...]]:
+    """The orders of the answers that the ratings allow; none if ties leave too many open."""
+    best_first = sorted(range(len(ratings)), key=lambda i: -ratings[i])
+    ties = [list(group) for _, group in groupby(best_first, key=lambda i: ratings[i])]
+    if math.prod(math.factorial(len(group)) for group in ties) > MAX_ORDERS:
+        return []
+    return [sum(parts, ()) for parts in product(*(permutations(group) for group in ties))]
+
+
+def _padded_orders(rows: list[EncodedComparison], first: np.ndarray) -> Tensor:
+    most = max(len(row.orders) for row in rows)
+    longest = max(len(row.answers) for row in rows)
+    orders = torch.full((len(rows), most, longest), -1)
+    for g, row in enumerate(rows):
+        for m, order in enumerate(row.orders):
+            orders[g, m, : len(order)] = torch.tensor(order) + int(first[g])
+    return orders
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -35,7 +35,7 @@ class PromptDataModule(LightningDataModule):
         self.seed = seed
         self.rows = {
             "train": self._encode(source.prompts("train")),
-            "val": self._encode(_spread(source.prompts("val"), val_prompts)),
+            "val": self._encode(spread(source.prompts("val"), val_prompts)),
         }
 
     def _encode(self, prompts: list[Prompt]) -> list[tuple[Prompt, list[int]]]:
@@ -66,7 +66,7 @@ class PromptDataModule(LightningDataModule):
         )
 
 
-def _spread(rows: list[Prompt], count: int) -> list[Prompt]:
+def spread(rows: list[Prompt], count: int) -> list[Prompt]:
     """At most `count` rows, evenly spaced over all of them."""
     if len(rows) <= count:
         return rows

@@ -56,6 +56,14 @@ class Preference:
     probability: float | None = None
     strength: float | None = None
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return self.chosen, self.rejected
+
+    @property
+    def ratings(self) -> tuple[float, ...]:
+        return 1.0, 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ranking:

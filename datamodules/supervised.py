@@ -1,24 +1,35 @@
 """What demonstrations and preferences share: rows that are encoded once, and their loaders."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.records import DataError
 from datamodules.sampling import EpochSampler, rank_and_world_size
 from datamodules.sources.source import Source, Split
 from datamodules.tokenization import Encoder
 
 
 class SupervisedDataModule(LightningDataModule):
-    """Encoded rows by split, in batches whose rows are of similar length."""
+    """Encoded rows by split, in batches whose rows are of similar length.
 
-    def __init__(self, source: Source, encoder: Encoder, batch_size: int, seed: int):
+    A batch is one optimiser step, `batch_size` rows, and comes as a list of micro-batches that hold
+    at most `micro_batch_tokens` tokens, padding included (or one row, if that is longer).
+    """
+
+    def __init__(
+        self, source: Source, encoder: Encoder, batch_size: int, micro_batch_tokens: int, seed: int
+    ):
         super().__init__()
+        if micro_batch_tokens < 1:
+            raise DataError(f"algo.micro_batch_tokens={micro_batch_tokens}: must be at least 1")
         self.encoder = encoder
         self.batch_size = batch_size
+        self.micro_batch_tokens = micro_batch_tokens
         self.seed = seed
         self.rows = {split: self.encode(source, split) for split in ("train", "val")}
 
@@ -28,11 +39,27 @@ class SupervisedDataModule(LightningDataModule):
 
     @abstractmethod
     def length(self, row: Any) -> int:
-        """How many tokens a row needs."""
+        """How many tokens the longest sequence of a row has."""
+
+    def sequences(self, row: Any) -> int:
+        """How many sequences a row has."""
+        return 1
 
     @abstractmethod
     def collate(self, rows: list[Any]) -> dict[str, Tensor]:
-        """A batch of rows, padded."""
+        """A micro-batch of rows, padded."""
+
+    def micro_batches(self, rows: list[Any]) -> Iterator[list[Any]]:
+        """The rows of a batch by length, in parts that keep to the budget of tokens."""
+        part: list[Any] = []
+        sequences = 0
+        for row in sorted(rows, key=self.length):
+            sequences += self.sequences(row)
+            if part and sequences * self.length(row) > self.micro_batch_tokens:
+                yield part
+                part, sequences = [], self.sequences(row)
+            part.append(row)
+        yield part
 
     def train_dataloader(self) -> DataLoader:
         lengths = [self.length(row) for row in self.rows["train"]]
@@ -48,5 +75,5 @@ class SupervisedDataModule(LightningDataModule):
             self.rows[split],
             batch_size=self.batch_size,
             sampler=sampler,
-            collate_fn=self.collate,
+            collate_fn=lambda rows: [self.collate(part) for part in self.micro_batches(rows)],
         )

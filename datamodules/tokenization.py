@@ -77,7 +77,9 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
 class Encoder:
     """Prompts and responses as token ids, within the limits of the data.
 
-    `counts` says how many were encoded and how many had to be truncated.
+    `counts` says how many were encoded and how many had to be truncated; `cut_prompts` are those
+    prompts. With `renders_answers` the chat template writes the answers of `conversations` too, as
+    reward models from elsewhere were trained on them.
     """
 
     def __init__(
@@ -85,11 +87,15 @@ class Encoder:
         tokenizer: PreTrainedTokenizerBase,
         max_prompt_tokens: int,
         max_response_tokens: int,
+        *,
+        renders_answers: bool = False,
     ):
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
+        self.renders_answers = renders_answers
         self.counts: Counter[str] = Counter()
+        self.cut_prompts: set[Prompt] = set()
 
     @property
     def pad_id(self) -> int:
@@ -106,14 +112,18 @@ class Encoder:
         texts = {prompt: self._render(prompt) for prompt in dict.fromkeys(prompts)}
         encoded = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
         limited = dict(zip(texts, map(self._limit_prompt, encoded), strict=True))
+        pairs = zip(texts, encoded, strict=True)
+        self.cut_prompts |= {p for p, ids in pairs if len(ids) > self.max_prompt_tokens}
         self.counts["prompts"] += len(texts)
         return [limited[p] for p in prompts]
 
-    def _render(self, prompt: Prompt) -> str:
+    def _render(self, prompt: Prompt, answer: str | None = None) -> str:
         messages = [m._asdict() for m in prompt.messages]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
+                messages, tokenize=False, add_generation_prompt=answer is None
             )
         except TemplateError as error:
             raise DataError(
@@ -130,8 +140,12 @@ class Encoder:
             return [bos, *ids[1 - limit :]]
         return ids[-limit:]
 
-    def responses(self, texts: Sequence[str]) -> list[list[int]]:
-        """Answers, each with the stop token; one that is too long is cut and does not stop."""
+    def responses(
+        self, texts: Sequence[str], stopped: Sequence[bool] | None = None
+    ) -> list[list[int]]:
+        """Answers, each with the stop token; one that is too long is cut and does not stop, nor
+        does one that is known not to have `stopped`.
+        """
         # What looks like a special token in an answer is text; only the policy's own stop ends it.
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
@@ -140,12 +154,28 @@ class Encoder:
         self.counts["responses truncated"] += sum(
             len(ids) >= self.max_response_tokens for ids in encoded
         )
+        ends = stopped or [True] * len(encoded)
         return [
             [*ids, self.stop_id]
-            if len(ids) < self.max_response_tokens
+            if len(ids) < self.max_response_tokens and end
             else ids[: self.max_response_tokens]
-            for ids in encoded
+            for ids, end in zip(encoded, ends, strict=True)
         ]
+
+    def conversations(
+        self,
+        prompts: Sequence[Prompt],
+        texts: Sequence[str],
+        stopped: Sequence[bool] | None = None,
+    ) -> list[list[int]]:
+        """Prompt and answer as one sequence each, as a reward model reads them."""
+        if not self.renders_answers:
+            pairs = zip(self.prompts(prompts), self.responses(texts, stopped), strict=True)
+            return [prompt + response for prompt, response in pairs]
+        rendered = [self._render(p, text) for p, text in zip(prompts, texts, strict=True)]
+        limit = self.max_prompt_tokens + self.max_response_tokens
+        encoded = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        return [ids[-limit:] for ids in encoded]
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """The text of an answer, without special tokens."""

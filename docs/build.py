@@ -5,7 +5,7 @@
     python docs/build.py --measure                   the variances and the over-optimisation
     python docs/build.py                             tables and pictures alone
 
-Figures are kept in docs/figures. Pictures need matplotlib: pip install -e ".[docs]".
+Figures are kept in docs/figures.
 """
 
 import argparse

@@ -71,13 +71,17 @@ def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
         table.add_column(name, overflow="fold")
     count = min(count, len(rows))
     for row in (rows[i * len(rows) // count] for i in range(count)):
-        before, after = f"{row['reference_score']:.2f}", f"{row['score']:.2f}"
+        before, after = _score(row["reference_score"]), _score(row["score"])
         if has_gold:
             before += f", {row['reference_gold']:.1f}"
             after += f", {row['gold']:.1f}"
         texts = [_short(row[key]) for key in ("prompt", "reference_answer", "answer")]
         table.add_row(texts[0], texts[1], before, texts[2], after)
     return table
+
+
+def _score(score: float | None) -> str:
+    return "none" if score is None else f"{score:.2f}"
 
 
 def _short(text: str, limit: int = 240) -> str:
@@ -116,6 +120,8 @@ def places(folder: Path) -> list[str]:
     ]
     if (folder / "samples.jsonl").exists():
         lines.append(f"samples  {folder / 'samples.jsonl'}")
+    if (folder / "report.md").exists():
+        lines.append(f"report   {folder / 'report.md'}")
     sync = sync_command(folder)
     if sync:
         lines.append(f"W&B      offline; to upload it: {sync}")

@@ -2,8 +2,8 @@
 
 from datamodules.records import DataError
 from lightning_modules.backbone import ModelError
+from lightning_modules.manual import TrainingError
 from lightning_modules.options import OptionError
-from lightning_modules.policy import TrainingError
 
 
 class RunError(ValueError):

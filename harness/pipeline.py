@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import wandb
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from peft import TaskType
@@ -27,12 +26,19 @@ from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer
 from harness.callbacks import ProgressBar
 from harness.export import export
+from harness.judging import describe_scores, judge, scoring_encoder
 from harness.runs import Run
 from harness.stages import Stage, StageCache, code_identity
 from harness.supervised import fit_supervised
-from harness.tracking import MetricsCsv
-from harness.trainer import check_hardware, frozen_dtype, precision
-from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
+from harness.tracking import MetricsCsv, WandbRun, log_report
+from harness.trainer import check_hardware, frozen_dtype, on_gpu, precision
+from lightning_modules.actor_critic import (
+    REWARD_CONFIG,
+    ActorCritic,
+    Reference,
+    ScalarModel,
+    plain,
+)
 from lightning_modules.backbone import (
     VALUE_ADAPTER,
     Backbone,
@@ -48,9 +54,10 @@ from lightning_modules.backbone import (
 from lightning_modules.options import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
-from lightning_modules.rewards.learned import LearnedReward
+from lightning_modules.rewards.learned import LearnedReward, Scorer
 from lightning_modules.rewards.reward import RewardContext
-from lightning_modules.sft import SFT, SupervisedModule
+from lightning_modules.sft import SFT
+from lightning_modules.supervised import SupervisedModule
 
 # The code that a stage's result depends on; a change of any other file does not retrain it.
 STAGE_CODE = [
@@ -58,7 +65,15 @@ STAGE_CODE = [
     *Path(lightning_modules.__path__[0], "objectives").glob("*.py"),
     *(
         Path(lightning_modules.__path__[0], f"{name}.py")
-        for name in ("actor_critic", "backbone", "reward_model", "sft")
+        for name in (
+            "actor_critic",
+            "backbone",
+            "manual",
+            "preference_metrics",
+            "reward_model",
+            "sft",
+            "supervised",
+        )
     ),
 ]
 LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft")
@@ -91,8 +106,11 @@ class Pipeline:
         self.cache = StageCache(Path(cfg.cache_dir))
         self.stages: list[Stage] = []
         self.dtype = frozen_dtype(cfg.hardware)
-        self.backbone.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
         self.reward.check(self.reward_context())
+
+    def check_backbone(self) -> None:
+        """Raise unless the language model exists and takes what the data may give it."""
+        self.backbone.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
 
     # -- text and tokens ------------------------------------------------------------------------
 
@@ -114,7 +132,7 @@ class Pipeline:
         return RewardContext(
             reward_model=lambda: self.reward_model() / "model",
             gold=self.source.gold,
-            encoder=lambda path: self.make_encoder(load_tokenizer(path)),
+            encoder=scoring_encoder,
             dtype=self.dtype,
         )
 
@@ -144,6 +162,7 @@ class Pipeline:
             "data": self.source.identity(),
             "max_prompt_tokens": self.source.max_prompt_tokens,
             "max_response_tokens": self.source.max_response_tokens,
+            "overlong": self.source.overlong,
             "model": self.backbone.identity(),
             "training": OmegaConf.to_container(self.cfg.stages[name], resolve=True),
             "seed": self.cfg.stage_seed,
@@ -173,7 +192,9 @@ class Pipeline:
     def fit_sft(self, module: SFT, folder: Path, loggers: list[Logger], **resume: Any) -> dict:
         """Fine-tune the model on demonstrations; exports it to `folder` and returns a summary."""
         seed = self.cfg.stage_seed
-        data = DemonstrationDataModule(self.source, self.encoder, module.batch_size, seed)
+        data = DemonstrationDataModule(
+            self.source, self.encoder, module.batch_size, module.micro_batch_tokens, seed
+        )
         if self.backbone.embedded:
             model = self.backbone.build(self.encoder.tokenizer, seed)
         else:
@@ -190,18 +211,47 @@ class Pipeline:
     def fit_reward_model(
         self, module: RewardModel, folder: Path, loggers: list[Logger], **resume: Any
     ) -> dict:
-        """Fit a reward model to the preferences; exports it to `folder`, returns a summary."""
+        """Fit a reward model to the preferences; exports it to `folder` with a report on it, and
+        returns a summary.
+        """
         seed = self.cfg.stage_seed
         path, revision = self.reference()
         encoder = self.make_encoder(load_tokenizer(path, revision))
-        dtype = self.dtype if self.lora else torch.float32
-        model = new_scorer(path, encoder.tokenizer, seed=seed, revision=revision, dtype=dtype)
+        model = new_scorer(
+            path,
+            encoder.tokenizer,
+            seed=seed,
+            heads=module.ensemble,
+            revision=revision,
+            dtype=self.dtype if self.lora else torch.float32,
+        )
         if self.lora:
             model = add_adapter(model, self.lora, TaskType.SEQ_CLS, seed)
-        data = PreferenceDataModule(self.source, encoder, module.batch_size, seed)
-        metrics = self._fit(module, ScalarModel(model), data, loggers, **resume)
+        data = PreferenceDataModule(
+            self.source,
+            encoder,
+            module.batch_size,
+            module.micro_batch_tokens,
+            seed,
+            module.ensemble,
+        )
+        scalar = ScalarModel(model)
+        metrics = self._fit(module, scalar, data, loggers, **resume)
+        counts = dict(encoder.counts) | dict(data.counts) | dict(self.source.counts)
+        if rank_zero_only.rank > 0:
+            return metrics
+        scorer = Scorer(frozen(scalar).to(self.device), encoder)
+        plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, self.source)})
         export(model, encoder.tokenizer, folder)
-        return metrics | dict(encoder.counts) | dict(data.counts) | dict(self.source.counts)
+        report = judge(
+            scorer.raw_heads,
+            self.source.preferences("val"),
+            folder,
+            title=f"Reward model of {self.backbone.name} on {self.source.name}",
+            left_out=counts,
+        )
+        log_report(loggers, folder, report)
+        return metrics | report | counts
 
     def _fit(
         self, module: SupervisedModule, model, data, loggers: list[Logger], **resume: Any
@@ -217,6 +267,11 @@ class Pipeline:
         return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
 
     # -- models for a policy ----------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where models that are only evaluated go."""
+        return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
 
     @property
     def lr_multiplier(self) -> float:
@@ -238,7 +293,10 @@ class Pipeline:
         elif critic == "head":
             model = ActorCritic(lm, new_value_head(lm))
         elif critic == "copy":
-            model = ActorCritic(lm, critic=ScalarModel(self._critic_copy(seed)))
+            # In the units of the reward, whose weights it may start from.
+            normalised = getattr(self.reward, "normalise", True)
+            critic_model = ScalarModel(self._critic_copy(seed), normalised=normalised)
+            model = ActorCritic(lm, critic=critic_model)
         else:
             model = ActorCritic(lm)
         return model, reference
@@ -289,7 +347,9 @@ class Pipeline:
         try:
             yield loggers
         finally:
-            wandb.finish()
+            for logger in loggers:
+                if isinstance(logger, WandbRun):
+                    logger.experiment.finish()
 
 
 def _stage_line(stage: Stage) -> str:
@@ -309,10 +369,12 @@ def _stage_line(stage: Stage) -> str:
         )
         if "val/bayes_accuracy" in s:
             numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
-    for what in ("train pairs identical after truncation", "val pairs identical after truncation"):
-        if stage.summary.get(what):
-            numbers += f"\n  {stage.summary[what]:,} {what} left out"
+    for what, count in stage.summary.items():
+        if what.startswith(("train ", "val ")) and count:
+            numbers += f"\n  {count:,} {what}: left out"
     for what in ("prompts", "responses"):
         if cut := stage.summary.get(f"{what} truncated"):
             numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
+    if (stage.path / "report.md").is_file():
+        numbers += f"\n  how good it is: {stage.path / 'report.md'}"
     return f"[bold]{stage.name}[/bold]: {made}{numbers}"

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 
 from harness.trainer import make_trainer
-from lightning_modules.sft import SupervisedModule
+from lightning_modules.supervised import SupervisedModule
 
 
 class KeepBest(Callback):
@@ -62,7 +62,6 @@ def fit_supervised(
     trainer = make_trainer(
         hardware,
         max_epochs=module.epochs,
-        gradient_clip_val=module.max_grad_norm,
         logger=list(loggers),
         callbacks=[best, *callbacks, *saving],
         enable_checkpointing=bool(checkpoints),

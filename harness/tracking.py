@@ -4,7 +4,8 @@ import csv
 import netrc
 import os
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -123,6 +124,7 @@ def wandb_run(
         name=run_name,
         job_type=job_type,
         id=run_id,
+        reinit="create_new",  # a stage's run beside that of the job which needs it
         resume="allow" if run_id else None,
         config=flat(config),
         settings=wandb.Settings(
@@ -133,6 +135,23 @@ def wandb_run(
         run.define_metric(x_axis)
         run.define_metric("*", step_metric=x_axis)
     return WandbRun(experiment=run, project=project, save_dir=str(folder))
+
+
+def log_report(loggers: Sequence[Logger], folder: Path, numbers: Mapping[str, float]) -> None:
+    """Put a report's numbers, pictures and text into the W&B run, if there is one."""
+    for logger in loggers:
+        if not isinstance(logger, WandbRun):
+            continue
+        run = logger.experiment
+        run.summary.update(numbers)
+        pictures = sorted((folder / "report").glob("*.png"))
+        run.log({f"report/{p.stem}": wandb.Image(str(p)) for p in pictures})
+        for file in (folder / "report.md", *pictures):
+            # A copy of the run's own: a stage's folder is renamed when it is complete.
+            copy = Path(run.dir, file.relative_to(folder))
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
+            run.save(str(copy), base_path=run.dir, policy="now")
 
 
 def has_api_key() -> bool:

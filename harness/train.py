@@ -27,7 +27,7 @@ from harness.trainer import make_trainer, quiet
 from lightning_modules.collection import Vocabulary
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
-from lightning_modules.sft import SupervisedModule
+from lightning_modules.supervised import SupervisedModule
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in sorted(missing)))
     console = make_console()
     pipeline = Pipeline(cfg, console)
+    pipeline.check_backbone()
     run = pipeline.run = open_run(cfg)
     try:
         if run.finished:
@@ -62,6 +63,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     if isinstance(algorithm, PolicyModule):
         result = train_policy(pipeline, algorithm)
     elif isinstance(algorithm, RewardModel):
+        pipeline.reference()
         result = train_supervised(pipeline, algorithm, pipeline.fit_reward_model)
     else:
         result = train_supervised(pipeline, algorithm, pipeline.fit_sft)
@@ -157,7 +159,7 @@ def train_supervised(pipeline: Pipeline, module: SupervisedModule, fit: Callable
             resume_from=run.checkpoint,
         )
     for name, value in result.items():
-        if name.startswith("val/"):
+        if name.startswith("val/") and name.count("/") == 1:
             pipeline.console.print(f"  {name:22} {value:.4f}")
     _say_what_was_cut(pipeline.console, Counter(result))
     return result
@@ -203,9 +205,14 @@ def write_summary(pipeline: Pipeline, result: dict[str, Any]) -> dict[str, Any]:
         summary[f"versions/{library}"] = version(library)
     summary["commit"] = _commit()
     draft = run.folder / ".summary.json"
-    draft.write_text(json.dumps(summary, indent=2))
+    draft.write_text(json.dumps(_without_nan(summary), indent=2))
     os.replace(draft, run.folder / "summary.json")
     return summary
+
+
+def _without_nan(summary: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN; what is undefined is null."""
+    return {k: None if v != v else v for k, v in summary.items()}
 
 
 def _commit() -> str | None:

@@ -29,6 +29,11 @@ class Averages:
         """Add one value a row, (B,)."""
         self.add(name, x.double().sum(), len(x))
 
+    def merge(self, other: "Averages") -> None:
+        """Add the sums and counts of another."""
+        for name, pair in other._sums.items():
+            self._sums[name] = self._sums.get(name, 0) + pair
+
     def means(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means over all ranks; `all_reduce` sums a tensor over them."""
         if not self._sums:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lightning_modules.actor_critic import adapter_parameters
+from lightning_modules.actor_critic import REWARD_CONFIG, adapter_parameters
 from lightning_modules.options import OptionError, require
 
 VALUE_ADAPTER = "value"
@@ -152,15 +152,20 @@ def load_causal_lm(
     return model.eval()
 
 
-def check_scorer(path: str | Path) -> None:
-    """Raise ModelError unless the config is that of a reward model, with one output."""
+def check_scorer(path: str | Path) -> PretrainedConfig:
+    """The config of a reward model; raises ModelError if it is that of something else.
+
+    A reward model has one output. An ensemble of ours has several, and says so.
+    """
     config = fetch_config(path)
     kind = ", ".join(config.architectures or ["?"])
-    if config.num_labels != 1 or "SequenceClassification" not in kind:
+    heads = getattr(config, REWARD_CONFIG, {}).get("ensemble", 1)
+    if config.num_labels != heads or "SequenceClassification" not in kind:
         raise ModelError(
             f"{path}: not a reward model, which is a sequence-classification model with one output,"
             f" but {kind} with {config.num_labels}"
         )
+    return config
 
 
 def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -192,21 +197,24 @@ def new_scorer(
     tokenizer: PreTrainedTokenizerBase,
     *,
     seed: int,
+    heads: int = 1,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A causal LM's trunk with a new scalar head, N(0, 1/(d+1)) as in Stiennon et al. (2020).
+    """A causal LM's trunk with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
 
+    Each head is drawn by a seed of its own, the first one by `seed`.
     Transformers reads a score at the last token that is not padding, so the padding token must not
     be the stop token: where it is, `tokenizer` gets one of its own, and the embeddings a row.
     """
     fetch_config(path, revision)
     model = AutoModelForSequenceClassification.from_pretrained(
-        path, revision=revision or "main", num_labels=1, dtype=dtype
+        path, revision=revision or "main", num_labels=heads, dtype=dtype
     )
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model.score.weight.normal_(std=(model.score.in_features + 1) ** -0.5)
+        for i, head in enumerate(model.score.weight):
+            torch.manual_seed(seed + 1000 * i)
+            head.normal_(std=(model.score.in_features + 1) ** -0.5)
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:

@@ -62,27 +62,34 @@ class Collector:
         started = time.perf_counter()
         # 1. Responses of the current policy.
         answers = self.respond(self.model.lm, batch, noise, samples)
-        # 2. Its own log-probabilities and values, by the forward pass that updates use, so that the
-        #    first importance weight is 1.
-        old = self._policy_outputs(answers)
-        # 3. The reference's log-probabilities.
-        ref_logprobs = self._reference_logprobs(answers) if with_reference else None
-        collected = time.perf_counter()
-        # 4. Scores. An answer that was cut off ended there, and is scored as it stands.
+        sampled = time.perf_counter()
+        # 2. Scores. An answer that was cut off ended there, and is scored as it stands; one that
+        #    cannot be scored leaves the rollout: no token of it is real from here on.
         scores = self.reward.score(answers).float()
+        mask = answers.response_mask & ~scores.isnan()[:, None]
         scored = time.perf_counter()
+        # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
+        #    that the first importance weight is 1.
+        tensors = (answers.sequences, answers.prompt_mask, mask)
+        old = self._policy_outputs(tensors)
+        # 4. The reference's log-probabilities.
+        ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
+        collected = time.perf_counter()
         rollout = Rollout(
             prompt_mask=answers.prompt_mask,
             sequences=answers.sequences,
-            response_mask=answers.response_mask,
-            stopped=self._stopped(answers),
+            response_mask=mask,
+            stopped=answers.stopped,
             old_logprobs=old.logprobs,
             entropy=old.entropy,
             ref_logprobs=ref_logprobs,
             values=old.values,
             scores=scores,
         )
-        seconds = {"time/collect": collected - started, "time/score": scored - collected}
+        seconds = {
+            "time/collect": collected - started - (scored - sampled),
+            "time/score": scored - sampled,
+        }
         return rollout, answers, seconds
 
     @torch.no_grad()
@@ -106,24 +113,21 @@ class Collector:
         )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
-        return Answers(prompts, sequences, prompt_mask, response_mask, words.decode)
+        # The last sampled token is the stop token; the prompt is not looked at.
+        last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
+        return Answers(
+            prompts, sequences, prompt_mask, response_mask, last == words.stop_id, words.decode
+        )
 
-    def _policy_outputs(self, answers: Answers) -> TokenOutputs:
-        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(answers)]
+    def _policy_outputs(self, tensors: tuple[Tensor, ...]) -> TokenOutputs:
+        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(tensors)]
         return TokenOutputs(
             *(torch.cat(xs) if xs[0] is not None else None for xs in zip(*parts, strict=True))
         )
 
-    def _reference_logprobs(self, answers: Answers) -> Tensor:
-        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(answers)]
+    def _reference_logprobs(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(tensors)]
         return torch.cat(parts)
 
-    def _parts(self, answers: Answers):
-        tensors = (answers.sequences, answers.prompt_mask, answers.response_mask)
+    def _parts(self, tensors: tuple[Tensor, ...]):
         return zip(*(x.split(self.micro_batch_size) for x in tensors), strict=True)
-
-    def _stopped(self, answers: Answers) -> Tensor:
-        """(B,) True where the last sampled token is the stop token; the prompt is not looked at."""
-        responses = answers.sequences[:, answers.prompt_mask.shape[1] :]
-        ending = masked_sum(responses, last_token(answers.response_mask))
-        return ending == self.vocabulary.stop_id

@@ -20,7 +20,7 @@ SAME_SCORE = 1e-4
 
 
 def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
-    """1 where the first wins, 0 where it loses, 1/2 for a tie, shape (B,)."""
+    """1 where the first wins, 0 where it loses, 1/2 for a tie, NaN where one has no score; (B,)."""
     difference = scores - other_scores
     return 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
 
@@ -71,18 +71,19 @@ class Evaluation:
         rollout, answers, _ = self.collector.collect(batch, noise, 1, with_reference=True)
         rollout.add_statistics(self._averages, "val", beta)
         wins = outcomes(rollout.scores, reference.scores)
-        self._averages.add_rows("val/win_rate", wins)
+        compared = wins[~wins.isnan()]
+        self._averages.add_rows("val/win_rate", compared)
         golds = self._golds(answers)
         if golds:
             self._averages.add("val/gold", sum(golds), len(golds))
-        self._compared += len(wins)
+        self._compared += len(compared)
         for i, prompt in enumerate(batch["prompts"]):
             row = {
                 "prompt": prompt.text,
                 "answer": answers.texts[i],
                 "reference_answer": reference.texts[i],
-                "score": float(rollout.scores[i]),
-                "reference_score": float(reference.scores[i]),
+                "score": _or_none(rollout.scores[i]),
+                "reference_score": _or_none(reference.scores[i]),
             }
             if golds:
                 row |= {"gold": golds[i], "reference_gold": reference.golds[i]}
@@ -99,8 +100,9 @@ class Evaluation:
     def _reference_metrics(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         averages = Averages()
         for answers in self._references.values():
-            averages.add_rows("reference/score", answers.scores)
-            averages.add_rows("reference/score_squared", answers.scores.double().square())
+            scores = answers.scores[~answers.scores.isnan()]
+            averages.add_rows("reference/score", scores)
+            averages.add_rows("reference/score_squared", scores.double().square())
             averages.add_rows("reference/length", answers.lengths)
             if answers.golds:
                 averages.add("reference/gold", sum(answers.golds), len(answers.golds))
@@ -124,3 +126,7 @@ class Evaluation:
             return None
         pairs = zip(answers.prompts, answers.texts, strict=True)
         return [self.gold(prompt, text) for prompt, text in pairs]
+
+
+def _or_none(score: Tensor) -> float | None:
+    return None if score.isnan() else float(score)

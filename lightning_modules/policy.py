@@ -11,19 +11,17 @@ about what has been done, which resuming needs.
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Self
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor
 
 from lightning_modules.actor_critic import ActorCritic, Reference, TokenOutputs
 from lightning_modules.averages import Averages
 from lightning_modules.collection import Collector, Vocabulary
 from lightning_modules.evaluation import Evaluation
+from lightning_modules.manual import ManualModule, TrainingError
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.divergences import adapted_beta, k3
 from lightning_modules.objectives.losses import value_error
@@ -39,14 +37,9 @@ from lightning_modules.seeding import Stream, generator
 OPTIONAL_STATISTICS = ("value_loss", "clip_fraction", "ratio_outside")
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which iteration, and why."""
-
-
-class PolicyModule(pl.LightningModule):
+class PolicyModule(ManualModule):
     """Options come first and are checked at once; `bind` hands over the models when they exist."""
 
-    automatic_optimization = False
     strict_loading = False  # frozen weights are not in checkpoints, see on_save_checkpoint
 
     def __init__(self, *, name: str, adaptive_beta: dict[str, float] | None = None, **options: Any):
@@ -112,6 +105,10 @@ class PolicyModule(pl.LightningModule):
         rollout, _, seconds = self.collector.collect(
             batch, noise, self.options.samples_per_prompt, with_reference=self.beta > 0
         )
+        if self.sum_over_ranks(rollout.scored.sum().float()) == 0:
+            raise TrainingError(
+                f"iteration {self.current_epoch + 1}: the reward could score none of the answers"
+            )
         # The price of leaving the reference at every token, the (shaped) score at the last one.
         rewards = penalised_rewards(
             self.shaping(rollout.scores, rollout.stopped, self.sum_over_ranks),
@@ -135,7 +132,8 @@ class PolicyModule(pl.LightningModule):
             if self.options.target_kl is not None and approx_kl > self.options.target_kl:
                 optimizer.zero_grad()
                 break
-            averages.add("train/grad_norm", self._step(optimizer))
+            norm = self.clipped_step(optimizer, self.options.max_grad_norm)
+            averages.add("train/grad_norm", norm)
             steps += 1
         metrics = averages.means(self.sum_over_ranks)
         metrics["train/ratio_max"] = float(self.trainer.strategy.reduce(ratio_max, reduce_op="max"))
@@ -147,16 +145,16 @@ class PolicyModule(pl.LightningModule):
     def fit_values(self, rollout: Rollout) -> None:
         """One more optimiser step of the value function alone, on the rollout's `returns`."""
         optimizer = self.optimizers()
-        divisor = self.sum_over_ranks(self._count(rollout))
+        divisor = self.sum_over_ranks(self._count(rollout)).clamp(min=1)
         parameters = self.model.value_parameters()
-        with self._without_sync():
+        with self.without_sync():
             for part in rollout.micro_batches(self.options.micro_batch_size):
                 values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
         for parameter in parameters:
             parameter.grad = self.sum_over_ranks(parameter.grad)
-        self._step(optimizer, parameters)
+        self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
         """Every sequence once an epoch, each epoch in an order of its own."""
@@ -171,7 +169,8 @@ class PolicyModule(pl.LightningModule):
 
         Returns the largest ratio on this rank, and train/approx_kl of the minibatch on all ranks.
         """
-        divisor = self.sum_over_ranks(self._count(minibatch))
+        # A minibatch may hold no answer that was scored.
+        divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
         parts = list(minibatch.micro_batches(self.options.micro_batch_size))
         ratios, divergence = [], Averages()
         for part in parts:
@@ -186,9 +185,7 @@ class PolicyModule(pl.LightningModule):
             if self.options.entropy_coef > 0:
                 token_losses = token_losses - self.options.entropy_coef * new.entropy
             loss = aggregate(token_losses, part.response_mask, divisor)
-            with nullcontext() if part is parts[-1] else self._without_sync():
-                # DDP averages gradients over ranks, where the divisor counts those of all ranks.
-                self.manual_backward(loss * self.trainer.world_size)
+            self.accumulate(loss, last=part is parts[-1])
             stats = {name: x.detach() for name, x in stats.items()}
             self._add_statistics(averages, part, stats | {"loss": token_losses.detach()})
             approx_kl = k3(part.old_logprobs, new.logprobs.detach())
@@ -201,8 +198,8 @@ class PolicyModule(pl.LightningModule):
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""
-        mask = batch.response_mask
-        return (mask.any(-1) if self.options.normalise == "sequences" else mask).sum().float()
+        by_sequences = self.options.normalise == "sequences"
+        return (batch.scored if by_sequences else batch.response_mask).sum().float()
 
     def _add_statistics(self, averages: Averages, part: Rollout, stats: dict[str, Tensor]) -> None:
         """Losses are averaged as they are minimised, everything else over tokens."""
@@ -215,24 +212,12 @@ class PolicyModule(pl.LightningModule):
             else:
                 averages.add_tokens(f"train/{name}", values, mask)
 
-    def _step(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[torch.nn.Parameter] | None = None,
-    ) -> Tensor:
-        """Clip, step, clear; returns the norm of the gradient before clipping."""
-        norm = torch.nn.utils.clip_grad_norm_(
-            parameters or self._trained_parameters(), self.options.max_grad_norm or float("inf")
+    def not_finite(self) -> str:
+        return (
+            f"iteration {self.current_epoch + 1}: the gradient is not finite. The run's"
+            " checkpoints hold the state before. A lower algo.optimizer.lr, a higher algo.beta"
+            " or a smaller algo.max_grad_norm may help"
         )
-        if not norm.isfinite():
-            raise TrainingError(
-                f"iteration {self.current_epoch + 1}: the gradient is not finite. The run's"
-                " checkpoints hold the state before. A lower algo.optimizer.lr, a higher algo.beta"
-                " or a smaller algo.max_grad_norm may help"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        return norm
 
     # -- Lightning ------------------------------------------------------------------------------
 
@@ -241,7 +226,7 @@ class PolicyModule(pl.LightningModule):
         lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
         value = self.model.value_parameters()
         own = {id(p) for p in value}
-        policy = [p for p in self._trained_parameters() if id(p) not in own]
+        policy = [p for p in self.trained_parameters() if id(p) not in own]
         groups = [{"params": policy, "lr": lr, "initial_lr": lr}]
         if value:
             value_lr = self.options.value_lr or lr
@@ -352,21 +337,3 @@ class PolicyModule(pl.LightningModule):
         self.episodes, self.tokens = progress["episodes"], progress["tokens"]
         self.beta = progress["beta"]
         self.shaping.load(progress["shaping"])
-
-    # -- ranks ----------------------------------------------------------------------------------
-
-    def sum_over_ranks(self, x: Tensor) -> Tensor:
-        """The sum of a tensor over all ranks; every rank must call this equally often."""
-        if self.trainer.world_size == 1:
-            return x
-        return self.trainer.strategy.reduce(x.to(self.device), reduce_op="sum").to(x.device)
-
-    def _without_sync(self):
-        """Leave the reduction of gradients over ranks to the step's last micro-batch."""
-        strategy = self.trainer.strategy
-        if isinstance(strategy, ParallelStrategy):
-            return strategy.block_backward_sync()
-        return nullcontext()
-
-    def _trained_parameters(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]

@@ -63,11 +63,11 @@ class Reinforce(PolicyModule):
         weights = self._returns(rollout.rewards, rollout.response_mask)
         total = rewards_to_go(rollout.rewards, rollout.response_mask, self.options.gamma)[:, 0]
         if self.baseline == "mean":
-            total_and_count = torch.stack([total.sum(), total.new_tensor(len(total))])
+            total_and_count = torch.stack([total.sum(), rollout.scored.sum().to(total)])
             batch_sum, count = self.sum_over_ranks(total_and_count)
             weights = weights - batch_sum / count
         elif self.baseline == "leave_one_out":
-            weights = weights - leave_one_out(total, self.options.samples_per_prompt)[:, None]
+            weights = weights - self._others(total, rollout)[:, None]
         return replace(rollout, advantages=masked(weights, rollout.response_mask))
 
     def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
@@ -80,6 +80,10 @@ class Reinforce(PolicyModule):
             weights = masked_sum(moved, batch.response_mask).exp()[:, None] * weights
         loss, stats = policy_gradient(new.logprobs, weights)
         return loss, stats | {"policy_loss": loss}
+
+    def _others(self, total: Tensor, rollout: Rollout) -> Tensor:
+        """The mean return of the other answers to the same prompt, (B,)."""
+        return leave_one_out(total, rollout.scored, self.options.samples_per_prompt)
 
     def _returns(self, rewards: Tensor, mask: Tensor) -> Tensor:
         """psi_t without a baseline, (B, T): reward-to-go, or the same whole return everywhere."""

@@ -1,88 +1,170 @@
 """The reward model: a scalar head on a language model's trunk, fitted to preferences."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lightning_modules.evaluation import wilson_interval
+from lightning_modules.actor_critic import SharedPrompt
+from lightning_modules.averages import Averages
 from lightning_modules.objectives.preference import (
     bradley_terry,
-    brier_score,
-    expected_calibration_error,
+    centring,
+    equal_shares,
+    label_smoothed,
+    plackett_luce_with_ties,
+    rao_kupper_tie,
 )
-from lightning_modules.sft import SupervisedModule
+from lightning_modules.options import require
+from lightning_modules.preference_metrics import Judged, held_out_metrics
+from lightning_modules.supervised import Batch, SupervisedModule
+
+LOSSES = ("bradley_terry", "plackett_luce")
 
 
 class RewardModel(SupervisedModule):
-    """Bradley-Terry on pairs; chosen and rejected go through the model in one forward pass.
+    """Bradley-Terry on pairs, each ranking's pairs counting as one; or Plackett-Luce on rankings.
 
-    The score is read at the last real token of each answer. Logs train|val/{loss, accuracy, margin,
-    score_chosen, score_rejected}, and for val also ece, brier, accuracy_longer (how often the
-    longer answer is the preferred one), bayes_accuracy (the best that any model can reach, where
-    the truth is known) and the 95% interval of the accuracy.
+    Scores are read at the last real token of each answer. With `ensemble` > 1 there are so many
+    heads on one trunk, each fitted to a bootstrap sample of its own; the score is their mean. Logs
+    train|val/{loss, accuracy, margin, score_chosen, score_rejected}, and for val also what
+    `held_out_metrics` says; val/loss is plain Bradley-Terry on pairs, whatever is minimised.
     """
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        chosen, rejected = self._scores(batch)
-        loss = bradley_terry(chosen, rejected).mean()
-        metrics = _pair_metrics(chosen.detach(), rejected.detach())
-        self.log_dict({f"train/{k}": v for k, v in metrics.items()})
-        return loss
+    def __init__(
+        self,
+        *,
+        loss: str,
+        margin_coef: float,
+        label_smoothing: float,
+        tie_threshold: float | None,
+        centring_coef: float,
+        ensemble: int,
+        **common: Any,
+    ):
+        super().__init__(**common)
+        require(loss in LOSSES, "algo.loss", loss, f"must be one of {', '.join(LOSSES)}")
+        require(margin_coef >= 0, "algo.margin_coef", margin_coef, "must not be negative")
+        require(
+            0 <= label_smoothing < 0.5,
+            "algo.label_smoothing",
+            label_smoothing,
+            "is a share of wrong labels: it must lie in [0, 0.5)",
+        )
+        require(
+            tie_threshold is None or tie_threshold > 0,
+            "algo.tie_threshold",
+            tie_threshold,
+            "must be above 0, or null to learn nothing from ties",
+        )
+        require(centring_coef >= 0, "algo.centring_coef", centring_coef, "must not be negative")
+        require(ensemble >= 1, "reward.ensemble", ensemble, "must be at least 1")
+        if loss == "plackett_luce":
+            for option, value in (
+                ("margin_coef", margin_coef),
+                ("label_smoothing", label_smoothing),
+                ("tie_threshold", tie_threshold),
+            ):
+                require(not value, f"algo.{option}", value, "belongs to algo.loss=bradley_terry")
+        self.loss = loss
+        self.margin_coef = margin_coef
+        self.label_smoothing = label_smoothing
+        self.tie_threshold = tie_threshold
+        self.centring_coef = centring_coef
+        self.ensemble = ensemble
+
+    def weight(self, part: Batch) -> int:
+        return len(part["resampled"])
+
+    def losses(self, part: Batch) -> tuple[Tensor, Averages]:
+        scores = self.scores(part)
+        each = [
+            (self._comparison_losses(head, part) * part["resampled"][:, i]).sum()
+            for i, head in enumerate(scores.unbind(-1))
+        ]
+        total = torch.stack(each).mean()
+        averages = _pair_averages(scores.detach().mean(-1), part)
+        averages.add("loss", total, self.weight(part))
+        return total, averages
+
+    def scores(self, part: Batch) -> Tensor:
+        """What each head says of each answer, (R, ensemble)."""
+        shared = None
+        if "prompt_ids" in part:
+            shared = SharedPrompt(
+                part["prompt_ids"], part["prompt_mask"], part["comparison_of_answer"]
+            )
+        return self.model.heads(part["input_ids"], part["attention_mask"], shared)
+
+    def _comparison_losses(self, scores: Tensor, part: Batch) -> Tensor:
+        """The loss of each comparison, (G,), from the scores (R,) of one head."""
+        chosen, rejected = scores[part["chosen"]], scores[part["rejected"]]
+        groups, group, tied = len(part["resampled"]), part["comparison"], part["tied"]
+        shares = equal_shares(~tied, group, groups)
+        losses = self.centring_coef * shares * centring(chosen, rejected)
+        if self.loss == "bradley_terry":
+            used = ~tied | (self.tie_threshold is not None)
+            shares = equal_shares(used, group, groups)
+            losses = losses + shares * self._pair_losses(chosen, rejected, part)
+        result = scores.new_zeros(groups).index_add(0, group, losses)
+        if self.loss == "plackett_luce":
+            orders = part["orders"]
+            known = orders[:, 0, 0] >= 0
+            ranked = plackett_luce_with_ties(scores[orders.clamp(min=0)], orders >= 0)
+            result = result + ranked.where(known, 0.0)
+        return result
+
+    def _pair_losses(self, chosen: Tensor, rejected: Tensor, part: Batch) -> Tensor:
+        """Bradley-Terry with what the options add, (N,); for ties, Rao & Kupper's."""
+        margin = self.margin_coef * part["strength"].nan_to_num(0.0)
+        if self.tie_threshold is not None:
+            margin = margin + self.tie_threshold
+        losses = label_smoothed(
+            bradley_terry(chosen, rejected, margin),
+            bradley_terry(rejected, chosen, margin),
+            self.label_smoothing,
+        )
+        if self.tie_threshold is None:
+            return losses
+        return torch.where(
+            part["tied"], rao_kupper_tie(chosen, rejected, self.tie_threshold), losses
+        )
 
     def on_validation_epoch_start(self) -> None:
-        self._val: list[dict[str, Tensor]] = []
+        self._val: list[Judged] = []
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        chosen, rejected = self._scores(batch)
-        self._val.append(
-            {
-                "chosen": chosen,
-                "rejected": rejected,
-                "longer": batch["longer"],
-                "probability": batch["probability"],
-            }
-        )
+    def validation_step(self, batch: list[Batch], batch_idx: int) -> None:
+        self._val += [_judged(self.scores(part).mean(-1), part) for part in batch]
 
     def on_validation_epoch_end(self) -> None:
         # Every rank has all held-out pairs, so there is nothing to gather, and each counts once.
-        rows = {
-            name: torch.cat([part[name] for part in self._val]).double() for name in self._val[0]
-        }
-        self.log_dict({f"val/{k}": v for k, v in held_out_metrics(**rows).items()})
-
-    def _scores(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        scores = self.model.score(batch["input_ids"], batch["attention_mask"])
-        return tuple(scores.chunk(2))
+        parts = [vars(part) for part in self._val]
+        whole = Judged(**{name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+        metrics = held_out_metrics(whole)
+        self.log_dict({f"val/{k}": v for k, v in metrics.items()})
 
 
-def _pair_metrics(chosen: Tensor, rejected: Tensor) -> dict[str, float]:
-    margins = chosen - rejected
-    return {
-        "loss": float(bradley_terry(chosen, rejected).mean()),
-        "accuracy": float((0.5 + 0.5 * margins.sign()).mean()),
-        "margin": float(margins.mean()),
-        "score_chosen": float(chosen.mean()),
-        "score_rejected": float(rejected.mean()),
+def _judged(scores: Tensor, part: Batch) -> Judged:
+    """The pairs that are no ties, with scores (R,)."""
+    kept = ~part["tied"]
+    columns = {
+        name: part[name][kept].double()
+        for name in ("chosen_length", "rejected_length", "probability", "strength")
     }
+    return Judged(
+        chosen=scores[part["chosen"][kept]].double(),
+        rejected=scores[part["rejected"][kept]].double(),
+        cluster=part["cluster"][kept],
+        **columns,
+    )
 
 
-def held_out_metrics(
-    chosen: Tensor, rejected: Tensor, longer: Tensor, probability: Tensor
-) -> dict[str, float]:
-    """What is known of a reward model on N held-out pairs; all arguments are (N,).
-
-    `longer`: 1 where the chosen text is the longer one, 0.5 for a tie. `probability`: of the
-    preference as it fell, NaN where unknown; max(p, 1 - p) is then the Bayes accuracy of the pair.
-    """
-    margins = chosen - rejected
-    metrics = _pair_metrics(chosen, rejected)
-    low, high = wilson_interval(metrics["accuracy"], len(margins))
-    metrics |= {
-        "accuracy_ci_low": low,
-        "accuracy_ci_high": high,
-        "accuracy_longer": float(longer.mean()),
-        "ece": float(expected_calibration_error(margins)),
-        "brier": float(brier_score(margins)),
-    }
-    if not probability.isnan().any():
-        metrics["bayes_accuracy"] = float(torch.maximum(probability, 1 - probability).mean())
-    return metrics
+def _pair_averages(scores: Tensor, part: Batch) -> Averages:
+    """Metrics of the pairs of a micro-batch, from scores (R,)."""
+    pairs = _judged(scores, part)
+    averages = Averages()
+    averages.add_rows("accuracy", 0.5 + 0.5 * (pairs.chosen - pairs.rejected).sign())
+    averages.add_rows("margin", pairs.chosen - pairs.rejected)
+    averages.add_rows("score_chosen", pairs.chosen)
+    averages.add_rows("score_rejected", pairs.rejected)
+    return averages

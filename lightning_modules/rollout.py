@@ -20,19 +20,24 @@ class Rollout:
 
     prompt_mask: Tensor  # (B, P) True on the tokens of the prompt
     sequences: Tensor  # (B, P+T) prompt and response ids
-    response_mask: Tensor  # (B, T) True up to and including the stop token
+    response_mask: Tensor  # (B, T) True up to and including the stop token; nowhere if unscored
     stopped: Tensor  # (B,) True where the policy ended the answer itself
     old_logprobs: Tensor  # (B, T) of the policy that sampled
     entropy: Tensor  # (B, T) exact, of its distribution at each state
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
-    scores: Tensor  # (B,) what the reward source said
+    scores: Tensor  # (B,) what the reward source said, NaN where it could not score
     rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    @property
+    def scored(self) -> Tensor:
+        """(B,) True for the answers that take part; a reward may have nothing to say of some."""
+        return self.response_mask.any(-1)
 
     def select(self, rows: Tensor) -> "Rollout":
         """Some of the sequences, without the columns that are padding for all of them."""
@@ -42,7 +47,7 @@ class Rollout:
         }
         prompt_length = self.prompt_mask.shape[1]
         start = int(chosen["prompt_mask"].any(0).long().argmax())
-        end = int(chosen["response_mask"].sum(-1).max())
+        end = max(1, int(chosen["response_mask"].sum(-1).max()))
         chosen["prompt_mask"] = chosen["prompt_mask"][:, start:]
         chosen["sequences"] = chosen["sequences"][:, start : prompt_length + end]
         for name, value in chosen.items():
@@ -63,19 +68,21 @@ class Rollout:
 
     def add_statistics(self, averages: Averages, prefix: str, beta: float) -> None:
         """Add the metrics that describe samples: score, reward, KL, entropy, length."""
-        averages.add_rows(f"{prefix}/score", self.scores)
-        averages.add_rows(f"{prefix}/score_squared", self.scores.double().square())
+        kept, scores = self.scored, self.scores[self.scored]
+        averages.add_rows(f"{prefix}/unscored", ~kept)
+        averages.add_rows(f"{prefix}/score", scores)
+        averages.add_rows(f"{prefix}/score_squared", scores.double().square())
         if self.ref_logprobs is not None:
-            kl = masked_sum(k1(self.old_logprobs, self.ref_logprobs), self.response_mask)
+            kl = masked_sum(k1(self.old_logprobs, self.ref_logprobs), self.response_mask)[kept]
             averages.add_rows(f"{prefix}/kl", kl)
-            kl_k3 = masked_sum(k3(self.old_logprobs, self.ref_logprobs), self.response_mask)
+            kl_k3 = masked_sum(k3(self.old_logprobs, self.ref_logprobs), self.response_mask)[kept]
             averages.add_rows(f"{prefix}/kl_k3", kl_k3)
-            averages.add_rows(f"{prefix}/reward", self.scores - beta * kl)
+            averages.add_rows(f"{prefix}/reward", scores - beta * kl)
         else:
-            averages.add_rows(f"{prefix}/reward", self.scores)
+            averages.add_rows(f"{prefix}/reward", scores)
         averages.add_tokens(f"{prefix}/entropy", self.entropy, self.response_mask)
-        averages.add_rows(f"{prefix}/length", self.response_mask.sum(-1))
-        averages.add_rows(f"{prefix}/eos_rate", self.stopped)
+        averages.add_rows(f"{prefix}/length", self.response_mask.sum(-1)[kept])
+        averages.add_rows(f"{prefix}/eos_rate", self.stopped[kept])
 
 
 def finish_statistics(means: dict[str, float], prefix: str) -> dict[str, float]:

@@ -15,6 +15,8 @@ from datamodules.records import (
 )
 
 Split = Literal["train", "val"]
+# What becomes of comparisons with a prompt or an answer above the limits of tokens.
+OVERLONG = ("cut", "leave_out")
 
 
 class Source(ABC):
@@ -27,14 +29,24 @@ class Source(ABC):
     # The true quality of an answer in [0, 1], where a source knows it: (prompt, answer) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
 
-    def __init__(self, *, name: str, max_prompt_tokens: int, max_response_tokens: int):
+    def __init__(
+        self,
+        *,
+        name: str,
+        max_prompt_tokens: int,
+        max_response_tokens: int,
+        overlong: str = "cut",
+    ):
         for option, value in (
             ("max_prompt_tokens", max_prompt_tokens),
             ("max_response_tokens", max_response_tokens),
         ):
             if value < 1:
                 raise DataError(f"data.{option}={value}: must be at least 1")
+        if overlong not in OVERLONG:
+            raise DataError(f"data.overlong={overlong}: must be one of {', '.join(OVERLONG)}")
         self.name = name
+        self.overlong = overlong
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.counts: Counter[str] = Counter()
@@ -71,19 +83,11 @@ class Source(ABC):
         texts: dict[str, None] = {}
         for comparison in self.comparisons("train"):
             texts.update(dict.fromkeys(m.content for m in comparison.prompt.messages))
-            texts.update(dict.fromkeys(_answers(comparison)))
+            texts.update(dict.fromkeys(comparison.answers))
         return list(texts)
 
 
-def _answers(comparison: Comparison) -> tuple[str, ...]:
-    if isinstance(comparison, Ranking):
-        return comparison.answers
-    return comparison.chosen, comparison.rejected
-
-
-def _best(comparison: Comparison) -> tuple[str, ...]:
+def _best(comparison: Comparison) -> list[str]:
     """The preferred answer, or those with the highest rating."""
-    if isinstance(comparison, Preference):
-        return (comparison.chosen,)
     rated = zip(comparison.answers, comparison.ratings, strict=True)
-    return tuple(answer for answer, rating in rated if rating == max(comparison.ratings))
+    return [answer for answer, rating in rated if rating == max(comparison.ratings)]

@@ -35,14 +35,19 @@ def rewards_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
     return masked(result, mask)
 
 
-def leave_one_out(x: Tensor, samples: int) -> Tensor:
+def leave_one_out(x: Tensor, kept: Tensor, samples: int) -> Tensor:
     """For each of B = N * samples numbers, the mean of the others of its group (Kool et al. 2019).
 
     The `samples` of a prompt stand beside each other. An answer's own number is not in its
-    baseline, which therefore depends on the prompt and on other samples only: no bias.
+    baseline, which therefore depends on the prompt and on other samples only: no bias. Numbers that
+    are not `kept` (B,) are in nobody's baseline; one that has no others is its own: it then tells
+    nothing.
     """
-    groups = x.view(-1, samples)
-    return ((groups.sum(-1, keepdim=True) - groups) / (samples - 1)).flatten()
+    groups, counted = x.view(-1, samples), kept.view(-1, samples)
+    groups = masked(groups, counted)
+    others = counted.sum(-1, keepdim=True) - counted.to(x.dtype)
+    mean = (groups.sum(-1, keepdim=True) - groups) / others.clamp(min=1)
+    return mean.where(others > 0, groups).flatten()
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Scores from reward models: the run's own, or any checkpoint."""
 
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,55 +11,149 @@ from lightning_modules.backbone import check_scorer, frozen, load_scorer
 from lightning_modules.options import require
 from lightning_modules.rewards.reward import Answers, Reward, RewardContext
 
+# Tokens of a forward pass without gradients, padding included.
+BATCH_TOKENS = 16384
 
-class LearnedReward(Reward):
+
+class Scorer:
+    """A reward model and its own tokenizer: text in, a score of each of n heads out.
+
+    `encoder` has `conversations(prompts, texts, stopped)`, ids of prompt and answer together, and
+    `pad(rows, side)`.
+    """
+
+    def __init__(self, model: ScalarModel, encoder: Any):
+        self.model = model
+        self.encoder = encoder
+
+    @torch.no_grad()
+    def heads(
+        self, prompts: Sequence[Any], texts: Sequence[str], stopped: Sequence[bool] | None = None
+    ) -> Tensor:
+        """(B, n); `stopped` is False for answers that did not end by themselves."""
+        device = self.model.mean.device
+        rows = self.encoder.conversations(prompts, texts, stopped)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        result = torch.empty(len(rows), self.model.heads_count)
+        for part in _batches(order, rows):
+            ids, mask = self.encoder.pad([rows[i] for i in part], "right")
+            result[part] = self.model.heads(ids.to(device), mask.to(device)).cpu()
+        return result
+
+    def raw_heads(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        """(B, n) as the heads give them, whose differences are log-odds of preferences."""
+        return self.heads(prompts, texts) * self.model.std.cpu() + self.model.mean.cpu()
+
+    @torch.no_grad()
+    def heads_of_ids(self, sequences: Tensor, mask: Tensor) -> Tensor:
+        """(B, n) of ids of this very tokenizer, (B, S)."""
+        size = max(1, BATCH_TOKENS // sequences.shape[1])
+        parts = zip(sequences.split(size), mask.split(size), strict=True)
+        return torch.cat([self.model.heads(*part) for part in parts])
+
+
+def _batches(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
+    """Indices of rows that come by length, in parts of at most BATCH_TOKENS tokens."""
+    part: list[int] = []
+    for i in order:
+        if part and (len(part) + 1) * len(rows[i]) > BATCH_TOKENS:
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
+
+
+class ModelReward(Reward):
+    """What a reward model's scores become: brought to a common scale, pessimistic if asked.
+
+    `normalise`: to mean 0 and standard deviation 1 on reference answers, if the model's config says
+    how; beta then means the same with every reward model. `pessimism` k: the mean of an ensemble's
+    heads minus k of their standard deviations, so that what they disagree about pays less.
+    """
+
+    def __init__(self, *, name: str, normalise: bool, pessimism: float):
+        require(pessimism >= 0, "reward.pessimism", pessimism, "must not be negative")
+        self.name = name
+        self.normalise = normalise
+        self.pessimism = pessimism
+
+    def load(self, path: Any, context: RewardContext) -> None:
+        model = load_scorer(path, dtype=context.dtype)
+        self._require_ensemble(model.config.num_labels)
+        model = frozen(ScalarModel(model, normalised=self.normalise))
+        self.scorer = Scorer(model, context.encoder(path))
+
+    def _require_ensemble(self, heads: int) -> None:
+        require(
+            self.pessimism == 0 or heads > 1,
+            "reward.pessimism",
+            self.pessimism,
+            "one head cannot disagree; train an ensemble with reward.ensemble=4",
+        )
+
+    def to(self, device: torch.device) -> None:
+        self.scorer.model.to(device)
+
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        return self.scorer.raw_heads(prompts, texts)
+
+    def combined(self, heads: Tensor) -> Tensor:
+        """One score (B,) from those of n heads (B, n)."""
+        score = heads.mean(-1)
+        return score - self.pessimism * heads.std(-1) if self.pessimism else score
+
+
+class LearnedReward(ModelReward):
     """The reward model that this run (or an earlier one) trained on the same preferences.
 
     It has the policy's tokenizer, so it scores the very ids that were sampled.
     """
 
-    def __init__(self, *, name: str = "learned"):
-        self.name = name
+    def __init__(
+        self,
+        *,
+        name: str = "learned",
+        ensemble: int = 1,
+        normalise: bool = True,
+        pessimism: float = 0.0,
+    ):
+        super().__init__(name=name, normalise=normalise, pessimism=pessimism)
+        self.ensemble = ensemble
+        self._require_ensemble(ensemble)
 
     def bind(self, context: RewardContext) -> None:
-        self.path = context.reward_model()
-        self.model = frozen(ScalarModel(load_scorer(self.path, dtype=context.dtype)))
+        self.load(context.reward_model(), context)
 
-    def to(self, device: torch.device) -> None:
-        self.model.to(device)
-
-    @torch.no_grad()
     def score(self, answers: Answers) -> Tensor:
         mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
-        return self.model.score(answers.sequences, mask)
+        return self.combined(self.scorer.heads_of_ids(answers.sequences, mask))
 
 
-class CheckpointReward(Reward):
+class CheckpointReward(ModelReward):
     """Any reward model with a scalar head, from a folder or the hub, with its own tokenizer.
 
     Text goes in: prompts by its chat template, then the decoded answer.
     """
 
-    def __init__(self, *, name: str = "checkpoint", path: str | None):
+    def __init__(
+        self,
+        *,
+        name: str = "checkpoint",
+        path: str | None,
+        normalise: bool = True,
+        pessimism: float = 0.0,
+    ):
+        super().__init__(name=name, normalise=normalise, pessimism=pessimism)
         require(bool(path), "reward.path", path, "give the folder or hub id of a reward model")
-        self.name = name
         self.path = path
 
     def check(self, context: RewardContext) -> None:
-        check_scorer(self.path)
+        self._require_ensemble(check_scorer(self.path).num_labels)
 
     def bind(self, context: RewardContext) -> None:
-        self.encoder = context.encoder(self.path)
-        self.model = frozen(ScalarModel(load_scorer(self.path, dtype=context.dtype)))
+        self.load(self.path, context)
 
-    def to(self, device: torch.device) -> None:
-        self.device = device
-        self.model.to(device)
-
-    @torch.no_grad()
     def score(self, answers: Answers) -> Tensor:
-        prompts = self.encoder.prompts(answers.prompts)
-        responses = self.encoder.responses(answers.texts)
-        rows = [list(chain(p, r)) for p, r in zip(prompts, responses, strict=True)]
-        ids, mask = self.encoder.pad(rows, "right")
-        return self.model.score(ids.to(self.device), mask.to(self.device))
+        heads = self.scorer.heads(answers.prompts, answers.texts, answers.stopped.tolist())
+        return self.combined(heads).to(answers.sequences.device)

@@ -3,7 +3,8 @@
 import importlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +26,18 @@ class GoldReward(Reward):
     def bind(self, context: RewardContext) -> None:
         self.gold = context.gold
 
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        pairs = zip(prompts, texts, strict=True)
+        return torch.tensor([[self.gold(prompt, text)] for prompt, text in pairs])
+
     def score(self, answers: Answers) -> Tensor:
-        pairs = zip(answers.prompts, answers.texts, strict=True)
-        golds = [self.gold(prompt, text) for prompt, text in pairs]
-        return torch.tensor(golds, dtype=torch.float32, device=answers.sequences.device)
+        scores = self.raw_scores(answers.prompts, answers.texts)
+        return scores[:, 0].to(answers.sequences.device)
 
 
 class FunctionReward(Reward):
     """`reward.path=my_module:score`: called with the prompts and the responses, two lists of text,
-    it returns one finite number for each.
+    it returns a number for each; None or NaN where it cannot score.
     """
 
     def __init__(self, *, name: str = "function", path: str | None):
@@ -47,25 +51,60 @@ class FunctionReward(Reward):
         self.path = path
         self.function = _import(path)
 
-    def score(self, answers: Answers) -> Tensor:
-        scores = self.function([p.text for p in answers.prompts], list(answers.texts))
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        questions, answers = [p.text for p in prompts], list(texts)
         try:
-            numbers = [float(s) for s in scores]
-        except (TypeError, ValueError) as error:
+            scores = self.function(questions, answers)
+        except Exception as error:
+            raise self._failure(questions, answers, error) from error
+        return torch.tensor(self._numbers(scores, questions, answers))[:, None]
+
+    def score(self, answers: Answers) -> Tensor:
+        scores = self.raw_scores(answers.prompts, answers.texts)
+        return scores[:, 0].to(answers.sequences.device)
+
+    def _numbers(self, scores: Any, prompts: list[str], texts: list[str]) -> list[float]:
+        try:
+            scores = list(scores)
+        except TypeError as error:
             raise OptionError(
                 f"reward.path={self.path}: must return a list of numbers, not {scores!r:.100}"
             ) from error
-        if len(numbers) != len(answers.texts):
+        if len(scores) != len(texts):
             raise OptionError(
-                f"reward.path={self.path}: returned {len(numbers)} scores for"
-                f" {len(answers.texts)} responses"
+                f"reward.path={self.path}: returned {len(scores)} scores for"
+                f" {len(texts)} responses"
             )
-        for number, text in zip(numbers, answers.texts, strict=True):
-            if not math.isfinite(number):
+        numbers = []
+        for i, score in enumerate(scores):
+            try:
+                number = math.nan if score is None else float(score)
+            except (TypeError, ValueError):
+                number = math.inf
+            if math.isinf(number):
                 raise OptionError(
-                    f"reward.path={self.path}: returned {number} for the response {text!r:.200}"
+                    f"reward.path={self.path}: returned {score!r:.100}, which is no finite number"
+                    f" and not None, for {_row(i, prompts, texts)}"
                 )
-        return torch.tensor(numbers, dtype=torch.float32, device=answers.sequences.device)
+            numbers.append(number)
+        return numbers
+
+    def _failure(self, prompts: list[str], texts: list[str], error: Exception) -> OptionError:
+        """The function failed on a batch: which row is it that it fails on?"""
+        what = f"reward.path={self.path}: raised {error!r:.300}"
+        for i in range(len(texts)):
+            try:
+                self.function(prompts[i : i + 1], texts[i : i + 1])
+            except Exception as of_row:
+                return OptionError(
+                    f"reward.path={self.path}: raised {of_row!r:.300} for"
+                    f" {_row(i, prompts, texts)}. Return None for what it cannot score"
+                )
+        return OptionError(f"{what} for a batch of {len(texts)}, and for none of its rows alone")
+
+
+def _row(i: int, prompts: list[str], texts: list[str]) -> str:
+    return f"row {i} of {len(texts)}: prompt {prompts[i]!r:.200}, response {texts[i]!r:.200}"
 
 
 def _import(path: str) -> Callable:

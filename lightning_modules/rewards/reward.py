@@ -10,19 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_modules.options import OptionError
+
 
 @dataclass(frozen=True)
 class Answers:
     """B responses, as ids of the policy's tokenizer and as text.
 
-    `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P) and
-    `response_mask` (B, T) are as in a rollout. Text is decoded when it is first asked for.
+    `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
+    `response_mask` (B, T) and `stopped` (B,) are as in a rollout. Text is decoded when it is first
+    asked for.
     """
 
     prompts: Sequence[Any]
     sequences: Tensor
     prompt_mask: Tensor
     response_mask: Tensor
+    stopped: Tensor
     decode: Callable[[Tensor], str]
 
     @cached_property
@@ -37,13 +41,13 @@ class RewardContext:
     """What a run offers to a reward.
 
     `reward_model()` is the folder of the run's own reward model (trained at the first call),
-    `gold` the source's true quality of an answer or None, `encoder(path)` a model's tokenizer as
-    an object with `prompts`, `responses` and `pad_id`, `dtype` that of frozen models.
+    `gold` the source's true quality of an answer or None, `encoder(path)` a reward model's
+    tokenizer as a `Scorer` needs it, `dtype` that of frozen models.
     """
 
     reward_model: Callable[[], Path]
     gold: Callable[[Any, str], float] | None
-    encoder: Callable[[str], Any]
+    encoder: Callable[[str | Path], Any]
     dtype: torch.dtype
 
 
@@ -61,6 +65,12 @@ class Reward(ABC):
     def to(self, device: torch.device) -> None:  # noqa: B027
         """Move models."""
 
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        """(B, n) scores of texts as the source gives them, a column for each head of an ensemble;
+        NaN where it cannot score. Only what evaluates rewards needs it.
+        """
+        raise OptionError(f"reward={self.name}: scores rollouts only")
+
     @abstractmethod
     def score(self, answers: Answers) -> Tensor:
-        """Raw scores, (B,) float32; higher is better."""
+        """What an answer is worth to a policy, (B,) float32; higher is better, NaN where unknown."""

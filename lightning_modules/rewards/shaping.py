@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class ScoreShaping:
-    """Raw scores -> the score part of the reward; by default the identity.
+    """Raw scores -> the score part of the reward; by default the identity. NaN stays NaN.
 
     In this order: `normalise` subtracts the mean and divides by the standard deviation of all
     scores so far, these included; `clip` cuts to [-clip, clip]; `missing_eos_penalty` is taken off
@@ -26,10 +26,11 @@ class ScoreShaping:
     ) -> Tensor:
         """`scores`, `stopped`: (B,); `all_reduce` sums over ranks."""
         if self.normalise:
-            self._update(scores.double().cpu(), all_reduce)
+            known = scores[~scores.isnan()]
+            self._update(known.double().cpu(), all_reduce)
             count, mean, squares = self._moments.tolist()
             # One score, or equal ones, have no scale.
-            scale = (squares / count) ** 0.5 or 1.0
+            scale = (squares / max(count, 1)) ** 0.5 or 1.0
             scores = (scores - mean) / scale
         if self.clip is not None:
             scores = scores.clamp(-self.clip, self.clip)
@@ -38,6 +39,8 @@ class ScoreShaping:
     def _update(self, scores: Tensor, all_reduce: Callable[[Tensor], Tensor]) -> None:
         """Merge the moments of a batch into those so far (Chan et al. 1979)."""
         count, total = all_reduce(torch.stack([scores.new_tensor(len(scores)), scores.sum()]))
+        if count == 0:
+            return
         mean = total / count
         squares = all_reduce((scores - mean).square().sum())
         before, old_mean, old_squares = self._moments

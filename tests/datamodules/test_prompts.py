@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from datamodules.prompts import PromptDataModule, _spread
+from datamodules.prompts import PromptDataModule, spread
 from datamodules.records import Prompt
 
 
@@ -76,9 +76,9 @@ def test_held_out_prompts_are_as_many_as_asked_for_and_always_the_same(world, en
 
 
 @pytest.mark.parametrize(("length", "count"), [(100, 7), (100, 99), (10, 9), (5, 2), (3, 1)])
-def test_spread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
+def testspread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
     rows = [Prompt.from_text(str(i)) for i in range(length)]
-    places = [int(prompt.text) for prompt in _spread(rows, count)]
+    places = [int(prompt.text) for prompt in spread(rows, count)]
     assert len(places) == count
     assert places[0] == 0
     gaps = {b - a for a, b in pairwise(places)}
@@ -89,6 +89,6 @@ def test_spread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_spread_leaves_few_rows_alone(count):
+def testspread_leaves_few_rows_alone(count):
     rows = [Prompt.from_text(str(i)) for i in range(3)]
-    assert _spread(rows, count) == rows
+    assert spread(rows, count) == rows

@@ -183,7 +183,8 @@ class Given(Collector):
         sequences = torch.tensor([prompt + list(y) + [0] * (width - len(y)) for y in ys])
         prompt_mask = torch.tensor([[False] * left + [True] * len(PROMPT)] * len(ys))
         response_mask = torch.tensor([[t < len(y) for t in range(width)] for y in ys])
-        return Answers([None] * len(ys), sequences, prompt_mask, response_mask, str)
+        stopped = torch.tensor([y[-1] == STOP for y in ys])
+        return Answers([None] * len(ys), sequences, prompt_mask, response_mask, stopped, str)
 
 
 OPTIONS = {

@@ -188,6 +188,7 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
         torch.cat([first["prompt_ids"], ids], dim=1),
         first["prompt_mask"],
         mask,
+        torch.ones(3, dtype=torch.bool),
         encoder.decode,
     )
     assert changed_by_text(encoder, answers)

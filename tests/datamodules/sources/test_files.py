@@ -85,7 +85,7 @@ def test_every_format_gives_the_same_pairs(tmp_path, ending):
 def test_blank_lines_and_further_columns_do_not_matter(tmp_path):
     table = rows(5)
     path, spaced = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    spaced.write_text("\n\n".join(json.dumps({**r, "strength": 0.5}) for r in table) + "\n\n")
+    spaced.write_text("\n\n".join(json.dumps({**r, "source": 0.5}) for r in table) + "\n\n")
     assert read(spaced) == read(to_jsonl(path, table))
 
 

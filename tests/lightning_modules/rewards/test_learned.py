@@ -36,7 +36,9 @@ def answers(world, encoder):
     responses = encoder.responses(TEXTS)
     responses[1] = responses[1][:-1]
     ids, mask = encoder.pad(responses, "right")
-    return Answers(prompts, torch.cat([prompt_ids, ids], 1), prompt_mask, mask, encoder.decode)
+    sequences = torch.cat([prompt_ids, ids], 1)
+    stopped = torch.tensor([True, False, True, True])
+    return Answers(prompts, sequences, prompt_mask, mask, stopped, encoder.decode)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ def answers():
         sequences=torch.tensor([[7, 0], [7, 1], [7, 2]]),
         prompt_mask=torch.ones(3, 1, dtype=torch.bool),
         response_mask=torch.ones(3, 1, dtype=torch.bool),
+        stopped=torch.ones(3, dtype=torch.bool),
         decode=lambda ids: TEXTS[int(ids)],
     )
 

@@ -17,6 +17,7 @@ def test_only_real_response_tokens_are_decoded_and_only_once():
         sequences=torch.tensor([[0, 1, 2, 3, 9], [4, 5, 9, 9, 9]]),
         prompt_mask=torch.tensor([[False, True], [True, True]]),
         response_mask=torch.tensor([[True, True, True], [True, False, False]]),
+        stopped=torch.tensor([True, True]),
         decode=decode,
     )
     assert seen == []

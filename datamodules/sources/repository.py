@@ -1,0 +1,190 @@
+"""Where a public set lies: on the Hugging Face hub, or in a local copy laid out in the same way.
+
+Both become a root and the names of files below it, so that they are read by the same code. From the
+hub only the files that are needed are fetched, once; then the hub's own cache serves them, offline
+too.
+"""
+
+import fnmatch
+import gzip
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import datasets
+from datasets import Dataset, DatasetDict, IterableDataset
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.utils import filter_repo_objects
+
+from datamodules.records import DataError
+
+READABLE = (".parquet", ".json", ".jsonl", ".json.gz", ".jsonl.gz")
+SAVED = ("dataset_dict.json", "dataset_info.json")  # what save_to_disk writes
+Names = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A repository of data sets on the hub: the revision, and the files of it that are needed."""
+
+    repository: str
+    revision: str
+    patterns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.repository} (revision {self.revision})"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Files below a root, which is a local folder or "hf://datasets/<repository>@<revision>"."""
+
+    root: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows as they were published; `lines` says that each is a line of JSON in column "text"."""
+
+    rows: Dataset | IterableDataset
+    lines: bool
+
+
+def local_copy(path: Path) -> Copy:
+    """A file, or the readable files below a folder. Raises DataError if there are none."""
+    path = path.expanduser().absolute()  # a hub's cache names no formats where its links lead
+    if not path.exists():
+        raise DataError(
+            f"data.path={path}: no such file or folder; give a copy of the set,"
+            " or data.path=null to load it from the hub"
+        )
+    if path.is_file():
+        root, files = path.parent, [path]
+    else:
+        root, files = path, sorted(p for p in path.rglob("*") if p.is_file())
+    names = tuple(str(f.relative_to(root)) for f in files if f.name.lower().endswith(READABLE))
+    if not names:
+        raise DataError(
+            f"data.path={path}: nothing to read there; it must be {', '.join(READABLE)}"
+        )
+    return Copy(str(root), names)
+
+
+def hub_copy(published: Published, streaming: bool) -> Copy:
+    """The files on the hub: fetched, or only listed if they are streamed."""
+    try:
+        if not streaming:
+            folder = snapshot_download(
+                published.repository,
+                repo_type="dataset",
+                revision=published.revision,
+                allow_patterns=list(published.patterns),
+            )
+            copy = local_copy(Path(folder))
+            _require_all(copy.names, published)
+            return copy
+        files = HfApi().list_repo_files(
+            published.repository, repo_type="dataset", revision=published.revision
+        )
+        _require_all(files, published)
+    except Exception as error:  # of the network, of the hub, of the file system
+        raise DataError(
+            f"{published}: cannot be fetched from the hub ({_reason(error)})."
+            " Give a copy of it with data.path=<folder or file>; or, to fetch it,"
+            " unset HF_HUB_OFFLINE, check the connection and data.revision, and if the set is"
+            " private or gated log in with `hf auth login`"
+        ) from error
+    names = filter_repo_objects(files, allow_patterns=list(published.patterns))
+    revision = quote(published.revision, safe="")
+    return Copy(f"hf://datasets/{published.repository}@{revision}", tuple(sorted(names)))
+
+
+def _require_all(names: Iterable[str], published: Published) -> None:
+    """Offline, a cache may hold a part of what is asked for."""
+    names = list(names)
+    for pattern in published.patterns:
+        if not fnmatch.filter(names, pattern):
+            raise FileNotFoundError(f"no file {pattern}")
+
+
+def open_parts(
+    copy: Copy, splits: Names, wants: Callable[[tuple[str, ...]], bool], streaming: bool
+) -> dict[str, Part]:
+    """The rows of each split, by our names; under "" those of files that no split is named for.
+
+    `splits` gives the names that the set has for ours, the first that is there counts. `wants` is
+    asked for each file: the name of the root, and the parts of its name below.
+    """
+    if any(name in SAVED for name in copy.names):
+        return _open_saved(copy.root, splits, streaming)
+    names = [n for n in copy.names if n.lower().endswith(READABLE)]
+    wanted = [n for n in names if wants((Path(copy.root).name, *Path(n).parts))]
+    if not wanted:
+        raise DataError(
+            f"{copy.root}: no file of the rows that were asked for; there is"
+            f" {', '.join(names[:5]) or 'nothing'}"
+        )
+    return {s: _open(copy.root, f, streaming) for s, f in by_split(wanted, splits).items()}
+
+
+def _open_saved(folder: str, splits: Names, streaming: bool) -> dict[str, Part]:
+    try:
+        saved = datasets.load_from_disk(folder)
+    except Exception as error:  # the library's own, Arrow's, of the file system
+        raise DataError(f"{folder}: cannot be read ({_reason(error)})") from error
+    tables = saved if isinstance(saved, DatasetDict) else {"": saved}
+    parts = {}
+    for split, names in by_split(tables, splits).items():
+        rows = datasets.concatenate_datasets([tables[name] for name in names])
+        parts[split] = Part(rows.to_iterable_dataset() if streaming else rows, lines=False)
+    return parts
+
+
+def by_split(names: Iterable[str], splits: Names) -> dict[str, list[str]]:
+    """Names such as "data/train_prefs-00000-of-00001.parquet", by the split that they are of."""
+    names = list(names)
+    found = {}
+    for split, words in splits.items():
+        for word in words:
+            named = re.compile(rf"(^|[/._-]){word}([/.-]|$)")
+            if files := [name for name in names if named.search(name)]:
+                found[split] = files
+                break
+    return found or {"": names}
+
+
+def _open(root: str, names: list[str], streaming: bool) -> Part:
+    """Files of one kind: where there is Parquet, JSON beside it is something else."""
+    tables = [name for name in names if name.lower().endswith(".parquet")]
+    files = [f"{root}/{name}" for name in tables or names]
+    kind = "text"  # JSON lines are parsed row by row: one bad line spoils nothing but itself
+    if tables:
+        kind = "parquet"
+    elif not root.startswith("hf://") and any(map(_is_array, files)):
+        kind = "json"
+    try:
+        rows = datasets.load_dataset(
+            kind, data_files={"rows": files}, split="rows", streaming=streaming
+        )
+    except Exception as error:  # the library's own, Arrow's, of the file system
+        raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
+    return Part(rows, kind == "text")
+
+
+def _is_array(file: str) -> bool:
+    opener = gzip.open if file.lower().endswith(".gz") else open
+    try:
+        with opener(file, "rb") as content:
+            return content.read(64).lstrip().startswith(b"[")
+    except (OSError, EOFError):
+        return False  # whoever reads it will say why
+
+
+def _reason(error: BaseException) -> str:
+    """The library's errors of a build say nothing; what caused them does."""
+    while type(error).__module__.startswith("datasets") and error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,46 @@
+"""Several rewards as one: their weighted sum."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.options import require
+from lightning_modules.rewards.reward import Answers, Reward, RewardContext
+
+
+class CombinedReward(Reward):
+    """sum_i weights[i] * rewards[i], by name; an answer that one of them cannot score has none."""
+
+    def __init__(
+        self, *, name: str = "combined", rewards: dict[str, Reward], weights: dict[str, float]
+    ):
+        require(bool(rewards), "reward.rewards", rewards, "give at least one reward")
+        for each in rewards.keys() ^ weights.keys():
+            where = "weights" if each in rewards else "rewards"
+            require(False, f"reward.{where}.{each}", None, "every reward needs a weight")
+        self.name = name
+        self.rewards = rewards
+        self.weights = weights
+
+    def check(self, context: RewardContext) -> None:
+        for reward in self.rewards.values():
+            reward.check(context)
+
+    def bind(self, context: RewardContext) -> None:
+        for reward in self.rewards.values():
+            reward.bind(context)
+
+    def to(self, device: torch.device) -> None:
+        for reward in self.rewards.values():
+            reward.to(device)
+
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        parts = self.rewards.items()
+        scores = [self.weights[n] * r.raw_scores(prompts, texts).mean(-1).cpu() for n, r in parts]
+        return torch.stack(scores).sum(0)[:, None]
+
+    def score(self, answers: Answers) -> Tensor:
+        scores = [self.weights[name] * r.score(answers) for name, r in self.rewards.items()]
+        return torch.stack(scores).sum(0)

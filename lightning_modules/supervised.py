@@ -1,0 +1,89 @@
+"""What SFT and the reward model share: options, optimiser, a learning rate that decays, the step."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.averages import Averages
+from lightning_modules.manual import ManualModule
+from lightning_modules.options import require, require_at_least
+
+Batch = dict[str, Tensor]
+
+
+class SupervisedModule(ManualModule):
+    """One training_step is one optimiser step on a batch, which comes as a list of micro-batches."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        epochs: int,
+        batch_size: int,
+        micro_batch_tokens: int,
+        max_grad_norm: float | None,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        warmup: float,
+    ):
+        super().__init__()
+        require_at_least(
+            1,
+            "algo",
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch_tokens=micro_batch_tokens,
+        )
+        require(0 <= warmup < 1, "algo.warmup", warmup, "must lie in [0, 1)")
+        self.name = name
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.micro_batch_tokens = micro_batch_tokens
+        self.max_grad_norm = max_grad_norm
+        self.optimizer = optimizer
+        self.warmup = warmup
+
+    def bind(self, model: nn.Module, lr_multiplier: float = 1.0) -> Self:
+        """Hand over the model to train."""
+        self.model = model.train()
+        self.lr_multiplier = lr_multiplier
+        return self
+
+    @abstractmethod
+    def weight(self, part: Batch) -> Tensor | float:
+        """What the loss of a micro-batch is a mean over: how many tokens, or comparisons."""
+
+    @abstractmethod
+    def losses(self, part: Batch) -> tuple[Tensor, Averages]:
+        """The sum of the losses of a micro-batch, and its metrics, without a prefix."""
+
+    def training_step(self, batch: list[Batch], batch_idx: int) -> None:
+        weights = torch.stack([torch.as_tensor(self.weight(p), dtype=torch.float64) for p in batch])
+        divisor = self.sum_over_ranks(weights.sum()).float()
+        averages = Averages()
+        for i, part in enumerate(batch):
+            loss, metrics = self.losses(part)
+            self.accumulate(loss / divisor, last=i + 1 == len(batch))
+            averages.merge(metrics)
+        optimizer = self.optimizers()
+        norm = self.clipped_step(optimizer, self.max_grad_norm)
+        lr = optimizer.param_groups[0]["lr"]
+        self.lr_schedulers().step()
+        means = averages.means(self.sum_over_ranks)
+        self.log_dict({f"train/{k}": v for k, v in means.items()}, prog_bar=True)
+        self.log_dict({"train/grad_norm": norm, "train/lr": lr})
+
+    def configure_optimizers(self) -> dict:
+        """Linear warm-up for a share `warmup` of the steps, then linear decay to 0."""
+        lr = self.optimizer.keywords["lr"] * self.lr_multiplier
+        optimizer = self.optimizer([{"params": self.trained_parameters(), "lr": lr}])
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        rising = max(1, round(self.warmup * total))
+
+        def factor(step: int) -> float:
+            return min((step + 1) / rising, (total - step) / max(1, total - rising + 1))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
