@@ -123,7 +123,7 @@ class Files(Source):
             if len(comparisons) == self.limit:
                 break
         if not comparisons:
-            raise DataError(f"{path}: no preference pairs in it{_listed(self.counts)}")
+            raise DataError(f"{path}: no comparisons in it{_listed(self.counts)}")
         return comparisons
 
     def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:

@@ -142,10 +142,8 @@ class HubSource(Source):
                     yield row
         except DataError:
             raise
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # the library's own, Arrow's, of the network
             raise DataError(f"{self.place}: cannot be read further ({error})") from error
-        if not reasons:
-            raise DataError(f"{self.place}: there are no rows in it")
         if set(reasons) == {MALFORMED}:
             raise self._wrong_schema(parsed(next(iter(part.rows)), part.lines))
         self.counts["rows"] += len(reasons)
@@ -153,14 +151,17 @@ class HubSource(Source):
 
     def _normalised(self, part: Part) -> Dataset | IterableDataset:
         sample = [parsed(row, part.lines) for row in islice(part.rows, SAMPLE)]
+        sample = [row for row in sample if not isinstance(row, str) or row.strip()]
+        if not sample:
+            raise DataError(f"{self.place}: there are no rows in it")
         columns = {column for row in sample if isinstance(row, Mapping) for column in row}
         reader = self.reader(columns)
-        if sample and not reader:
+        if not reader:
             raise self._wrong_schema(sample[0])
         rows = part.rows
         options: dict[str, Any] = {
             "fn_kwargs": {"reader": reader, "lines": part.lines, "code": code_version()},
-            "remove_columns": list(next(iter(rows), {})),
+            "remove_columns": list(next(iter(rows))),
             "features": FEATURES,
         }
         if isinstance(rows, IterableDataset):

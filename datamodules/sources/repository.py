@@ -118,15 +118,16 @@ def open_parts(
     `splits` gives the names that the set has for ours, the first that is there counts. `wants` is
     asked for each file: the name of the root, and the parts of its name below.
     """
-    if any(name in SAVED for name in copy.names):
-        return _open_saved(copy.root, splits, streaming)
-    names = [n for n in copy.names if n.lower().endswith(READABLE)]
-    wanted = [n for n in names if wants((Path(copy.root).name, *Path(n).parts))]
+    root = Path(copy.root).name
+    saved = any(name in SAVED for name in copy.names)
+    wanted = [n for n in copy.names if wants((root,) if saved else (root, *Path(n).parts))]
     if not wanted:
         raise DataError(
             f"{copy.root}: no file of the rows that were asked for; there is"
-            f" {', '.join(names[:5]) or 'nothing'}"
+            f" {', '.join(copy.names[:5]) or 'nothing'}"
         )
+    if saved:
+        return _open_saved(copy.root, splits, streaming)
     return {s: _open(copy.root, f, streaming) for s, f in by_split(wanted, splits).items()}
 
 
@@ -160,14 +161,15 @@ def _open(root: str, names: list[str], streaming: bool) -> Part:
     """Files of one kind: where there is Parquet, JSON beside it is something else."""
     tables = [name for name in names if name.lower().endswith(".parquet")]
     files = [f"{root}/{name}" for name in tables or names]
-    kind = "text"  # JSON lines are parsed row by row: one bad line spoils nothing but itself
+    # JSON lines are parsed row by row: one bad line spoils nothing but itself.
+    kind, features = "text", datasets.Features({"text": datasets.Value("string")})
     if tables:
-        kind = "parquet"
+        kind, features = "parquet", None
     elif not root.startswith("hf://") and any(map(_is_array, files)):
-        kind = "json"
+        kind, features = "json", None
     try:
         rows = datasets.load_dataset(
-            kind, data_files={"rows": files}, split="rows", streaming=streaming
+            kind, data_files={"rows": files}, split="rows", features=features, streaming=streaming
         )
     except Exception as error:  # the library's own, Arrow's, of the file system
         raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error

@@ -3,10 +3,12 @@ import pytest
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.tokenization import Encoder
 
+ROOM = 1_000_000  # tokens: a batch is one micro-batch
+
 
 @pytest.fixture(scope="module")
 def data(world, encoder):
-    return DemonstrationDataModule(world, encoder, batch_size=16, seed=0)
+    return DemonstrationDataModule(world, encoder, 16, ROOM, seed=0)
 
 
 def sequences(loader):
@@ -14,7 +16,8 @@ def sequences(loader):
     return [
         tuple(row[mask].tolist())
         for batch in loader
-        for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        for part in batch
+        for row, mask in zip(part["input_ids"], part["attention_mask"], strict=True)
     ]
 
 
@@ -23,25 +26,26 @@ def test_rows_are_the_prompt_followed_by_the_answer(data, world, encoder):
     prompts = encoder.prompts([row.prompt for row in rows])
     responses = encoder.responses([row.response for row in rows])
     expected = [tuple(p + r) for p, r in zip(prompts, responses, strict=True)]
-    assert sequences(data.val_dataloader()) == expected
+    batches = [expected[i : i + 16] for i in range(0, len(expected), 16)]
+    # Within a batch by length, so that micro-batches hold little padding.
+    assert sequences(data.val_dataloader()) == [r for rows in batches for r in sorted(rows, key=len)]
 
 
 def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
     roomy = Encoder(encoder.tokenizer, 32, 64)
-    data = DemonstrationDataModule(world, roomy, batch_size=16, seed=0)
-    batch = next(iter(data.val_dataloader()))
+    data = DemonstrationDataModule(world, roomy, 16, ROOM, seed=0)
+    (batch,) = next(iter(data.val_dataloader()))
     shapes = {tuple(tensor.shape) for tensor in batch.values()}
     assert len(shapes) == 1
-    for row, ids, mask in zip(
-        world.demonstrations("val"), batch["input_ids"], batch["response_mask"], strict=False
-    ):
-        assert encoder.decode(ids[mask]) == row.response
+    said = [encoder.decode(i[m]) for i, m in zip(batch["input_ids"], batch["response_mask"], strict=True)]
+    assert sorted(said) == sorted(row.response for row in world.demonstrations("val")[:16])
+    for ids, mask in zip(batch["input_ids"], batch["response_mask"], strict=True):
         assert ids[mask][-1] == encoder.stop_id
         assert (ids[mask] == encoder.stop_id).sum() == 1
 
 
 def test_padding_is_on_the_right_and_no_part_of_an_answer(data):
-    batch = next(iter(data.val_dataloader()))
+    (batch,) = next(iter(data.val_dataloader()))
     mask, response = batch["attention_mask"], batch["response_mask"]
     assert not mask.all()
     assert (mask.long().diff() <= 0).all()
@@ -51,15 +55,15 @@ def test_padding_is_on_the_right_and_no_part_of_an_answer(data):
 
 def test_an_answer_that_is_cut_does_not_teach_to_stop(world, encoder):
     short = Encoder(encoder.tokenizer, 32, 3)
-    data = DemonstrationDataModule(world, short, batch_size=16, seed=0)
-    batch = next(iter(data.val_dataloader()))
+    data = DemonstrationDataModule(world, short, 16, ROOM, seed=0)
+    (batch,) = next(iter(data.val_dataloader()))
     assert (batch["response_mask"].sum(1) == 3).all()
     assert not (batch["input_ids"][batch["response_mask"]] == short.stop_id).any()
 
 
 def test_an_epoch_holds_every_row_once_in_an_order_of_the_seed(data, world, encoder):
     def epochs(seed):
-        loader = DemonstrationDataModule(world, encoder, batch_size=16, seed=seed)
+        loader = DemonstrationDataModule(world, encoder, 16, ROOM, seed=seed)
         loader = loader.train_dataloader()
         first = sequences(loader)
         loader.sampler.set_epoch(1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.records import Preference, Prompt
 from harness.report import judged, length_edges, quantile_edges, write_report
-from harness.report_text import quoted
+from harness.report_text import quoted, verdict
 from lightning_modules.preference_metrics import held_out_metrics
 
 NASTY = "`` ``` ````\n# Heading\n| a | b |\n</details><script>x</script>\n~~~\n\x00\x1b\ud800 end"
@@ -60,6 +60,12 @@ def lengths_apart(pairs: list[Preference]) -> Tensor:
 
 def verdict_of(text: str) -> str:
     return re.search(r"^\*\*Verdict\.\*\* (.*)$", text, re.MULTILINE)[1]
+
+
+def said_of(pairs: list[Preference], margins: Tensor) -> str:
+    """The verdict alone, without drawing anything."""
+    rows = judged(pairs, margins, torch.zeros(len(pairs)))
+    return verdict(rows, held_out_metrics(rows))
 
 
 def test_pairs_of_one_prompt_are_a_cluster_and_what_is_unknown_is_nan():
@@ -160,39 +166,39 @@ def test_a_model_that_only_counts_characters_is_found_out(tmp_path):
     assert "not shown to be better than always taking the longer answer" in said
     assert "nearly that of length alone" in said
     pairs = some_pairs(longer=0.3)
-    said = verdict_of(report(tmp_path, pairs, -lengths_apart(pairs) / 100)[0])
+    said = said_of(pairs, -lengths_apart(pairs) / 100)
     assert "not shown to be better than always taking the shorter answer" in said
     assert "nearly that of length alone" in said
 
 
-def test_a_model_that_knows_its_pairs_is_praised_for_no_more_than_is_shown(tmp_path):
-    said = verdict_of(report(tmp_path, some_pairs(longer=0.5), calibrated())[0])
+def test_a_model_that_knows_its_pairs_is_praised_for_no_more_than_is_shown():
+    said = said_of(some_pairs(longer=0.5), calibrated())
     assert ", more than always taking the " in said
     assert "as confident as it should be" in said
     assert "does not lean on length" in said
 
 
-def test_a_model_that_favours_length_beyond_the_labels_leans_on_it(tmp_path):
+def test_a_model_that_favours_length_beyond_the_labels_leans_on_it():
     pairs = some_pairs(longer=0.5)
     lean = lengths_apart(pairs).sign() * 2
-    assert "leans towards longer" in verdict_of(report(tmp_path, pairs, calibrated() + lean)[0])
-    assert "leans towards shorter" in verdict_of(report(tmp_path, pairs, calibrated() - lean)[0])
+    assert "leans towards longer" in said_of(pairs, calibrated() + lean)
+    assert "leans towards shorter" in said_of(pairs, calibrated() - lean)
 
 
-def test_random_errors_are_no_leaning_towards_shorter_answers(tmp_path):
+def test_random_errors_are_no_leaning_towards_shorter_answers():
     pairs = some_pairs(longer=0.9)
-    said = verdict_of(report(tmp_path, pairs, calibrated(scale=0.5))[0])
+    said = said_of(pairs, calibrated(scale=0.5))
     assert "does not lean on length" in said
 
 
-def test_the_verdict_names_a_coin_a_reversal_and_both_kinds_of_miscalibration(tmp_path):
+def test_the_verdict_names_a_coin_a_reversal_and_both_kinds_of_miscalibration():
     pairs = some_pairs(longer=0.5)
-    coin = verdict_of(report(tmp_path, pairs, draw(400, seed=6))[0])
+    coin = said_of(pairs, draw(400, seed=6))
     assert "not shown to be better than a coin" in coin
     assert "over-confident" in coin
-    assert "fewer than a coin" in verdict_of(report(tmp_path, pairs, -calibrated())[0])
-    assert "over-confident" in verdict_of(report(tmp_path, pairs, calibrated(scale=5))[0])
-    assert "under-confident" in verdict_of(report(tmp_path, pairs, calibrated(scale=0.1))[0])
+    assert "fewer than a coin" in said_of(pairs, -calibrated())
+    assert "over-confident" in said_of(pairs, calibrated(scale=5))
+    assert "under-confident" in said_of(pairs, calibrated(scale=0.1))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -267,6 +273,12 @@ def test_no_text_can_break_the_page(tmp_path):
     assert [line for line in outside if line.startswith("# ")] == [r"# a \`b\` \# c \| \<i\>"]
     assert r"| too \| long \<b\> | 2 |" in page
     assert text.count("<script>") == 3
+
+
+@pytest.mark.parametrize("ticks", [1, 2, 3, 7])
+def test_a_fence_is_longer_than_any_in_the_text(ticks):
+    fence = quoted("`" * ticks).splitlines()[-1]
+    assert fence == "`" * max(3, ticks + 1)
 
 
 def test_long_texts_keep_their_ends_in_lines_of_a_screen():

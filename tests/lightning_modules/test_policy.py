@@ -14,7 +14,7 @@ from lightning_modules.collection import Vocabulary
 from lightning_modules.objectives.divergences import adapted_beta
 from lightning_modules.objectives.masked import masked_sum, one_process
 from lightning_modules.options import OptionError
-from lightning_modules.policy import TrainingError
+from lightning_modules.manual import TrainingError
 from lightning_modules.ppo import PPO
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
@@ -32,7 +32,7 @@ class Length(Reward):
 
 class Broken(Reward):
     def score(self, answers):
-        return torch.full((len(answers.prompts),), float("nan"))
+        return torch.full((len(answers.prompts),), float("inf"))
 
 
 OPTIONS = {

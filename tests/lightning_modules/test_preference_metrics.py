@@ -14,6 +14,7 @@ from lightning_modules.preference_metrics import (
     clustered_variance,
     held_out_metrics,
     mean_interval,
+    pearson,
     share_interval,
     temperature,
     tempered_calibration_error,
@@ -243,6 +244,12 @@ def test_lengths_that_are_constant_have_no_correlation_and_nothing_else_is_undef
             "score_length_correlation_within",
             "ece_tempered",
         }
+
+
+def test_a_constant_whose_mean_is_rounded_is_still_constant():
+    tenths = torch.full((7,), 0.1, dtype=torch.float64)
+    assert (tenths - tenths.mean()).any()
+    assert math.isnan(pearson(tenths, torch.arange(7).double()))
 
 
 def test_buckets_hold_the_pairs_between_their_edges_and_no_unknown_ones():

@@ -116,6 +116,7 @@ def test_statistics_by_hand(rollout):
     kl_k3 = torch.stack([(torch.exp(-d) - 1 + d).sum() for d in differences])
     tokens = [e for row in rows for e in row["entropy"]]
     expected = {
+        "x/unscored": 0.0,
         "x/score": float(scores.mean()),
         "x/score_std": float(scores.std(correction=0)),
         "x/kl": float(kl.mean()),

@@ -173,7 +173,10 @@ def test_an_answers_own_score_is_not_in_its_baseline(groups, own, place):
     x = torch.tensor(groups, dtype=DTYPE)
     changed = x.clone()
     changed[0, place] = own
-    baselines, others = (leave_one_out(each.flatten(), 4).view(-1, 4) for each in (x, changed))
+    kept = torch.ones(x.numel(), dtype=torch.bool)
+    baselines, others = (
+        leave_one_out(each.flatten(), kept, 4).view(-1, 4) for each in (x, changed)
+    )
     assert abs(baselines[0, place] - others[0, place]) < EQUAL * 100
     # What leave-one-out takes from the scores of a group adds up to their sum.
     assert torch.allclose(baselines.sum(-1), x.sum(-1), rtol=0, atol=1e-11)

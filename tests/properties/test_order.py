@@ -112,8 +112,9 @@ def test_leave_one_out_follows_groups_and_their_members(groups, data):
     x = torch.tensor(groups, dtype=torch.float64)
     order = torch.tensor(data.draw(st.permutations(range(len(groups)))))
     inner = torch.tensor(data.draw(st.permutations(range(3))))
-    baselines = leave_one_out(x.flatten(), 3).view(-1, 3)
-    permuted = leave_one_out(x[order][:, inner].flatten(), 3).view(-1, 3)
+    kept = torch.ones(x.numel(), dtype=torch.bool)
+    baselines = leave_one_out(x.flatten(), kept, 3).view(-1, 3)
+    permuted = leave_one_out(x[order][:, inner].flatten(), kept, 3).view(-1, 3)
     assert close(permuted, baselines[order][:, inner])
 
 

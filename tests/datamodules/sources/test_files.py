@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datamodules.records import DataError, Message, Preference, Prompt
+from datamodules.records import DataError, Message, Preference, Prompt, Ranking
 from datamodules.sources.files import Files
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
@@ -177,6 +177,135 @@ def test_mapping_chosen_and_rejected_the_other_way_swaps_them(tmp_path):
     assert {(p.chosen, p.rejected) for p in everything(swapped)} == {("bad", "good 0")}
 
 
+# Strengths and rankings
+
+
+def ranked(prompt, responses=("a", "b", "c"), ratings=(1.5, 4, 1.5)):
+    record = {"prompt": str(prompt), "responses": list(responses), "ratings": ratings}
+    return {k: v if k != "ratings" else list(v) for k, v in record.items() if v is not None}
+
+
+def comparisons(source):
+    return {c.prompt.text: c for split in SPLITS for c in source.comparisons(split)}
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_a_column_of_strengths_is_read(tmp_path, ending):
+    table = [row(i) | {"strength": s} for i, s in enumerate((0.25, 3.0, 0.0, None))]
+    source = Files(path=str(WRITERS[ending](tmp_path / f"pairs{ending}", table)))
+    assert {name: c.strength for name, c in comparisons(source).items()} == {
+        "0": 0.25,
+        "1": 3.0,
+        "2": 0.0,
+        "3": None,
+    }
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_responses_with_ratings_are_rankings_and_ties_stay(tmp_path, ending):
+    table = [ranked(i) for i in range(4)]
+    source = Files(path=str(WRITERS[ending](tmp_path / f"rankings{ending}", table)))
+    assert comparisons(source) == {
+        str(i): Ranking(Prompt.from_text(str(i)), ("a", "b", "c"), (1.5, 4.0, 1.5))
+        for i in range(4)
+    }
+
+
+def test_responses_without_ratings_are_best_first(tmp_path):
+    path = to_jsonl(tmp_path / "a.jsonl", [ranked(i, ratings=None) for i in range(2)])
+    for ranking in comparisons(Files(path=str(path))).values():
+        pairs = [(p.chosen, p.rejected) for p in ranking.preferences()]
+        assert pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+@pytest.mark.parametrize("with_prompt", [True, False])
+def test_the_responses_of_a_ranking_may_be_messages(tmp_path, with_prompt):
+    table = []
+    for first in ("One?", "Two?"):
+        turns = (Message("user", first), *TALK[1:])
+        prompt = {"prompt": chat(*turns)} if with_prompt else {}
+        responses = [with_answer(chat, turns, answer) for answer in "abc"]
+        table.append(prompt | {"responses": responses, "ratings": [2, 1, 3]})
+    source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", table)))
+    assert {c for s in SPLITS for c in source.comparisons(s)} == {
+        Ranking(Prompt((Message("user", first), *TALK[1:])), ("a", "b", "c"), (2, 1, 3))
+        for first in ("One?", "Two?")
+    }
+
+
+def test_columns_of_strengths_and_rankings_can_be_mapped(tmp_path):
+    pairs = [row(i) | {"margin": 0.5} for i in range(2)]
+    source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", pairs)), columns={"strength": "margin"})
+    assert {c.strength for c in comparisons(source).values()} == {0.5}
+    table = [row(i) | {"texts": ["x", "y"], "scores": [1, 2]} for i in range(2)]
+    columns = {"responses": "texts", "ratings": "scores"}
+    source = Files(path=str(to_jsonl(tmp_path / "b.jsonl", table)), columns=columns)
+    assert {c.answers for c in comparisons(source).values()} == {("x", "y")}
+
+
+def test_rankings_that_say_nothing_are_counted_by_reason(tmp_path):
+    table = [
+        *(ranked(i) for i in range(4)),
+        ranked("tie", ratings=(2, 2, 2)),
+        ranked("empty", ("a", " ", "")),
+        ranked("same", ("a", "a", "a")),
+        ranked(" "),
+        ranked("repeated", ("a", "b", "a", " "), (1, 2, 3, 4)),
+    ]
+    source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", table)))
+    assert source.counts == {"rows": 9, "tie": 1, "empty": 2, "identical": 1}
+    assert (comparisons(source)["repeated"].answers, comparisons(source)["repeated"].ratings) == (
+        ("a", "b"),
+        (1, 2),
+    )
+
+
+def test_rankings_are_split_by_prompt_as_pairs_are(tmp_path):
+    rankings = Files(path=str(to_jsonl(tmp_path / "a.jsonl", [ranked(i) for i in range(20)])))
+    pairs = Files(path=str(to_jsonl(tmp_path / "b.jsonl", [row(i) for i in range(20)])))
+    for split in SPLITS:
+        assert rankings.prompts(split) == pairs.prompts(split)
+
+
+@pytest.mark.parametrize("tables", [(ranked, row), (row, ranked)])
+def test_pairs_and_rankings_in_one_file_are_an_error(tmp_path, tables):
+    path = to_jsonl(tmp_path / "a.jsonl", [tables[0](1), tables[0](2), tables[1](3)])
+    message = fail(path)
+    assert "line 3" in message
+    assert "keep pairs and rankings in files of their own" in message
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (row(1) | {"strength": "strong"}, ["'strength'", "number", "'strong'"]),
+        (row(1) | {"strength": True}, ["'strength'", "True"]),
+        (row(1) | {"strength": float("inf")}, ["'strength'", "inf"]),
+        (row(1) | {"strength": -1}, ["'strength'", "-1", "swap"]),
+        (ranked(1, "ab", (1, "x")), ["'ratings'", "number", "'x'"]),
+        (ranked(1, "ab", (1, 2, 3)), ["'ratings'", "list of 2 numbers"]),
+        (ranked(1) | {"ratings": 3}, ["'ratings'", "list of 3 numbers"]),
+        (ranked(1, "a", (1,)), ["'responses'", "at least two"]),
+        (ranked(1) | {"responses": "a"}, ["'responses'", "at least two"]),
+        (ranked(1, ("a", 7), (1, 2)), ["'responses', number 2", "7"]),
+        ({"responses": ["a", "b"], "ratings": [1, 2]}, ["data.columns.prompt"]),
+    ],
+)
+def test_a_bad_strength_or_ranking_is_an_error_with_its_place(tmp_path, record, words):
+    good = row(0) if "chosen" in record else ranked(0)
+    message = fail(to_jsonl(tmp_path / "a.jsonl", [good, record]))
+    assert "line 2" in message
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("column", ["strength", "responses", "ratings"])
+def test_a_column_that_was_named_must_be_there(tmp_path, column):
+    table = [(ranked if column == "ratings" else row)(i) for i in range(2)]
+    message = fail(to_jsonl(tmp_path / "a.jsonl", table), columns={column: "other"})
+    assert "no column 'other'" in message
+    assert f"data.columns.{column}" in message
+
+
 # Splits
 
 
@@ -335,12 +464,12 @@ def second(**values):
             ["line 2", "transcripts"],
         ),
         ("a.jsonl", f"{GOOD}\n".encode() + b'{"prompt": "\xe9"}', ["UTF-8"]),
-        ("a.jsonl", "", ["no preference pairs"]),
-        ("a.jsonl", json.dumps(row("q", "a", "a")), ["no preference pairs", "1 identical"]),
-        ("a.jsonl", json.dumps(row("q", "")), ["no preference pairs", "1 empty"]),
+        ("a.jsonl", "", ["no comparisons in it"]),
+        ("a.jsonl", json.dumps(row("q", "a", "a")), ["no comparisons in it", "1 identical"]),
+        ("a.jsonl", json.dumps(row("q", "")), ["no comparisons in it", "1 empty"]),
         ("a.jsonl", f"{GOOD}\n{GOOD}\n", ["two different prompts"]),
         ("a.jsonl.gz", f"{GOOD}\n", ["line 0", "zip"]),
-        ("a.csv", "", ["no preference pairs"]),
+        ("a.csv", "", ["no comparisons in it"]),
         ("a.csv", HEADER + "q,a\n", ["line 3", "fields"]),
         ("a.csv", HEADER + "q,a,b,c\n", ["line 3", "fields"]),
         ("a.csv", "prompt,chosen\nq,a\n", ["line 2", "'rejected'", "data.columns.rejected"]),
@@ -456,6 +585,7 @@ def test_alpaca_eval_is_read_whole():
     # The set's README: the longer answer wins 87% of the time.
     longer = sum(len(pair.chosen) > len(pair.rejected) for pair in train + val) / 6760
     assert longer == pytest.approx(0.87, abs=0.005)
+    assert all(0 < pair.strength <= 1 for pair in train + val)
 
 
 @needs_shared

@@ -5,6 +5,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra.errors import InstantiationException
 
 from datamodules.records import DataError, Message, Preference, Prompt, Ranking
 from datamodules.sources.ultrafeedback import UltraFeedback
@@ -170,9 +171,7 @@ def test_rated_answers_are_a_ranking_and_a_tenth_of_the_prompts_is_held_out(
     assert [len(source.comparisons(split)) for split in SPLITS] == [9, 1]
     assert {c.prompt.text for c in everything(source)} == {f"question {i}" for i in range(10)}
     for comparison in everything(source):
-        assert comparison == Ranking(
-            comparison.prompt, ("a", "b", "c", "d"), (7.5, 9.0, 7.5, 1.0)
-        )
+        assert comparison == Ranking(comparison.prompt, ("a", "b", "c", "d"), (7.5, 9.0, 7.5, 1.0))
 
 
 def test_the_rating_is_an_option(tmp_path):
@@ -234,3 +233,12 @@ def test_another_schema_is_an_error_that_says_what_was_found(tmp_path):
     path = to_jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": "a"}])
     with pytest.raises(DataError, match=r"a\.jsonl.*score_chosen.*columns question, answer"):
         read(path)
+
+
+def test_the_option_makes_the_source(tmp_path, composed):
+    folder = repository(tmp_path, [binarized("one")], [binarized("two")])
+    source = composed("data=ultrafeedback", f"data.path={folder}")
+    assert (source.name, source.max_response_tokens) == ("ultrafeedback", 512)
+    assert source.identity() == read(folder).identity()
+    with pytest.raises(InstantiationException, match="openbmb/UltraFeedback"):
+        composed("data=ultrafeedback", "data.form=rated")

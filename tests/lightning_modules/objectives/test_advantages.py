@@ -149,19 +149,22 @@ def test_inputs_are_left_alone(rewards, values):
 
 # -- leave-one-out --------------------------------------------------------------------------------
 
+ALL = torch.ones(6, dtype=torch.bool)
+NAN = float("nan")
+
 
 def test_a_baseline_is_the_mean_of_the_others_of_the_group():
     x = torch.tensor([1.0, 2.0, 6.0, 10.0, 20.0, 60.0]).double()
     expected = torch.tensor([4.0, 3.5, 1.5, 40.0, 35.0, 15.0]).double()
-    close(leave_one_out(x, 3), expected)
-    assert leave_one_out(x, 2).tolist() == [2.0, 1.0, 10.0, 6.0, 60.0, 20.0]
+    close(leave_one_out(x, ALL, 3), expected)
+    assert leave_one_out(x, ALL, 2).tolist() == [2.0, 1.0, 10.0, 6.0, 60.0, 20.0]
 
 
 @pytest.mark.parametrize("samples", [2, 3, 6])
 def test_no_answer_is_in_its_own_baseline_nor_in_that_of_another_prompt(draw, samples):
     x = draw(6).requires_grad_()
     jacobian = torch.stack(
-        [torch.autograd.grad(b, x, retain_graph=True)[0] for b in leave_one_out(x, samples)]
+        [torch.autograd.grad(b, x, retain_graph=True)[0] for b in leave_one_out(x, ALL, samples)]
     )
     group = torch.arange(6) // samples
     others = (group[:, None] == group) & ~torch.eye(6, dtype=torch.bool)
@@ -170,4 +173,18 @@ def test_no_answer_is_in_its_own_baseline_nor_in_that_of_another_prompt(draw, sa
 
 def test_what_a_prompt_is_worth_leaves_no_trace_after_the_baseline(draw):
     x, of_prompt = draw(6), draw(2).repeat_interleave(3)
-    close((x + of_prompt) - leave_one_out(x + of_prompt, 3), x - leave_one_out(x, 3))
+    close((x + of_prompt) - leave_one_out(x + of_prompt, ALL, 3), x - leave_one_out(x, ALL, 3))
+
+
+def test_what_is_not_kept_is_in_nobodys_baseline_whatever_it_is():
+    x = torch.tensor([1.0, NAN, 6.0, NAN, 20.0, NAN]).double()
+    baselines = leave_one_out(x, ~x.isnan(), 3)
+    assert baselines[[0, 2]].tolist() == [6.0, 1.0]
+    # Alone in its group, 20 is its own baseline and teaches nothing.
+    assert float(baselines[4]) == 20.0
+
+
+def test_who_is_left_of_a_group_has_the_baseline_of_a_smaller_group(draw):
+    x = draw(6)
+    kept = torch.tensor([True, True, False, False, True, True])
+    close(leave_one_out(x, kept, 3)[kept], leave_one_out(x[kept], ALL[:4], 2))
