@@ -28,7 +28,9 @@ def test_rows_are_the_prompt_followed_by_the_answer(data, world, encoder):
     expected = [tuple(p + r) for p, r in zip(prompts, responses, strict=True)]
     batches = [expected[i : i + 16] for i in range(0, len(expected), 16)]
     # Within a batch by length, so that micro-batches hold little padding.
-    assert sequences(data.val_dataloader()) == [r for rows in batches for r in sorted(rows, key=len)]
+    assert sequences(data.val_dataloader()) == [
+        r for rows in batches for r in sorted(rows, key=len)
+    ]
 
 
 def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
@@ -37,7 +39,10 @@ def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
     (batch,) = next(iter(data.val_dataloader()))
     shapes = {tuple(tensor.shape) for tensor in batch.values()}
     assert len(shapes) == 1
-    said = [encoder.decode(i[m]) for i, m in zip(batch["input_ids"], batch["response_mask"], strict=True)]
+    said = [
+        encoder.decode(i[m])
+        for i, m in zip(batch["input_ids"], batch["response_mask"], strict=True)
+    ]
     assert sorted(said) == sorted(row.response for row in world.demonstrations("val")[:16])
     for ids, mask in zip(batch["input_ids"], batch["response_mask"], strict=True):
         assert ids[mask][-1] == encoder.stop_id

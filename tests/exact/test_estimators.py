@@ -98,6 +98,7 @@ def test_statistics_of_samples_expect_the_closed_sums(kind, temperature, measure
         "length": (p * LENGTHS).sum(),
         "eos_rate": p[stopped].sum(),
     }
+    assert expected.pop("rollout/unscored") == 0
     assert expected.keys() == {f"rollout/{name}" for name in exact}
     for name, truth in exact.items():
         error = abs(expected[f"rollout/{name}"] / truth - 1)
@@ -114,7 +115,9 @@ def test_statistics_of_a_padded_batch_are_means_over_its_rows_and_tokens(kind, m
         alone.append(Averages())
         row.add_statistics(alone[-1], "rollout", OPTIONS["beta"])
     rows = [averages.means(lambda x: x) for averages in alone]
-    for name, mean in batch.means(lambda x: x).items():
+    means = batch.means(lambda x: x)
+    assert means.pop("rollout/unscored") == 0
+    for name, mean in means.items():
         weights = LENGTHS if name == "rollout/entropy" else torch.ones(len(ALL))
         truth = sum(float(w) * row[name] for w, row in zip(weights, rows, strict=True))
         error = abs(mean * float(weights.sum()) / truth - 1)

@@ -14,7 +14,7 @@ from datamodules.tokenization import Encoder, train_tokenizer
 from harness.supervised import fit_supervised
 from lightning_modules.actor_critic import ScalarModel
 from lightning_modules.backbone import new_scorer
-from lightning_modules.reward_model import RewardModel
+from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
 
 ASKERS = ("Ann", "Ben", "Cem", "Dia", "Eve", "Fay")
 TOPICS = ("tea", "rain", "chess", "Rome")
@@ -66,7 +66,7 @@ class Opinions(Source):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The source, what training reported, and the true and learned probability of each choice."""
+    """What training reported, the true probability of each choice, and the learned margin."""
     source = Opinions()
     encoder = Encoder(train_tokenizer(source.texts(), 320), 16, 8)
     folder = tmp_path_factory.mktemp("lm")
@@ -82,21 +82,22 @@ def trained(tmp_path_factory):
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     model = ScalarModel(new_scorer(folder, encoder.tokenizer, seed=0))
-    module = RewardModel(
-        name="reward_model",
+    module = make_reward_model(
         epochs=2,
         batch_size=64,
         max_grad_norm=1.0,
         optimizer=partial(torch.optim.Adam, lr=3e-3),
         warmup=0.05,
     ).bind(model)
-    data = PreferenceDataModule(source, encoder, module.batch_size, seed=0)
+    data = PreferenceDataModule(source, encoder, module.batch_size, ROOM, seed=0)
     metrics = fit_supervised(module, data, CPU, loggers=[])
-    true = torch.tensor([pair.probability for pair in source.pairs["val"]], dtype=torch.float64)
+    true, margins = [], []
     with torch.no_grad():
-        scores = [module._scores(batch) for batch in data.val_dataloader()]
-    margins = torch.cat([chosen - rejected for chosen, rejected in scores]).double()
-    return metrics, true, margins
+        for (part,) in data.val_dataloader():
+            scores = module.scores(part)[:, 0]
+            true.append(part["probability"])
+            margins.append(scores[part["chosen"]] - scores[part["rejected"]])
+    return metrics, torch.cat(true).double(), torch.cat(margins).double()
 
 
 def test_held_out_accuracy_is_that_of_bayes(trained, measured):

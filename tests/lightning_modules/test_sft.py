@@ -47,7 +47,7 @@ def test_the_held_out_loss_is_the_mean_over_all_tokens(data, encoder):
         for i, batch in enumerate(data.val_dataloader()):
             module.validation_step(batch, i)
         module.on_validation_epoch_end()
-        loss, averages = module.losses(data.collate(data.rows["val"]))
+        _, averages = module.losses(data.collate(data.rows["val"]))
     assert logged == pytest.approx({"val/loss": averages.means(torch.clone)["loss"]}, rel=1e-10)
 
 

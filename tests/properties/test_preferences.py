@@ -14,7 +14,7 @@ from lightning_modules.objectives.preference import (
     expected_calibration_error,
     plackett_luce,
 )
-from lightning_modules.reward_model import held_out_metrics
+from lightning_modules.preference_metrics import Judged, held_out_metrics
 from tests.exact.world import DTYPE, exact_gradient, optimum, score_table, tiny_lm
 from tests.properties.drawing import property_of, seeds
 
@@ -45,9 +45,10 @@ def test_swapping_chosen_and_rejected_turns_p_into_1_minus_p(drawn):
 @property_of()
 def test_swapping_turns_accuracy_into_its_rest_and_the_margin_round(drawn):
     chosen, rejected = sides(drawn)
-    nothing = torch.full_like(chosen, float("nan"))
-    plain = held_out_metrics(chosen, rejected, nothing, nothing)
-    swapped = held_out_metrics(rejected, chosen, nothing, nothing)
+    nothing, zeros = torch.full_like(chosen, float("nan")), torch.zeros_like(chosen)
+    others = (zeros, zeros, torch.arange(len(chosen)), nothing, nothing)
+    plain = held_out_metrics(Judged(chosen, rejected, *others))
+    swapped = held_out_metrics(Judged(rejected, chosen, *others))
     assert swapped["accuracy"] == pytest.approx(1 - plain["accuracy"], abs=EQUAL)
     assert swapped["margin"] == pytest.approx(-plain["margin"], abs=EQUAL)
     assert swapped["score_chosen"] == plain["score_rejected"]

@@ -269,6 +269,9 @@ def test_what_was_fetched_from_the_hub_is_there_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
     source = UltraFeedback()
     assert [len(source.comparisons(split)) for split in SPLITS] == [4, 2]
+    # There a name is a link to a file that has another one.
+    (link,) = folder.rglob("train_sft-*.parquet")
+    assert len(everything(read(link.rename(link.with_name("all.parquet"))))) == 9
 
 
 def test_a_part_of_what_is_needed_is_not_taken_for_the_whole(tmp_path, monkeypatch):

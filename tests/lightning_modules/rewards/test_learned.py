@@ -90,7 +90,7 @@ def test_the_frozen_model_neither_learns_nor_drops_out(context, folder, answers,
     reward = LearnedReward() if kind == "learned" else CheckpointReward(path=str(folder))
     reward.bind(context)
     reward.to(torch.device("cpu"))
-    assert not any(m.training for m in reward.model.modules())
+    assert not any(m.training for m in reward.scorer.model.modules())
     scores = reward.score(answers)
     assert not scores.requires_grad
     assert torch.equal(scores, reward.score(answers))

@@ -1,0 +1,214 @@
+"""Reward-model training here and in TRL's RewardTrainer, side by side in one run.
+
+    python benchmarks/reward_model.py speed --data pairs.jsonl          # pairs per second, memory
+    python benchmarks/reward_model.py accuracy --data train.jsonl --val test.jsonl
+
+Both train the same initial model on the same token ids in batches of the same number of pairs, each
+in processes of its own, in turns. TRL needs an environment of its own: by default one is made under
+outputs/benchmarks (that needs a network or a package index); --peer-python names another.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.workload import measured  # noqa: E402
+from datamodules.preferences import PreferenceDataModule  # noqa: E402
+from datamodules.sources.files import Files  # noqa: E402
+from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer  # noqa: E402
+from harness.judging import judge  # noqa: E402
+from lightning_modules.actor_critic import ScalarModel  # noqa: E402
+from lightning_modules.backbone import frozen, load_scorer, new_scorer  # noqa: E402
+from lightning_modules.preference_metrics import mean_interval  # noqa: E402
+from lightning_modules.rewards.learned import Scorer  # noqa: E402
+
+PEER = ROOT / "benchmarks" / "peers" / "trl_reward_model.py"
+PEER_PACKAGES = ("torch==2.13.0", "trl==1.16.0")
+TOY = {
+    "hidden_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "intermediate_size": 768,
+}
+
+
+def main() -> None:
+    options = parse()
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    work = prepare(options, folder)
+    peer = options.peer_python or make_environment(folder / "trl-environment")
+    commands = {
+        "here": [sys.executable, str(ROOT / "benchmarks" / "workload.py")],
+        "trl": [str(peer), str(PEER)],
+    }
+    if options.what == "speed":
+        speed(options, work, commands)
+    else:
+        accuracy(options, work, commands)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("speed", "accuracy"))
+    parser.add_argument("--data", type=Path, required=True, help="pairs, as data=files reads them")
+    parser.add_argument("--val", type=Path, help="held-out pairs; default: a tenth of the prompts")
+    parser.add_argument("--model", help="folder of a causal LM to start from; default: a toy Llama")
+    parser.add_argument("--pairs", type=int, default=256, help="of them for speed")
+    parser.add_argument("--batch", type=int, help="pairs a step; default 16 (speed), 64 (accuracy)")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--rounds", type=int, default=3, help="of speed, in turns")
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--max-prompt-tokens", type=int, default=512)
+    parser.add_argument("--max-response-tokens", type=int, default=512)
+    parser.add_argument("--micro-batch-tokens", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "benchmarks")
+    parser.add_argument("--peer-python", type=Path, help="of an environment with trl and torch")
+    options = parser.parse_args()
+    options.batch = options.batch or (16 if options.what == "speed" else 64)
+    return options
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Write the initial model and the pairs as token ids; return the work that both get."""
+    source = Files(
+        path=str(options.data),
+        val_path=str(options.val) if options.val else None,
+        max_prompt_tokens=options.max_prompt_tokens,
+        max_response_tokens=options.max_response_tokens,
+    )
+    if options.model:
+        start, tokenizer = options.model, load_tokenizer(options.model)
+    else:
+        start = folder / "start"
+        tokenizer = train_tokenizer(source.texts(), 2048)
+        toy(tokenizer).save_pretrained(start)
+        tokenizer.save_pretrained(start)
+    encoder = Encoder(tokenizer, options.max_prompt_tokens, options.max_response_tokens)
+    initial = folder / "initial"
+    new_scorer(start, tokenizer, seed=options.seed).save_pretrained(initial)
+    tokenizer.save_pretrained(initial)
+    data = PreferenceDataModule(source, encoder, options.batch, options.micro_batch_tokens, 0)
+    rows = data.rows["train"]
+    if options.what == "speed":
+        rows = rows[:: max(1, len(rows) // options.pairs)][: options.pairs]
+    pairs = [[row.prompt, *row.answers] for row in rows]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    lengths = [len(prompt) + len(answer) for prompt, *answers in pairs for answer in answers]
+    print(
+        f"{len(pairs)} pairs of {options.data.name}; tokens a sequence: median"
+        f" {statistics.median(lengths):.0f}, longest {max(lengths)}; batches of {options.batch}"
+        f" pairs, {options.threads} threads, torch {torch.__version__}"
+    )
+    return {
+        "folder": str(folder),
+        "initial": str(initial),
+        "pairs": str(folder / "pairs.json"),
+        "batch": options.batch,
+        "epochs": options.epochs,
+        "lr": options.lr,
+        "seed": options.seed,
+        "threads": options.threads,
+        "micro_batch_tokens": options.micro_batch_tokens,
+        "source": source,
+    }
+
+
+def toy(tokenizer: Any) -> LlamaForCausalLM:
+    """A small Llama with random weights."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **TOY,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=2048,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def make_environment(folder: Path) -> Path:
+    """The Python of an environment with TRL, made if it is not there yet."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print(f"installing {', '.join(PEER_PACKAGES)} into {folder} ...")
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
+    return python
+
+
+def speed(options: argparse.Namespace, work: dict, commands: dict[str, list[str]]) -> None:
+    """Pairs per second and peak memory of both, in turns, and their ratios."""
+    for precision in options.precision:
+        results = {name: [] for name in commands}
+        for _ in range(options.rounds):
+            for name, command in commands.items():
+                results[name].append(measured(command, work | {"precision": precision}))
+        rates = {n: statistics.median(r["pairs_per_s"] for r in x) for n, x in results.items()}
+        peaks = {n: max(r["peak_mib"] for r in x) for n, x in results.items()}
+        ratios = [a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(*results.values(), strict=True)]
+        print(f"\n{precision}: {options.rounds} rounds in turns, {options.epochs} epoch(s)")
+        print(f"  {'':6}{'pairs/s':>10}{'peak MiB of training':>24}{'final loss':>14}")
+        for name, runs in results.items():
+            loss = statistics.mean(r["loss"] for r in runs)
+            print(f"  {name:6}{rates[name]:10.2f}{peaks[name]:24.0f}{loss:14.4f}")
+        each = ", ".join(f"{r:.2f}" for r in ratios)
+        print(f"  speed, here / trl: {statistics.median(ratios):.2f} (rounds: {each})")
+        print(f"  memory, here / trl: {peaks['here'] / peaks['trl']:.2f}")
+
+
+def accuracy(options: argparse.Namespace, work: dict, commands: dict[str, list[str]]) -> None:
+    """Held-out accuracy after the same epochs, and the difference in its standard errors."""
+    pairs = work["source"].preferences("val")
+    right = {}
+    for name, command in commands.items():
+        folder = Path(work["folder"], name)
+        result = measured(command, work | {"precision": "fp32", "export": str(folder / "model")})
+        tokenizer = load_tokenizer(work["initial"])
+        encoder = Encoder(tokenizer, options.max_prompt_tokens, options.max_response_tokens)
+        scorer = Scorer(frozen(ScalarModel(load_scorer(folder / "model"))), encoder)
+        title = f"{name}: {options.data.name}, {options.epochs} epoch(s)"
+        numbers = judge(scorer.raw_heads, pairs, folder, title=title, left_out={})
+        prompts = [p.prompt for p in pairs]
+        margins = scorer.raw_heads(prompts, [p.chosen for p in pairs])
+        margins = margins - scorer.raw_heads(prompts, [p.rejected for p in pairs])
+        right[name] = 0.5 + 0.5 * margins[:, 0].double().sign()
+        print(
+            f"  {name:6} accuracy {numbers['val/accuracy']:.4f}"
+            f" [{numbers['val/accuracy_ci_low']:.4f}, {numbers['val/accuracy_ci_high']:.4f}]"
+            f"  loss {numbers['val/loss']:.4f}  ece {numbers['val/ece']:.4f}"
+            f"  longer wins {numbers['val/accuracy_longer']:.4f}  length within pairs"
+            f" {numbers['val/score_length_correlation_within']:.3f}"
+            f"  {result['pairs_per_s']:.1f} pairs/s; {folder / 'report.md'}"
+        )
+    clusters = {p: i for i, p in enumerate(dict.fromkeys(pair.prompt for pair in pairs))}
+    cluster = torch.tensor([clusters[pair.prompt] for pair in pairs])
+    difference = right["here"] - right["trl"]
+    low, high = mean_interval(difference, cluster)
+    error = (high - low) / (2 * 1.959964)
+    off = float(difference.mean()) / error if error else 0.0
+    print(
+        f"  here - trl: {float(difference.mean()):+.4f}, 95% interval {low:+.4f} to {high:+.4f},"
+        f" {off:+.2f} standard errors, over {len(clusters)} prompts"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""One measured training of a reward model, in a process of its own.
+
+    python benchmarks/workload.py '<the work as JSON>'
+
+prints one line of JSON: pairs per second, peak memory of the training in MiB, the final loss.
+`measured` starts such a process, of this project or of a peer.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+WEIGHT_DECAY, WARMUP, MAX_GRAD_NORM = 0.01, 0.05, 1.0
+
+
+def measured(command: list[str], work: dict[str, Any]) -> dict[str, float]:
+    """Run a worker on `work` and return what it measured."""
+    plain = {key: value for key, value in work.items() if key != "source"}
+    plain |= {"weight_decay": WEIGHT_DECAY, "warmup": WARMUP, "max_grad_norm": MAX_GRAD_NORM}
+    quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | quiet | {"OMP_NUM_THREADS": str(work["threads"])}
+    done = subprocess.run(
+        [*command, json.dumps(plain)], capture_output=True, text=True, env=environment
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held: on the GPU if there is one, else in all."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def train(work: dict[str, Any]) -> dict[str, float]:
+    """This project's reward model on the work."""
+    import pytorch_lightning as pl
+    import torch
+    from torch.utils.data import DataLoader
+
+    from datamodules.preferences import EncodedComparison, Pair, PreferenceDataModule
+    from datamodules.sampling import EpochSampler
+    from datamodules.tokenization import Encoder, load_tokenizer
+    from harness.trainer import quiet
+    from lightning_modules.actor_critic import ScalarModel
+    from lightning_modules.backbone import load_scorer
+    from lightning_modules.reward_model import RewardModel
+
+    quiet()
+    torch.set_num_threads(work["threads"])
+    tokenizer = load_tokenizer(work["initial"])
+    pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
+    rows = [
+        EncodedComparison(prompt, [chosen, rejected], [0, 0], [pair], [(0, 1)], i, [1])
+        for i, (prompt, chosen, rejected) in enumerate(json.loads(Path(work["pairs"]).read_text()))
+    ]
+    data = PreferenceDataModule.__new__(PreferenceDataModule)
+    data.encoder = Encoder(tokenizer, 1, 1)
+    data.micro_batch_tokens = work["micro_batch_tokens"]
+    sampler = EpochSampler([data.length(row) for row in rows], work["batch"], work["seed"])
+    loader = DataLoader(
+        rows,
+        batch_size=work["batch"],
+        sampler=sampler,
+        collate_fn=lambda part: [data.collate(p) for p in data.micro_batches(part)],
+    )
+    module = RewardModel(
+        name="reward_model",
+        loss="bradley_terry",
+        margin_coef=0.0,
+        label_smoothing=0.0,
+        tie_threshold=None,
+        centring_coef=0.0,
+        ensemble=1,
+        epochs=work["epochs"],
+        batch_size=work["batch"],
+        micro_batch_tokens=work["micro_batch_tokens"],
+        max_grad_norm=work["max_grad_norm"],
+        optimizer=partial(torch.optim.AdamW, lr=work["lr"], weight_decay=work["weight_decay"]),
+        warmup=work["warmup"],
+    )
+    model = load_scorer(work["initial"])
+    module.bind(ScalarModel(model, normalised=False))
+    losses: list[float] = []
+
+    class Losses(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            losses.append(float(trainer.callback_metrics["train/loss"]))
+
+    trainer = pl.Trainer(
+        max_epochs=work["epochs"],
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        precision="bf16-mixed" if work["precision"] == "bf16" else "32-true",
+        logger=False,
+        callbacks=[Losses()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    before, started, used = peak_mib(), time.perf_counter(), time.process_time()
+    trainer.fit(module, loader)
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    result = {
+        "pairs_per_s": len(rows) * work["epochs"] / seconds,
+        "pairs_per_cpu_s": len(rows) * work["epochs"] / used,
+        "peak_mib": peak_mib() - before,
+        "loss": sum(losses[-4:]) / len(losses[-4:]),
+    }
+    if "export" in work:
+        model.save_pretrained(work["export"])
+        tokenizer.save_pretrained(work["export"])
+    return result
+
+
+if __name__ == "__main__":
+    print(json.dumps(train(json.loads(sys.argv[1]))))
