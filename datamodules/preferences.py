@@ -17,9 +17,9 @@ from datamodules.tokenization import Encoder
 
 # Of a ranking with ties: how many orders of its answers may be open.
 MAX_ORDERS = 120
-# A prompt is read once for all its answers where that saves this share of the tokens; below, two
-# passes through the model cost more than they save.
-WORTH_SHARING = 0.2
+# A prompt is read once for all its answers where that saves this share of the tokens: a second pass
+# through the model is not free.
+WORTH_SHARING = 0.05
 
 
 class Pair(NamedTuple):

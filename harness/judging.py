@@ -10,7 +10,6 @@ from datamodules.prompts import spread
 from datamodules.records import DataError, Preference, Prompt
 from datamodules.sources.source import Source
 from datamodules.tokenization import PLAIN_TEMPLATE, Encoder, load_tokenizer
-from harness.report import write_report
 from lightning_modules.actor_critic import REWARD_CONFIG
 from lightning_modules.backbone import fetch_config
 from lightning_modules.rewards.learned import Scorer
@@ -68,6 +67,8 @@ def judge(
     `score(prompts, texts)` gives (N, n), a column for each head of an ensemble. Pairs of which an
     answer cannot be scored are left out and counted.
     """
+    from harness.report import write_report  # matplotlib takes a second to import
+
     prompts = [pair.prompt for pair in pairs]
     heads = [score(prompts, [getattr(p, half) for p in pairs]) for half in ("chosen", "rejected")]
     chosen, rejected = (h.double().mean(-1) for h in heads)

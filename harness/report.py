@@ -81,7 +81,8 @@ def write_report(
 
     `disagreement`: standard deviations over an ensemble's heads (N,), of chosen and of rejected.
     `left_out`: rows that are not among the pairs, by reason. Besides held_out_metrics there are
-    `by_margin|by_length|by_strength/<low>_<high>/accuracy|pairs`, and `disagreement/right|wrong`.
+    `by_margin|by_length|by_strength/<bucket>/low|high|accuracy|pairs`, buckets being counted from 1
+    upwards, and `disagreement/right|wrong`.
     """
     rows = judged(pairs, chosen, rejected)
     numbers = held_out_metrics(rows)
@@ -89,9 +90,9 @@ def write_report(
         numbers |= _disagreement(rows, *disagreement)
     tables = _tables(rows)
     for name, buckets in tables.items():
-        for b in buckets:
-            key = f"by_{name}/{b.low:.4g}_{b.high:.4g}"
-            numbers |= {f"{key}/accuracy": b.accuracy, f"{key}/pairs": b.pairs}
+        for i, b in enumerate(buckets, start=1):
+            of_bucket = {"low": b.low, "high": b.high, "accuracy": b.accuracy, "pairs": b.pairs}
+            numbers |= {f"by_{name}/{i}/{key}": value for key, value in of_bucket.items()}
     bins = torch.linspace(0.5, 1, CALIBRATION_BINS + 1, dtype=torch.float64)
     reliability = accuracy_by(rows, rows.confidence, bins)
     _draw(folder / PICTURES, rows, reliability, tables)

@@ -56,9 +56,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
         soft_wrap=True,
     )
-    if pipeline.source.counts:
-        counts = pipeline.source.counts.items()
-        console.print("data: " + ", ".join(f"{count:,} {what}" for what, count in counts))
+    if counts := [f"{n:,} {what}" for what, n in pipeline.source.counts.items() if n]:
+        console.print("data: " + ", ".join(counts))
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result = train_policy(pipeline, algorithm)

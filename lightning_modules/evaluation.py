@@ -25,7 +25,7 @@ def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
     return 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
+def wilson_interval(share: float, count: float) -> tuple[float, float]:
     """95% interval of a share seen in `count` independent trials (Wilson 1927). Ties counted as
     half make it a little wider than it need be.
     """

@@ -38,9 +38,13 @@ class Files(Source):
         limit: int | None = None,
         max_prompt_tokens: int = 64,
         max_response_tokens: int = 48,
+        overlong: str = "cut",
     ):
         super().__init__(
-            name=name, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
+            name=name,
+            max_prompt_tokens=max_prompt_tokens,
+            max_response_tokens=max_response_tokens,
+            overlong=overlong,
         )
         if not path:
             raise DataError("data.path is missing: give the file of pairs, data.path=pairs.jsonl")

@@ -59,9 +59,13 @@ class HubSource(Source):
         workers: int | None = None,
         max_prompt_tokens: int = 512,
         max_response_tokens: int = 512,
+        overlong: str = "cut",
     ):
         super().__init__(
-            name=name, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
+            name=name,
+            max_prompt_tokens=max_prompt_tokens,
+            max_response_tokens=max_response_tokens,
+            overlong=overlong,
         )
         require_share(held_out)
         require_limit(limit)

@@ -173,3 +173,28 @@ def test_padding_is_on_its_side_and_masked(tokenizer, side):
     assert mask[:, edge].all()
     steps = mask.long().diff()
     assert (steps >= 0).all() if side == "left" else (steps <= 0).all()
+
+
+@pytest.mark.parametrize("stopped", [None, [True, True], [True, False], [False, False]])
+def test_an_answer_that_is_known_not_to_have_stopped_gets_no_stop_token(tokenizer, stopped):
+    encoder = Encoder(tokenizer, 32, 99)
+    plain = tokenizer([ANSWER, "No."], add_special_tokens=False)["input_ids"]
+    ends = stopped or [True, True]
+    expected = [
+        [*ids, encoder.stop_id] if end else ids for ids, end in zip(plain, ends, strict=True)
+    ]
+    assert encoder.responses([ANSWER, "No."], stopped) == expected
+    prompts = encoder.prompts([TALK, QUESTION])
+    whole = encoder.conversations([TALK, QUESTION], [ANSWER, "No."], stopped)
+    assert whole == [p + r for p, r in zip(prompts, expected, strict=True)]
+
+
+def test_prompts_that_were_cut_are_known(tokenizer):
+    (full,) = Encoder(tokenizer, 999, 16).prompts([TALK])
+    encoder = Encoder(tokenizer, len(full), 16)
+    encoder.prompts([TALK, QUESTION])
+    longer = len(Encoder(tokenizer, 999, 16).prompts([QUESTION])[0]) > len(full)
+    assert encoder.cut_prompts == ({QUESTION} if longer else set())
+    tight = Encoder(tokenizer, len(full) - 1, 16)
+    tight.prompts([TALK])
+    assert tight.cut_prompts == {TALK}

@@ -107,7 +107,10 @@ def test_the_numbers_are_the_held_out_metrics_and_those_of_all_buckets(tmp_path)
         assert sum(numbers[k] for k in names) == len(pairs)
         right = sum(numbers[k] * numbers[k.replace("/pairs", "/accuracy")] for k in names)
         assert right / len(pairs) == pytest.approx(numbers["accuracy"])
-    assert {"by_strength/0_0/pairs", "by_strength/1_1/pairs"} <= set(numbers)
+    assert [numbers[f"by_strength/{i}/{end}"] for i in (1, 2) for end in ("low", "high")] == [
+        *(0, 0),
+        *(1, 1),
+    ]
     assert not any(k.startswith("val/") for k in numbers)
 
 
@@ -135,9 +138,8 @@ def test_the_page_says_the_numbers_that_are_returned(tmp_path):
     assert f"95% interval {interval}" in text
     assert "ceiling" not in text
     for key in (k for k in numbers if k.startswith("by_length") and k.endswith("accuracy")):
-        low, high = key.split("/")[1].split("_")
-        count, share = numbers[key.replace("accuracy", "pairs")], numbers[key]
-        assert f"| {low} to {high} | {count} | {share:.3f} |" in text
+        low, high, count = (numbers[key.replace("accuracy", k)] for k in ("low", "high", "pairs"))
+        assert f"| {low:.4g} to {high:.4g} | {count} | {numbers[key]:.3f} |" in text
 
 
 def test_disagreement_is_told_apart_by_whether_the_pair_is_right(tmp_path):
@@ -215,7 +217,7 @@ def test_scores_that_are_all_tied_have_a_report(tmp_path):
         tmp_path, title="t", pairs=pairs, chosen=nothing, rejected=nothing, left_out={}
     )
     assert numbers["accuracy"] == 0.5
-    assert numbers["by_margin/0_0/pairs"] == 40
+    assert numbers["by_margin/1/pairs"] == 40
     assert "better than a coin" in verdict_of((tmp_path / "report.md").read_text())
 
 
@@ -223,7 +225,7 @@ def test_answers_of_equal_length_say_nothing_of_length(tmp_path):
     pairs = [Preference(Prompt.from_text(str(i)), "a", "b") for i in range(40)]
     text, numbers = report(tmp_path, pairs, calibrated(40))
     assert "nothing is known" in verdict_of(text)
-    assert numbers["by_length/0_0/pairs"] == 40
+    assert numbers["by_length/1/pairs"] == 40
     assert "By strength" not in text
 
 

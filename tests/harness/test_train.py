@@ -223,7 +223,7 @@ def test_frozen_models_stay_frozen(configure, tmp_path, monkeypatch):
     bind = PolicyModule.bind
 
     def remember(self, **parts):
-        seen.append((parts["reference"]._lm, parts["reward"].model))
+        seen.append((parts["reference"]._lm, parts["reward"].scorer.model))
         self.before = [{k: x.clone() for k, x in m.state_dict().items()} for m in seen[-1]]
         seen.append(self)
         return bind(self, **parts)

@@ -170,3 +170,41 @@ def test_without_a_gold_none_is_reported(collector, batches):
     evaluation = Evaluation(collector, None, 0)
     assert not any("gold" in name for name in run(evaluation, batches))
     assert not any("gold" in name for name in evaluation.rows[0])
+
+
+class Picky(Scores):
+    """Texts with an even number of characters cannot be scored."""
+
+    def score(self, answers):
+        even = torch.tensor([len(text) % 2 == 0 for text in answers.texts])
+        return super().score(answers).masked_fill(even, float("nan"))
+
+
+def test_answers_without_a_score_are_counted_and_compared_with_nobody(collector, batches):
+    collector.reward = Picky()
+    evaluation = Evaluation(collector, gold, 0)
+    metrics, rows = run(evaluation, batches), evaluation.rows
+    scores = [row["score"] for row in rows]
+    references = [row["reference_score"] for row in rows]
+    assert scores == [None if len(r["answer"]) % 2 == 0 else len(set(r["answer"])) for r in rows]
+    known = [score for score in scores if score is not None]
+    assert 0 < len(known) < len(rows)
+    assert metrics["val/unscored"] == pytest.approx(1 - len(known) / len(rows))
+    assert metrics["val/score"] == pytest.approx(mean(known))
+    kept = [score for score in references if score is not None]
+    assert 0 < len(kept) < len(rows)
+    assert metrics["reference/score"] == pytest.approx(mean(kept))
+    pairs = zip(scores, references, strict=True)
+    both = torch.tensor([pair for pair in pairs if None not in pair])
+    assert 0 < len(both) < len(known)
+    assert metrics["val/win_rate"] == pytest.approx(float(outcomes(*both.T).mean()))
+    interval = metrics["val/win_rate_ci_low"], metrics["val/win_rate_ci_high"]
+    assert interval == wilson_interval(metrics["val/win_rate"], len(both))
+    # The gold does not depend on the reward.
+    assert metrics["val/gold"] == pytest.approx(mean(row["gold"] for row in rows))
+
+
+def test_a_missing_score_is_neither_a_win_nor_a_loss():
+    nan = float("nan")
+    found = outcomes(torch.tensor([nan, 1.0, nan]), torch.tensor([1.0, nan, nan]))
+    assert found.isnan().all()

@@ -105,6 +105,13 @@ def plackett_luce(draw: Draw) -> dict:
     return {"rankings": ring + more, "scores": draw.normal(5)}
 
 
+def partial_rankings(draw: Draw) -> dict:
+    """Rankings of 2 to 5 of the 5, best first, with each of them before and behind the next."""
+    ring = [[i, (i + 1) % 5] for i in range(5)]
+    more = [draw.random.sample(range(5), 2 + i % 4) for i in range(16)]
+    return {"rankings": ring + more, "scores": draw.normal(5)}
+
+
 def calibration(draw: Draw) -> dict:
     """Margins, three of them 0."""
     return {"margins": [*draw.normal(60, scale=2.0), 0.0, 0.0, 0.0], "bins": (15, 5, 1)}
@@ -122,6 +129,7 @@ INPUTS = (
     running_moments,
     bradley_terry,
     plackett_luce,
+    partial_rankings,
     calibration,
 )
 

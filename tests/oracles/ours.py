@@ -165,6 +165,17 @@ def plackett_luce(rankings, scores) -> dict:
     return {"loss": loss(tensor(scores)), "best": _minimiser(loss, len(scores))}
 
 
+def partial_rankings(rankings, scores) -> dict:
+    """As the batches of a reward model have them: padded, each with one order that is open."""
+    longest = max(map(len, rankings))
+    order = torch.tensor([r + [-1] * (longest - len(r)) for r in rankings])[:, None]
+
+    def loss(x):
+        return preference.plackett_luce_with_ties(x[order.clamp(min=0)], order >= 0).sum()
+
+    return {"loss": loss(tensor(scores)), "best": _minimiser(loss, len(scores))}
+
+
 def calibration(margins, bins) -> dict:
     errors = [preference.expected_calibration_error(tensor(margins), n) for n in bins]
     return {"errors": torch.stack(errors)}
@@ -184,6 +195,7 @@ OURS = {
         running_moments,
         bradley_terry,
         plackett_luce,
+        partial_rankings,
         calibration,
     )
 }

@@ -316,6 +316,7 @@ THEIRS = {
     ("running_moments", "stable_baselines3"): (sb3_running_moments,),
     ("bradley_terry", "choix"): (choix_opt_pairwise,),
     ("plackett_luce", "choix"): (choix_ilsr_rankings,),
+    ("partial_rankings", "choix"): (choix_ilsr_rankings,),
     ("calibration", "torchmetrics"): (torchmetrics_calibration,),
 }
 # Distributions on PyPI, for their versions, and what they are imported as.

@@ -47,7 +47,7 @@ def context(folder, other):
     return RewardContext(
         reward_model=lambda: folder,
         gold=None,
-        encoder=encoders.__getitem__,
+        encoder=lambda path: encoders[str(path)],
         dtype=torch.float32,
     )
 
@@ -78,6 +78,8 @@ def test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer(
     reward.bind(context)
     reward.to(torch.device("cpu"))
     prompts, texts = other.prompts(answers.prompts), other.responses(TEXTS)
+    # The one that was cut gets no stop token.
+    texts[1] = texts[1][:-1]
     rows = [p + r for p, r in zip(prompts, texts, strict=True)]
     assert rows[0] != encoder.prompts(answers.prompts)[0] + encoder.responses(TEXTS)[0]
     assert other.tokenizer.decode(rows[0]).endswith(f"<|assistant|>{TEXTS[0]}<|eos|>")
@@ -94,6 +96,30 @@ def test_the_frozen_model_neither_learns_nor_drops_out(context, folder, answers,
     scores = reward.score(answers)
     assert not scores.requires_grad
     assert torch.equal(scores, reward.score(answers))
+
+
+def test_text_is_scored_alike_alone_in_a_batch_and_in_any_order(context, folder, answers):
+    reward = CheckpointReward(path=str(folder))
+    reward.bind(context)
+    whole = reward.score(answers)
+    for order in ([3, 1, 0, 2], [2], [0], [1], [3]):
+        rows = torch.tensor(order)
+        prompts = [answers.prompts[i] for i in order]
+        tensors = (answers.sequences, answers.prompt_mask, answers.response_mask, answers.stopped)
+        part = Answers(prompts, *(x[rows] for x in tensors), answers.decode)
+        torch.testing.assert_close(reward.score(part), whole[rows], rtol=1e-5, atol=1e-5)
+
+
+def test_long_batches_are_scored_in_parts_without_a_difference(
+    context, folder, answers, monkeypatch
+):
+    rewards = [LearnedReward(), CheckpointReward(path=str(folder))]
+    for reward in rewards:
+        reward.bind(context)
+    whole = [reward.score(answers) for reward in rewards]
+    monkeypatch.setattr("lightning_modules.rewards.learned.BATCH_TOKENS", 1)
+    for reward, expected in zip(rewards, whole, strict=True):
+        torch.testing.assert_close(reward.score(answers), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", [None, ""])

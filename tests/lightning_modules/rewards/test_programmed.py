@@ -1,5 +1,6 @@
 """Scores by a function of the user's, and by the gold of an embedded world."""
 
+import re
 import sys
 from types import ModuleType
 
@@ -11,6 +12,7 @@ from lightning_modules.options import OptionError
 from lightning_modules.rewards.programmed import FunctionReward, GoldReward
 from lightning_modules.rewards.reward import Answers, RewardContext
 
+NAN = float("nan")
 TEXTS = ["The Taj Mahal is in Agra.", "The Taj Mahal is in Paris.", "The Taj"]
 
 
@@ -83,21 +85,59 @@ def test_a_wrong_number_of_scores(function, answers, scores):
         function(lambda *_: scores).score(answers)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_score_that_is_not_finite_is_shown_with_its_response(function, answers, bad):
-    expected = rf"my_reward:score: returned {bad} for the response .*Paris"
+@pytest.mark.parametrize("nothing", [None, NAN, torch.tensor(NAN)], ids=["None", "nan", "tensor"])
+def test_what_a_function_cannot_score_is_nan(function, answers, nothing):
+    scores = function(lambda *_: [1.0, nothing, 2.5]).score(answers)
+    assert scores.dtype == torch.float32
+    assert scores.isnan().tolist() == [False, True, False]
+    assert scores[[0, 2]].tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), "good", [1.0]])
+def test_what_is_no_finite_number_is_shown_with_its_row(function, answers, bad):
+    shown = re.escape(repr(bad))
+    expected = rf"my_reward:score: returned {shown}, .*row 1 of 3: prompt .*Taj.*response .*Paris"
     with pytest.raises(OptionError, match=expected):
         function(lambda *_: [1.0, bad, bad]).score(answers)
 
 
 @pytest.mark.parametrize(
-    "returned",
-    [None, 1.0, ["good", "bad", "bad"], [None] * 3],
-    ids=["None", "1.0", "text", "Nones"],
+    "returned", [None, 1.0, ["good", "bad", "bad"]], ids=["None", "1.0", "text"]
 )
 def test_what_is_no_list_of_numbers_is_named(function, answers, returned):
     with pytest.raises(OptionError, match=r"reward\.path=my_reward:score"):
         function(lambda *_: returned).score(answers)
+
+
+def test_an_exception_names_the_first_row_that_fails_alone(function, answers):
+    def score(prompts, responses):
+        if any("Paris" in text for text in responses):
+            raise KeyError("no such city")
+        return [1.0] * len(responses)
+
+    expected = r"raised KeyError\('no such city'\) for row 1 of 3: .*Paris.*Return None"
+    with pytest.raises(OptionError, match=expected) as error:
+        function(score).score(answers)
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_an_exception_that_no_row_raises_alone_is_said_to_be_of_the_batch(function, answers):
+    def score(prompts, responses):
+        if len(responses) > 1:
+            raise RuntimeError("too many")
+        return [1.0]
+
+    with pytest.raises(OptionError, match=r"RuntimeError\('too many'\) for a batch of 3, .*none"):
+        function(score).score(answers)
+
+
+def test_raw_scores_are_a_column(function, answers, world):
+    scores = function(lambda *_: [1.0, None, 3.0]).raw_scores(answers.prompts, TEXTS)
+    assert scores.shape == (3, 1)
+    assert scores.isnan().flatten().tolist() == [False, True, False]
+    gold = GoldReward()
+    gold.bind(context(world.gold))
+    assert gold.raw_scores(answers.prompts, TEXTS).flatten().tolist() == pytest.approx([1, 0.1, 0])
 
 
 @pytest.mark.parametrize("path", [None, "", "module", "module.score", "a:b:c"])
