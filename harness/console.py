@@ -114,14 +114,16 @@ def policy_summary(summary: dict[str, Any]) -> Table:
 
 def places(folder: Path) -> list[str]:
     """Where everything of a run is."""
-    lines = [
-        f"model    {folder / 'model'}",
-        f"metrics  {folder / 'metrics.csv'}  {folder / 'summary.json'}",
-    ]
-    if (folder / "samples.jsonl").exists():
-        lines.append(f"samples  {folder / 'samples.jsonl'}")
-    if (folder / "report.md").exists():
-        lines.append(f"report   {folder / 'report.md'}")
+    files = {
+        "model": ["model"],
+        "metrics": ["metrics.csv", "summary.json"],
+        "samples": ["samples.jsonl"],
+        "report": ["report.md"],
+    }
+    lines = []
+    for name, names in files.items():
+        if there := [str(folder / n) for n in names if (folder / n).exists()]:
+            lines.append(f"{name:8} {'  '.join(there)}")
     sync = sync_command(folder)
     if sync:
         lines.append(f"W&B      offline; to upload it: {sync}")
