@@ -105,7 +105,9 @@ def policy_summary(summary: dict[str, Any]) -> Table:
     table.add_row(
         "win rate", "", f"{summary['val/win_rate']:.3f} (95% interval {low:.3f} to {high:.3f})"
     )
-    table.add_row("KL to the reference", "0", f"{summary['val/kl']:.2f} nats an answer")
+    if "val/kl" in summary:
+        kl = f"{summary['val/kl']:.2f} nats an answer"
+        table.add_row("KL to the reference", "0", kl)
     table.add_row(
         "length", f"{summary['reference/length']:.1f}", f"{summary['val/length']:.1f} tokens"
     )

@@ -11,35 +11,46 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 
+from harness.errors import RunError
 from harness.trainer import make_trainer
 from lightning_modules.supervised import SupervisedModule
 
 
 class KeepBest(Callback):
-    """Ends training with the weights of the epoch whose held-out loss was lowest."""
+    """Ends training with the weights at which a held-out metric was best; `metrics` are those
+    weights'.
+    """
 
-    def __init__(self):
+    def __init__(self, metric: str = "val/loss", *, highest: bool = False):
+        self.metric = metric
+        self.sign = 1 if highest else -1
+        self.epoch = 0
         self.metrics: dict[str, float] = {}
         self.weights: dict[str, torch.Tensor] = {}
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: SupervisedModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        if not self.metrics or metrics["val/loss"] < self.metrics["val/loss"]:
-            self.metrics = metrics
+        if self.metric not in metrics:
+            known = ", ".join(sorted(k for k in metrics if k.startswith("val/")))
+            raise RunError(f"callbacks.keep_best={self.metric}: there is no such metric but {known}")
+        best = self.metrics.get(self.metric)
+        if best is None or self.sign * (metrics[self.metric] - best) > 0:
+            self.epoch, self.metrics = trainer.current_epoch, metrics
             self.weights = {
                 name: p.detach().cpu().clone()
                 for name, p in pl_module.model.named_parameters()
                 if p.requires_grad
             }
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: SupervisedModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pl_module.model.load_state_dict(self.weights, strict=False)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.metrics, "weights": self.weights}
+        return {"epoch": self.epoch, "metrics": self.metrics, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.metrics, self.weights = state["metrics"], state["weights"]
+        self.epoch, self.metrics = state["epoch"], state["metrics"]
+        self.weights = state["weights"]
 
 
 def fit_supervised(

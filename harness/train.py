@@ -23,8 +23,11 @@ from harness.errors import RunError
 from harness.export import export
 from harness.pipeline import LIBRARIES, Pipeline
 from harness.runs import open_run
+from harness.supervised import KeepBest
 from harness.trainer import make_trainer, quiet
+from harness.watch import OverOptimisationWatch
 from lightning_modules.collection import Vocabulary
+from lightning_modules.options import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
@@ -93,6 +96,10 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         pipeline.console, algorithm.name, lambda trainer: algorithm.options.iterations
     )
     checkpoint = instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints")
+    stop = cfg.early_stop
+    require(stop in (None, "gold"), "early_stop", stop, "must be gold, or null")
+    watch = OverOptimisationWatch(run.folder, pipeline.console, stop=stop is not None)
+    best = _keep_best(cfg.callbacks.keep_best)
     with pipeline.tracked(run.folder, algorithm.name, run=run, keep_steps=done) as loggers:
         trainer = make_trainer(
             cfg.hardware,
@@ -100,7 +107,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
             limit_train_batches=1,
             check_val_every_n_epoch=algorithm.options.evaluate_every,
             logger=loggers,
-            callbacks=[samples, bar, checkpoint],
+            callbacks=[samples, bar, watch, *best, checkpoint],
         )
         pipeline.console.print(
             start_table(algorithm, *map(len, data.rows.values()), trainer.world_size)
@@ -119,10 +126,27 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         if not trainer.is_global_zero:
             return {}
         result = loggers[0].last_values()
+    for kept in best:
+        # What is exported is described.
+        result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
+        result["best/iteration"] = kept.epoch + 1
     export(algorithm.model.lm, encoder.tokenizer, run.folder)
     pipeline.console.print(samples_table(samples.latest))
     pipeline.console.print(policy_summary(result))
     return result | dict(encoder.counts)
+
+
+def _keep_best(metric: str | None) -> list[KeepBest]:
+    """`callbacks.keep_best`: the metric at whose best value the policy is exported; else the last."""
+    if metric is None:
+        return []
+    require(
+        metric.startswith("val/"),
+        "callbacks.keep_best",
+        metric,
+        "must be a held-out metric, such as val/gold or val/score",
+    )
+    return [KeepBest(metric, highest=metric not in ("val/kl", "val/kl_k3"))]
 
 
 def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:

@@ -165,6 +165,13 @@ def check_scorer(path: str | Path) -> PretrainedConfig:
             f"{path}: not a reward model, which is a sequence-classification model with one output,"
             f" but {kind} with {config.num_labels}"
         )
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    if not hasattr(model, "score"):
+        raise ModelError(
+            f"{path}: not a reward model that can be used here: {kind} does not read from left to"
+            " right, so it has no score at the end of an answer"
+        )
     return config
 
 

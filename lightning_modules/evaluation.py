@@ -22,7 +22,8 @@ SAME_SCORE = 1e-4
 def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
     """1 where the first wins, 0 where it loses, 1/2 for a tie, NaN where one has no score; (B,)."""
     difference = scores - other_scores
-    return 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
+    won = 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
+    return won.where(~difference.isnan(), torch.nan)
 
 
 def wilson_interval(share: float, count: float) -> tuple[float, float]:
@@ -44,6 +45,7 @@ class ReferenceAnswers:
     texts: list[str]
     scores: Tensor  # (B,)
     golds: list[float] | None
+    watched: Tensor | None  # (B,) scores of a head that no policy is trained on
     lengths: Tensor  # (B,)
 
 
@@ -76,6 +78,9 @@ class Evaluation:
         golds = self._golds(answers)
         if golds:
             self._averages.add("val/gold", sum(golds), len(golds))
+        watched = self.collector.reward.watch(answers)
+        if watched is not None:
+            self._averages.add_rows("val/held_out_score", watched)
         self._compared += len(compared)
         for i, prompt in enumerate(batch["prompts"]):
             row = {
@@ -106,20 +111,27 @@ class Evaluation:
             averages.add_rows("reference/length", answers.lengths)
             if answers.golds:
                 averages.add("reference/gold", sum(answers.golds), len(answers.golds))
+            if answers.watched is not None:
+                averages.add_rows("reference/held_out_score", answers.watched)
         return finish_statistics(averages.means(all_reduce), "reference")
 
     def _reference(self, batch: dict[str, Any], batch_idx: int, rank: int) -> ReferenceAnswers:
         if batch_idx not in self._references:
             noise = generator(self.seed, Stream.REFERENCE_ANSWERS, batch_idx, rank)
-            with self.collector.reference.active() as lm:
-                answers = self.collector.respond(lm, batch, noise, 1)
+            answers = self.opponent(batch, noise)
             self._references[batch_idx] = ReferenceAnswers(
                 texts=answers.texts,
                 scores=self.collector.reward.score(answers).float(),
                 golds=self._golds(answers),
+                watched=self.collector.reward.watch(answers),
                 lengths=answers.response_mask.sum(-1),
             )
         return self._references[batch_idx]
+
+    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Answers:
+        """The answers that the policy's are compared with: the reference's."""
+        with self.collector.reference.active() as lm:
+            return self.collector.respond(lm, batch, noise, 1)
 
     def _golds(self, answers: Answers) -> list[float] | None:
         if self.gold is None:

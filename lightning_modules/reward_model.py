@@ -100,11 +100,11 @@ class RewardModel(SupervisedModule):
         """The loss of each comparison, (G,), from the scores (R,) of one head."""
         chosen, rejected = scores[part["chosen"]], scores[part["rejected"]]
         groups, group, tied = len(part["resampled"]), part["comparison"], part["tied"]
-        shares = equal_shares(~tied, group, groups)
+        shares = equal_shares(~tied, group, groups).to(scores)
         losses = self.centring_coef * shares * centring(chosen, rejected)
         if self.loss == "bradley_terry":
             used = ~tied | (self.tie_threshold is not None)
-            shares = equal_shares(used, group, groups)
+            shares = equal_shares(used, group, groups).to(scores)
             losses = losses + shares * self._pair_losses(chosen, rejected, part)
         result = scores.new_zeros(groups).index_add(0, group, losses)
         if self.loss == "plackett_luce":

@@ -46,7 +46,7 @@ def equal_shares(used: Tensor, group: Tensor, groups: int) -> Tensor:
     """
     used = used.double()
     counts = used.new_zeros(groups).index_add(0, group, used)
-    return (used / counts.clamp(min=1)[group]).float()
+    return used / counts.clamp(min=1)[group]
 
 
 def expected_calibration_error(margins: Tensor, bins: int = 15) -> Tensor:

@@ -37,9 +37,17 @@ class CombinedReward(Reward):
             reward.to(device)
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        return self.score_texts(prompts, texts)[:, None]
+
+    def score_texts(
+        self,
+        prompts: Sequence[Any],
+        texts: Sequence[str],
+        stopped: Sequence[bool] | None = None,
+    ) -> Tensor:
         parts = self.rewards.items()
-        scores = [self.weights[n] * r.raw_scores(prompts, texts).mean(-1).cpu() for n, r in parts]
-        return torch.stack(scores).sum(0)[:, None]
+        scores = [self.weights[n] * r.score_texts(prompts, texts, stopped).cpu() for n, r in parts]
+        return torch.stack(scores).sum(0)
 
     def score(self, answers: Answers) -> Tensor:
         scores = [self.weights[name] * r.score(answers) for name, r in self.rewards.items()]

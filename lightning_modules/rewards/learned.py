@@ -70,13 +70,15 @@ class ModelReward(Reward):
     `normalise`: to mean 0 and standard deviation 1 on reference answers, if the model's config says
     how; beta then means the same with every reward model. `pessimism` k: the mean of an ensemble's
     heads minus k of their standard deviations, so that what they disagree about pays less.
+    `held_out_head`: the last head has no say in the score, and watches over the policy instead.
     """
 
-    def __init__(self, *, name: str, normalise: bool, pessimism: float):
+    def __init__(self, *, name: str, normalise: bool, pessimism: float, held_out_head: bool):
         require(pessimism >= 0, "reward.pessimism", pessimism, "must not be negative")
         self.name = name
         self.normalise = normalise
         self.pessimism = pessimism
+        self.held_out_head = held_out_head
 
     def load(self, path: Any, context: RewardContext) -> None:
         model = load_scorer(path, dtype=context.dtype)
@@ -85,11 +87,16 @@ class ModelReward(Reward):
         self.scorer = Scorer(model, context.encoder(path))
 
     def _require_ensemble(self, heads: int) -> None:
+        how = "train an ensemble with reward.ensemble=4"
+        scoring = heads - self.held_out_head
         require(
-            self.pessimism == 0 or heads > 1,
+            scoring > 0, "reward.held_out_head", True, f"there would be no other head; {how}"
+        )
+        require(
+            self.pessimism == 0 or scoring > 1,
             "reward.pessimism",
             self.pessimism,
-            "one head cannot disagree; train an ensemble with reward.ensemble=4",
+            f"one head cannot disagree; {how}",
         )
 
     def to(self, device: torch.device) -> None:
@@ -98,8 +105,23 @@ class ModelReward(Reward):
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         return self.scorer.raw_heads(prompts, texts)
 
+    def score_texts(
+        self,
+        prompts: Sequence[Any],
+        texts: Sequence[str],
+        stopped: Sequence[bool] | None = None,
+    ) -> Tensor:
+        return self.combined(self.scorer.heads(prompts, texts, stopped))
+
+    def watch(self, answers: Answers) -> Tensor | None:
+        if not self.held_out_head:
+            return None
+        heads = self.scorer.heads(answers.prompts, answers.texts, answers.stopped.tolist())
+        return heads[:, -1]
+
     def combined(self, heads: Tensor) -> Tensor:
         """One score (B,) from those of n heads (B, n)."""
+        heads = heads[:, : heads.shape[1] - self.held_out_head]
         score = heads.mean(-1)
         return score - self.pessimism * heads.std(-1) if self.pessimism else score
 
@@ -117,8 +139,11 @@ class LearnedReward(ModelReward):
         ensemble: int = 1,
         normalise: bool = True,
         pessimism: float = 0.0,
+        held_out_head: bool = False,
     ):
-        super().__init__(name=name, normalise=normalise, pessimism=pessimism)
+        super().__init__(
+            name=name, normalise=normalise, pessimism=pessimism, held_out_head=held_out_head
+        )
         self.ensemble = ensemble
         self._require_ensemble(ensemble)
 
@@ -143,8 +168,11 @@ class CheckpointReward(ModelReward):
         path: str | None,
         normalise: bool = True,
         pessimism: float = 0.0,
+        held_out_head: bool = False,
     ):
-        super().__init__(name=name, normalise=normalise, pessimism=pessimism)
+        super().__init__(
+            name=name, normalise=normalise, pessimism=pessimism, held_out_head=held_out_head
+        )
         require(bool(path), "reward.path", path, "give the folder or hub id of a reward model")
         self.path = path
 
@@ -153,7 +181,3 @@ class CheckpointReward(ModelReward):
 
     def bind(self, context: RewardContext) -> None:
         self.load(self.path, context)
-
-    def score(self, answers: Answers) -> Tensor:
-        heads = self.scorer.heads(answers.prompts, answers.texts, answers.stopped.tolist())
-        return self.combined(heads).to(answers.sequences.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.options import OptionError, require
-from lightning_modules.rewards.reward import Answers, Reward, RewardContext
+from lightning_modules.rewards.reward import Reward, RewardContext
 
 
 class GoldReward(Reward):
@@ -29,10 +29,6 @@ class GoldReward(Reward):
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         pairs = zip(prompts, texts, strict=True)
         return torch.tensor([[self.gold(prompt, text)] for prompt, text in pairs])
-
-    def score(self, answers: Answers) -> Tensor:
-        scores = self.raw_scores(answers.prompts, answers.texts)
-        return scores[:, 0].to(answers.sequences.device)
 
 
 class FunctionReward(Reward):
@@ -59,10 +55,6 @@ class FunctionReward(Reward):
             raise self._failure(questions, answers, error) from error
         return torch.tensor(self._numbers(scores, questions, answers))[:, None]
 
-    def score(self, answers: Answers) -> Tensor:
-        scores = self.raw_scores(answers.prompts, answers.texts)
-        return scores[:, 0].to(answers.sequences.device)
-
     def _numbers(self, scores: Any, prompts: list[str], texts: list[str]) -> list[float]:
         try:
             scores = list(scores)
@@ -78,7 +70,8 @@ class FunctionReward(Reward):
         numbers = []
         for i, score in enumerate(scores):
             try:
-                number = math.nan if score is None else float(score)
+                # Text that looks like a number is a mistake all the same.
+                number = math.nan if score is None else float(score + 0)
             except (TypeError, ValueError):
                 number = math.inf
             if math.isinf(number):

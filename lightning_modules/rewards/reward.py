@@ -1,6 +1,5 @@
 """The interface of rewards: answers in, one score each out."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from lightning_modules.options import OptionError
 
 
 @dataclass(frozen=True)
@@ -51,26 +48,43 @@ class RewardContext:
     dtype: torch.dtype
 
 
-class Reward(ABC):
+class Reward:
     """A constructor checks options; `check` what can be checked before anything is trained; `bind`
-    then loads what is needed; `score` is called once a batch.
+    then loads what is needed; `score` is called once a batch. Most need to define `raw_scores` only.
     """
 
-    def check(self, context: RewardContext) -> None:  # noqa: B027 (most have nothing to check)
+    def check(self, context: RewardContext) -> None:
         """Raise if this reward cannot work here. Nothing expensive."""
 
-    def bind(self, context: RewardContext) -> None:  # noqa: B027
+    def bind(self, context: RewardContext) -> None:
         """Load models."""
 
-    def to(self, device: torch.device) -> None:  # noqa: B027
+    def to(self, device: torch.device) -> None:
         """Move models."""
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         """(B, n) scores of texts as the source gives them, a column for each head of an ensemble;
-        NaN where it cannot score. Only what evaluates rewards needs it.
+        NaN where it cannot score.
         """
-        raise OptionError(f"reward={self.name}: scores rollouts only")
+        raise NotImplementedError
 
-    @abstractmethod
+    def score_texts(
+        self,
+        prompts: Sequence[Any],
+        texts: Sequence[str],
+        stopped: Sequence[bool] | None = None,
+    ) -> Tensor:
+        """What answers are worth to a policy, (B,) float32; higher is better, NaN where unknown.
+
+        `stopped` is False for those that did not end by themselves.
+        """
+        return self.raw_scores(prompts, texts).mean(-1)
+
+    def watch(self, answers: Answers) -> Tensor | None:
+        """Scores (B,) that no policy is trained on, to watch over it; None if there are none."""
+        return None
+
     def score(self, answers: Answers) -> Tensor:
-        """What an answer is worth to a policy, (B,) float32; higher is better, NaN where unknown."""
+        """The same of answers of a rollout, on their device."""
+        scores = self.score_texts(answers.prompts, answers.texts, answers.stopped.tolist())
+        return scores.to(answers.sequences.device)

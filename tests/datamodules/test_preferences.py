@@ -45,14 +45,15 @@ def test_pairs_say_which_conversation_was_preferred(encoder):
     assert part["comparison"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("prompt", ["Why?", LONG_PROMPT])
-def test_rows_are_prompt_and_response_padded_on_the_right(encoder, prompt):
-    pairs = [pair("Yes.", "No, never at all.", prompt), pair("Because.", "?", prompt + "?")]
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_are_prompt_and_response_padded_on_the_right(encoder, shared, monkeypatch):
+    monkeypatch.setattr("datamodules.preferences.WORTH_SHARING", -9.0 if shared else 1.0)
+    prompts = (LONG_PROMPT, "Why?")
+    pairs = [pair("Yes.", "No, never.", prompts[0]), pair("Because.", "?", prompts[1])]
     data = make(encoder, pairs)
     ((part,),) = data.val_dataloader()
     assert (part["attention_mask"].long().diff() <= 0).all()
-    shared = "prompt_ids" in part
-    assert shared == (prompt == LONG_PROMPT)
+    assert shared == ("prompt_ids" in part)
     rows = sorted(data.rows["val"], key=data.length)
     for g, row in enumerate(rows):
         for a, answer in enumerate(row.answers):
@@ -67,15 +68,14 @@ def test_rows_are_prompt_and_response_padded_on_the_right(encoder, prompt):
 
 def test_prompts_are_shared_where_that_saves_enough(encoder):
     """At least WORTH_SHARING of the tokens that go through the model, padding included."""
-    assert WORTH_SHARING == 0.2
-    seen = set()
+    roomy, seen = Encoder(encoder.tokenizer, 999, 999), set()
     for words in range(12):
-        no = "No, my friend," + " it is not so" * (12 - words)
-        data = make(encoder, [pair("Yes.", no, "Is it" + " very" * words + " so?")])
+        no = "No, my friend," + " it is not so" * 8 * (12 - words)
+        data = make(roomy, [pair("Yes.", no, "Is it" + " very" * words + " so?")])
         ((part,),) = data.val_dataloader()
         (row,) = data.rows["val"]
         prompt, longest = len(row.prompt), max(map(len, row.answers))
-        saves_enough = 10 * (prompt + 2 * longest) <= 8 * 2 * (prompt + longest)
+        saves_enough = prompt + 2 * longest <= (1 - WORTH_SHARING) * 2 * (prompt + longest)
         assert ("prompt_ids" in part) == saves_enough
         seen.add(saves_enough)
     assert seen == {True, False}

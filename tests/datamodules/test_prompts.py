@@ -76,7 +76,7 @@ def test_held_out_prompts_are_as_many_as_asked_for_and_always_the_same(world, en
 
 
 @pytest.mark.parametrize(("length", "count"), [(100, 7), (100, 99), (10, 9), (5, 2), (3, 1)])
-def testspread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
+def test_spread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
     rows = [Prompt.from_text(str(i)) for i in range(length)]
     places = [int(prompt.text) for prompt in spread(rows, count)]
     assert len(places) == count
@@ -89,6 +89,6 @@ def testspread_rows_are_distinct_in_order_and_evenly_spaced(length, count):
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def testspread_leaves_few_rows_alone(count):
+def test_spread_leaves_few_rows_alone(count):
     rows = [Prompt.from_text(str(i)) for i in range(3)]
     assert spread(rows, count) == rows

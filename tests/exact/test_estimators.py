@@ -88,6 +88,9 @@ def test_statistics_of_samples_expect_the_closed_sums(kind, temperature, measure
 
     kl, mean = (p * (logp - logref)).sum(), (p * scores).sum()
     stopped = torch.tensor([y[-1] == STOP for y in ANSWERS])
+    length = (p * LENGTHS).sum()
+    covariance = (p * (scores - mean) * (LENGTHS - length)).sum()
+    spreads = [(p * (x - x_mean) ** 2).sum() for x, x_mean in ((scores, mean), (LENGTHS, length))]
     exact = {
         "score": mean,
         "score_std": (p * (scores - mean) ** 2).sum().sqrt(),
@@ -95,7 +98,8 @@ def test_statistics_of_samples_expect_the_closed_sums(kind, temperature, measure
         "kl_k3": kl,
         "reward": mean - beta * kl,
         "entropy": -(p * logp).sum(),
-        "length": (p * LENGTHS).sum(),
+        "length": length,
+        "score_length_correlation": covariance / (spreads[0] * spreads[1]).sqrt(),
         "eos_rate": p[stopped].sum(),
     }
     assert expected.pop("rollout/unscored") == 0

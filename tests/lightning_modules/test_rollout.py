@@ -105,6 +105,10 @@ def statistics(rollout, beta=0.1):
     return finish_statistics(averages.means(alone), "x")
 
 
+def correlation(scores, lengths):
+    return torch.corrcoef(torch.stack([scores, torch.tensor(lengths).double()]))[0, 1]
+
+
 def test_statistics_by_hand(rollout):
     rows = real(rollout)
     scores = torch.tensor([row["scores"] for row in rows], dtype=torch.float64)
@@ -124,6 +128,7 @@ def test_statistics_by_hand(rollout):
         "x/reward": float((scores - 0.1 * kl).mean()),
         "x/entropy": sum(tokens) / len(tokens),
         "x/length": sum(RESPONSES) / 6,
+        "x/score_length_correlation": float(correlation(scores, RESPONSES)),
         "x/eos_rate": 4 / 6,
     }
     assert statistics(rollout) == pytest.approx(expected, rel=1e-6)
@@ -150,6 +155,25 @@ def test_without_a_reference_there_is_no_kl_and_reward_is_score(rollout):
 def test_equal_scores_have_no_spread(rollout):
     equal = replace(rollout, scores=torch.full((6,), 0.1))
     assert statistics(equal)["x/score_std"] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.3, 1.0), (-2.0, -1.0), (0.0, 0.0)])
+def test_scores_that_are_a_line_of_the_length_are_wholly_correlated(rollout, slope, expected):
+    lined = replace(rollout, scores=0.1 + slope * torch.tensor(RESPONSES).double())
+    found = statistics(lined)["x/score_length_correlation"]
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert -1 <= found <= 1
+
+
+def test_unscored_answers_are_in_no_correlation(rollout):
+    scores = rollout.scores.clone()
+    scores[2] = float("nan")
+    mask = rollout.response_mask.clone()
+    mask[2] = False
+    left = [0, 1, 3, 4, 5]
+    found = statistics(replace(rollout, scores=scores, response_mask=mask))
+    expected = correlation(rollout.scores[left].double(), [RESPONSES[i] for i in left])
+    assert found["x/score_length_correlation"] == pytest.approx(float(expected), rel=1e-6)
 
 
 def values_that_explain(rollout, share):

@@ -12,6 +12,7 @@ RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
 RANKS = "properties/test_splits.py::test_any_ranks_make_the_same_step"
 ACCUMULATE = "lightning_modules.policy:PolicyModule._accumulate"
+BACKWARD = "lightning_modules.manual:ManualModule.accumulate"
 
 ROWS = (
     Mutation(
@@ -28,12 +29,12 @@ ROWS = (
         target=ACCUMULATE,
         old="divisor = self.sum_over_ranks(self._count(minibatch))",
         new="divisor = self._count(minibatch)",
-        also=(Change(ACCUMULATE, "loss * self.trainer.world_size", "loss"),),
+        also=(Change(BACKWARD, "loss * self.trainer.world_size", "loss"),),
         tests=(f"{RANKS}[ppo]",),
     ),
     Mutation(
         bug="gradients are divided by the number of ranks twice",
-        target=ACCUMULATE,
+        target=BACKWARD,
         old="loss * self.trainer.world_size",
         new="loss",
         tests=(f"{RANKS}[ppo]",),
@@ -74,14 +75,14 @@ ROWS = (
         target=ACCUMULATE,
         old="stats = {name: x.detach()",
         new="torch.nn.utils.clip_grad_norm_(\n"
-        "            self._trained_parameters(), self.options.max_grad_norm\n"
+        "            self.trained_parameters(), self.options.max_grad_norm\n"
         "        )\n"
         "        stats = {name: x.detach()",
         tests=(f"{BY_HAND}[tokens-0.3]",),
     ),
     Mutation(
         bug="gradients of one step are left for the next",
-        target="lightning_modules.policy:PolicyModule._step",
+        target="lightning_modules.manual:ManualModule.clipped_step",
         old="optimizer.step()\n    optimizer.zero_grad()",
         new="optimizer.step()",
         tests=(BY_HAND,),
@@ -252,9 +253,9 @@ ROWS = (
     ),
     Mutation(
         bug="the reward model is in train mode",
-        target="lightning_modules.rewards.learned:LearnedReward.bind",
-        old="frozen(ScalarModel(load_scorer(self.path, dtype=context.dtype)))",
-        new="ScalarModel(load_scorer(self.path, dtype=context.dtype)).train()",
+        target="lightning_modules.rewards.learned:ModelReward.load",
+        old="frozen(ScalarModel(model, normalised=self.normalise))",
+        new="ScalarModel(model, normalised=self.normalise).train()",
         tests=(
             "lightning_modules/rewards/test_learned.py"
             "::test_the_frozen_model_neither_learns_nor_drops_out",
@@ -277,9 +278,9 @@ ROWS = (
     Mutation(
         bug="pairs that truncation has made identical are trained on",
         seen="OpenRLHF #1311",
-        target="datamodules.preferences:PreferenceDataModule.encode",
-        old="if c != r",
-        new="if True",
+        target="datamodules.preferences:_pairs",
+        old="if ids[i] == ids[j]:",
+        new="if False:",
         tests=(
             "datamodules/test_preferences.py"
             "::test_pairs_that_truncation_makes_equal_are_dropped_and_counted",

@@ -147,8 +147,8 @@ ROWS = (
     Mutation(
         bug="the rollout carries gradients",
         target="lightning_modules.collection:Collector.collect",
-        old="old = self._policy_outputs(answers)",
-        new="with torch.enable_grad():\n        old = self._policy_outputs(answers)",
+        old="old = self._policy_outputs(tensors)",
+        new="with torch.enable_grad():\n        old = self._policy_outputs(tensors)",
         tests=("lightning_modules/test_collection.py::test_the_first_importance_weight_is_1",),
     ),
     Mutation(
@@ -168,7 +168,7 @@ ROWS = (
     Mutation(
         bug="the baseline includes the answer's own score",
         target="lightning_modules.objectives.advantages:leave_one_out",
-        old="(groups.sum(-1, keepdim=True) - groups) / (samples - 1)",
+        old="(groups.sum(-1, keepdim=True) - groups) / others.clamp(min=1)",
         new="groups.mean(-1, keepdim=True).expand_as(groups)",
         tests=(f"{ADVANTAGES}::test_a_baseline_is_the_mean_of_the_others_of_the_group",),
     ),
@@ -299,19 +299,16 @@ ROWS = (
     Mutation(
         bug="Bradley-Terry overflows",
         target="lightning_modules.objectives.preference:bradley_terry",
-        old="-F.logsigmoid(chosen - rejected)",
-        new="torch.log(1 + torch.exp(rejected - chosen))",
+        old="-F.logsigmoid(chosen - rejected - margin)",
+        new="torch.log(1 + torch.exp(rejected - chosen + margin))",
         tests=(f"{PREFERENCE}::test_no_overflow_far_from_zero",),
     ),
     Mutation(
         bug="chosen and rejected are swapped",
-        target="lightning_modules.reward_model:RewardModel._scores",
-        old="scores.chunk(2)",
-        new="scores.chunk(2)[::-1]",
-        tests=(
-            "lightning_modules/test_reward_model.py"
-            "::test_chosen_and_rejected_are_scored_in_one_pass_as_they_would_be_alone",
-        ),
+        target="lightning_modules.reward_model:RewardModel._comparison_losses",
+        old="chosen, rejected = scores",
+        new="rejected, chosen = scores",
+        tests=("lightning_modules/test_reward_model.py::test_a_pairs_loss_is_bradley_terry",),
     ),
     Mutation(
         bug="in a ranking each answer competes with those already chosen",

@@ -56,9 +56,9 @@ ROWS = (
     Mutation(
         bug="the missing-stop test looks at prompt and answer",
         seen="TRL #6805",
-        target="lightning_modules.collection:Collector._stopped",
-        old="return ending == self.vocabulary.stop_id",
-        new="return (answers.sequences == self.vocabulary.stop_id).any(-1)",
+        target="lightning_modules.collection:Collector.respond",
+        old="last == words.stop_id",
+        new="(sequences == words.stop_id).any(-1)",
         tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
     ),
     Mutation(
@@ -179,17 +179,17 @@ ROWS = (
     Mutation(
         bug="the reward model reads the padding token",
         seen="transformers #35352",
-        target="lightning_modules.actor_critic:ScalarModel.score",
-        old="(places * attention_mask).argmax(-1, keepdim=True)",
-        new="places[-1].expand(len(input_ids), 1)",
+        target="lightning_modules.actor_critic:ScalarModel.heads",
+        old="(places * attention_mask).argmax(-1)",
+        new="places[-1].expand(len(input_ids))",
         tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
     ),
     Mutation(
         bug="the reward model reads the first stop token, which the prompt has",
         seen="TRL PR 6952",
-        target="lightning_modules.actor_critic:ScalarModel.score",
-        old="(places * attention_mask).argmax(-1, keepdim=True)",
-        new="(input_ids == self.model.config.eos_token_id).long().argmax(-1, keepdim=True)",
+        target="lightning_modules.actor_critic:ScalarModel.heads",
+        old="(places * attention_mask).argmax(-1)",
+        new="(input_ids == self.model.config.eos_token_id).long().argmax(-1)",
         tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
     ),
     Mutation(
@@ -257,15 +257,15 @@ ROWS = (
     Mutation(
         bug="the policy is trained on answers decoded and encoded again",
         target="lightning_modules.collection:Collector.respond",
-        old="return Answers(prompts, sequences,",
+        old="return Answers(",
         new=(
             "encoder = words.decode.__self__\n"
             "    texts = Answers(\n"
-            "        prompts, sequences, prompt_mask, response_mask, words.decode\n"
+            "        prompts, sequences, prompt_mask, response_mask, last, words.decode\n"
             "    ).texts\n"
             "    ids, response_mask = encoder.pad(encoder.responses(texts), 'right')\n"
             "    sequences = torch.cat([sequences[:, :prompt_mask.shape[1]], ids], dim=1)\n"
-            "    return Answers(prompts, sequences,"
+            "    return Answers("
         ),
         tests=(f"{PEERS}::test_the_ids_of_a_rollout_are_those_that_were_sampled",),
     ),
@@ -283,20 +283,20 @@ ROWS = (
         also=(
             Change(
                 "lightning_modules.rewards.learned:LearnedReward.score",
-                "score(answers.sequences, mask)",
-                "score(ids, mask)",
+                "heads_of_ids(answers.sequences, mask)",
+                "heads_of_ids(ids, mask)",
             ),
         ),
         tests=(f"{PEERS}::test_the_learned_reward_reads_ids_and_not_their_text",),
     ),
     Mutation(
         bug="SFT imitates the prompts too",
-        target="lightning_modules.sft:SFT._loss",
-        old='mask = batch["response_mask"]',
-        new='mask = batch["attention_mask"]',
+        target="lightning_modules.sft:SFT.losses",
+        old='mask = part["response_mask"]',
+        new='mask = part["attention_mask"]',
         tests=(
             "lightning_modules/test_sft.py"
-            "::test_the_loss_is_the_mean_nll_of_the_answers_tokens_alone",
+            "::test_the_loss_is_the_sum_of_the_nll_of_the_answers_tokens_alone",
         ),
     ),
 )

@@ -1,12 +1,19 @@
 """All rows, in the order of the table, and the bugs that there is no place for."""
 
-from tests.mutations import aggregation, log_probabilities, losses, masks_and_positions
+from tests.mutations import (
+    aggregation,
+    log_probabilities,
+    losses,
+    masks_and_positions,
+    reward_models,
+)
 from tests.mutations.mutation import Mutation
 
 SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Masks and positions": masks_and_positions.ROWS,
     "Log-probabilities": log_probabilities.ROWS,
     "Rewards, advantages and losses": losses.ROWS,
+    "Preferences, reward models and what they score": reward_models.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)

@@ -69,6 +69,19 @@ def test_raw_scores_of_ensembles_count_as_their_mean():
     assert raw.flatten().tolist() == [5.0, 20.0, 15.0]
 
 
+def test_texts_are_weighed_by_what_they_are_worth_and_not_raw():
+    class Worth(Fixed):
+        def score_texts(self, prompts, texts, stopped=None):
+            self.done.append(stopped)
+            return self.scores
+
+    parts = Worth(1.0, 2.0, NAN), Worth(0.5, 4.0, 8.0)
+    found = make(*parts, a=2.0, b=-0.5).score_texts([None] * 3, [""] * 3, [True, False, True])
+    assert found[:2].tolist() == [1.75, 2.0]
+    assert found[2].isnan()
+    assert parts[0].done == parts[1].done == [[True, False, True]]
+
+
 def test_every_part_is_checked_bound_and_moved():
     first, second = Fixed(1.0), Fixed(1.0)
     combined = make(first, second, a=1.0, b=1.0)

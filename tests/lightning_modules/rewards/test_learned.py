@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig
 
 from datamodules.tokenization import Encoder, train_tokenizer
 from lightning_modules.backbone import ModelError, new_scorer
@@ -137,3 +137,19 @@ def test_a_checkpoint_without_a_scalar_head_is_refused(context, folder):
     path = str(folder.parent / "lm")
     with pytest.raises(ModelError, match="not a reward model"):
         CheckpointReward(path=path).check(context)
+
+
+def test_a_classifier_that_does_not_read_from_left_to_right_is_refused(context, encoder, tmp_path):
+    """Those with a pooler have no score at every token, so there is none of an answer."""
+    config = BertConfig(
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        vocab_size=len(encoder.tokenizer),
+        num_labels=1,
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "bert")
+    encoder.tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="not a reward model"):
+        CheckpointReward(path=str(tmp_path / "bert")).check(context)

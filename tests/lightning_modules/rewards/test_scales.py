@@ -1,5 +1,8 @@
 """What scores mean: ensembles, pessimism, and a scale that the config of a reward model tells."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from peft import LoraConfig, TaskType
@@ -7,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from harness.export import export
 from harness.judging import describe_scores, scoring_encoder
+from harness.pipeline import Pipeline
 from lightning_modules.actor_critic import REWARD_CONFIG, ScalarModel, plain
 from lightning_modules.backbone import ModelError, add_adapter, check_scorer, new_scorer
 from lightning_modules.options import OptionError
@@ -120,6 +124,26 @@ def test_a_copy_of_the_reward_model_values_in_its_units(saved, encoder, said):
         torch.testing.assert_close(values, reward.score(answers), rtol=1e-4, atol=1e-4)
 
 
+def test_a_critic_that_starts_from_the_reward_model_has_its_weights_and_its_units(saved, encoder):
+    folder, _ = saved(heads=1)
+    for normalise in (True, False):
+        here = SimpleNamespace(
+            reference=lambda: (folder.parent / "lm", None),
+            reward_model=lambda: folder.parent,
+            reward=LearnedReward(normalise=normalise),
+            lora=None,
+            dtype=torch.float32,
+        )
+        here._critic_copy = partial(Pipeline._critic_copy, here)
+        model, _ = Pipeline.actor_critic(here, "copy", seed=0)
+        reward = bound(folder, normalise=normalise).scorer.model
+        ids, mask = encoder.pad([[5, 6, 7, 8], [9, 10]], "right")
+        with torch.no_grad():
+            torch.testing.assert_close(model.critic(ids, mask), reward(ids, mask))
+        assert (float(model.critic.std) != 1.0) == normalise
+        assert all(p.requires_grad for p in model.critic.parameters())
+
+
 # -- ensembles --------------------------------------------------------------------------------
 
 
@@ -147,6 +171,20 @@ def test_the_score_is_the_mean_of_the_heads_less_what_they_disagree(saved, encod
 
 def _ensemble(kind):
     return {"ensemble": HEADS} if kind is LearnedReward else {}
+
+
+@pytest.mark.parametrize("kind", [LearnedReward, CheckpointReward])
+def test_texts_are_worth_what_the_answers_of_a_rollout_are(saved, encoder, said, kind):
+    folder, _ = saved()
+    reward = bound(folder, kind, **_ensemble(kind), pessimism=0.5)
+    answers = answers_of(encoder, said)
+    # By ids, whose text would be the same ids.
+    found = reward.score_texts(*said, answers.stopped.tolist())
+    assert found.shape == (len(said[0]),)
+    torch.testing.assert_close(found, reward.score(answers), rtol=1e-3, atol=1e-3)
+    assert not answers.stopped.all()
+    as_if = reward.score_texts(*said, [False] * len(said[0]))
+    assert (as_if - found)[answers.stopped].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("adapter", [False, True])
