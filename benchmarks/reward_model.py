@@ -163,7 +163,9 @@ def speed(options: argparse.Namespace, work: dict, commands: dict[str, list[str]
                 results[name].append(measured(command, work | {"precision": precision}))
         rates = {n: statistics.median(r["pairs_per_s"] for r in x) for n, x in results.items()}
         peaks = {n: max(r["peak_mib"] for r in x) for n, x in results.items()}
-        ratios = [a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(*results.values(), strict=True)]
+        ratios = [
+            a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(*results.values(), strict=True)
+        ]
         print(f"\n{precision}: {options.rounds} rounds in turns, {options.epochs} epoch(s)")
         print(f"  {'':6}{'pairs/s':>10}{'peak MiB of training':>24}{'final loss':>14}")
         for name, runs in results.items():

@@ -67,7 +67,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """K >= 2 answers to one prompt, each with a rating: higher is better, equal ratings are a tie."""
+    """K >= 2 answers to one prompt, each with a rating: higher is better, equal ones are a tie."""
 
     prompt: Prompt
     answers: tuple[str, ...]

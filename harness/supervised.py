@@ -32,7 +32,9 @@ class KeepBest(Callback):
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         if self.metric not in metrics:
             known = ", ".join(sorted(k for k in metrics if k.startswith("val/")))
-            raise RunError(f"callbacks.keep_best={self.metric}: there is no such metric but {known}")
+            raise RunError(
+                f"callbacks.keep_best={self.metric}: there is no such metric but {known}"
+            )
         best = self.metrics.get(self.metric)
         if best is None or self.sign * (metrics[self.metric] - best) > 0:
             self.epoch, self.metrics = trainer.current_epoch, metrics

@@ -137,7 +137,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
 
 
 def _keep_best(metric: str | None) -> list[KeepBest]:
-    """`callbacks.keep_best`: the metric at whose best value the policy is exported; else the last."""
+    """`callbacks.keep_best`: at whose best value the policy is exported; null: the last one."""
     if metric is None:
         return []
     require(

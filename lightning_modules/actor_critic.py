@@ -183,7 +183,7 @@ def continued_hidden(
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of each head's scores on reference answers, if they were fitted."""
+    """Mean and standard deviation of each head's scores on reference answers, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None
 

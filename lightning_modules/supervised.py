@@ -1,4 +1,4 @@
-"""What SFT and the reward model share: options, optimiser, a learning rate that decays, the step."""
+"""What SFT and the reward model share: options, optimiser, learning rate, the step."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 
 class SupervisedModule(ManualModule):
-    """One training_step is one optimiser step on a batch, which comes as a list of micro-batches."""
+    """One training_step is one optimiser step on a batch: a list of micro-batches."""
 
     def __init__(
         self,

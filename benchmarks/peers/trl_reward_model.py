@@ -1,4 +1,4 @@
-"""The same training by TRL's RewardTrainer: run by benchmarks/reward_model.py, in TRL's environment.
+"""The same training by TRL's RewardTrainer; benchmarks/reward_model.py runs it.
 
 Token ids are given, so nothing is tokenised or cut differently. Gradient checkpointing, which TRL
 turns on by itself, is off: it trades speed for memory, and the other side does not use it.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """-log sigmoid(r+ - r- - m), the Bradley-Terry negative log-likelihood of each pair, shape (B,).
+    """-log sigmoid(r+ - r- - m), the Bradley-Terry negative log-likelihood of each pair, (B,).
 
     `chosen`, `rejected`: scores (B,). Only differences matter: scores are known up to a constant
     per prompt. (Bradley & Terry 1952; Ouyang et al. 2022, eq. 1.) A `margin` m > 0 asks for that
@@ -34,7 +34,7 @@ def rao_kupper_tie(first: Tensor, second: Tensor, threshold: float) -> Tensor:
 
 
 def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """(r+ + r-)^2 of each pair, (B,): a penalty that holds scores near 0 (Eisenstein et al. 2023)."""
+    """(r+ + r-)^2 of each pair, (B,): it holds scores near 0 (Eisenstein et al. 2023)."""
     return (chosen + rejected).square()
 
 

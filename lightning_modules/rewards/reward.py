@@ -50,7 +50,7 @@ class RewardContext:
 
 class Reward:
     """A constructor checks options; `check` what can be checked before anything is trained; `bind`
-    then loads what is needed; `score` is called once a batch. Most need to define `raw_scores` only.
+    then loads what is needed; `score` is called once a batch. Most define `raw_scores` only.
     """
 
     def check(self, context: RewardContext) -> None:
