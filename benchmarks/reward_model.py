@@ -161,19 +161,22 @@ def speed(options: argparse.Namespace, work: dict, commands: dict[str, list[str]
         for _ in range(options.rounds):
             for name, command in commands.items():
                 results[name].append(measured(command, work | {"precision": precision}))
-        rates = {n: statistics.median(r["pairs_per_s"] for r in x) for n, x in results.items()}
-        peaks = {n: max(r["peak_mib"] for r in x) for n, x in results.items()}
-        ratios = [
-            a["pairs_per_s"] / b["pairs_per_s"] for a, b in zip(*results.values(), strict=True)
-        ]
         print(f"\n{precision}: {options.rounds} rounds in turns, {options.epochs} epoch(s)")
-        print(f"  {'':6}{'pairs/s':>10}{'peak MiB of training':>24}{'final loss':>14}")
+        print(f"  {'':6}{'pairs/s':>10}{'pairs/CPU-s':>14}{'peak MiB of training':>24}{'loss':>10}")
         for name, runs in results.items():
-            loss = statistics.mean(r["loss"] for r in runs)
-            print(f"  {name:6}{rates[name]:10.2f}{peaks[name]:24.0f}{loss:14.4f}")
-        each = ", ".join(f"{r:.2f}" for r in ratios)
-        print(f"  speed, here / trl: {statistics.median(ratios):.2f} (rounds: {each})")
-        print(f"  memory, here / trl: {peaks['here'] / peaks['trl']:.2f}")
+            wall, cpu, peak, loss = (
+                statistics.median(r[key] for r in runs)
+                for key in ("pairs_per_s", "pairs_per_cpu_s", "peak_mib", "loss")
+            )
+            print(f"  {name:6}{wall:10.2f}{cpu:14.2f}{peak:24.0f}{loss:10.4f}")
+        for what, key in (
+            ("speed", "pairs_per_s"),
+            ("speed by CPU time, which other jobs disturb less", "pairs_per_cpu_s"),
+            ("memory", "peak_mib"),
+        ):
+            ratios = [a[key] / b[key] for a, b in zip(*results.values(), strict=True)]
+            each = ", ".join(f"{r:.2f}" for r in ratios)
+            print(f"  {what}, here / trl: {statistics.median(ratios):.2f} (rounds: {each})")
 
 
 def accuracy(options: argparse.Namespace, work: dict, commands: dict[str, list[str]]) -> None:

@@ -1,0 +1,1 @@
+"""Comparing finished runs: read, grouped, measured, drawn, written."""

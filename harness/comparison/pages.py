@@ -1,0 +1,195 @@
+"""What a comparison says, in blocks that Markdown, HTML and W&B share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.comparison.cautions import cautions
+from harness.comparison.document import Block, Grid, Heading, Picture, Text, Warnings
+from harness.comparison.figures import DRAWN, draw_curves, draw_frontier
+from harness.comparison.grouping import ABSENT, Configuration, differing_keys, shown
+from harness.comparison.measures import ALL_PAIRS, FINALS, GOLD, SCORE, Measured, Measures, Pair
+from harness.comparison.reading import LeftOut
+from harness.comparison.statistics import LEVEL, RESAMPLES, Estimate
+
+CURVES_PNG = "curves.png"
+FRONTIER_PNG = "frontier.png"
+MOST_LEFT_OUT = 50
+MOST_COLUMNS = 6  # configurations beside each other; more are below each other
+HEADER = ("configuration", "seeds", *FINALS, "episodes to threshold", "seconds to threshold")
+
+
+def contents(measures: Measures, left_out: Sequence[LeftOut], folder: Path) -> list[Block]:
+    """All of a comparison after its title; pictures are written into `folder`."""
+    configurations = measures.configurations
+    warnings = cautions(configurations)
+    if left_out:
+        warnings.append(f"{len(left_out)} run folders are left out; they are named at the end.")
+    return [
+        Text(_headline(configurations)),
+        *([Heading("Warnings"), Warnings(warnings)] if warnings else []),
+        Heading("At the end of training"),
+        Grid(HEADER, [final_row(row) for row in measures.rows]),
+        Text(_how_to_read(measures)),
+        *_pictures(configurations, folder),
+        *_pairs(measures.pairs),
+        *_options(configurations),
+        *_left_out(left_out),
+        Heading("Runs"),
+        Grid(
+            ("configuration", "seed", "folder"),
+            [(c.name, str(run.seed), str(run.folder)) for c in configurations for run in c.runs],
+        ),
+    ]
+
+
+def final_row(row: Measured) -> list[str]:
+    """The cells of a configuration under HEADER."""
+    runs = len(row.configuration.runs)
+    if row.episodes and row.seconds:
+        reached = [estimate(row.episodes, ",.0f"), estimate(row.seconds, ",.1f")]
+    else:
+        reached = [f"{row.reached} of {runs} reach it"] * 2
+    return [
+        row.configuration.name,
+        f"{runs}: {', '.join(map(str, row.configuration.seeds))}",
+        *(estimate(row.finals.get(metric), seeds=runs) for metric in FINALS),
+        *reached,
+    ]
+
+
+def estimate(value: Estimate | None, form: str = ".3f", seeds: int | None = None) -> str:
+    """A number and its interval: "0.512 [0.480, 0.530]"; "-" where there is none.
+
+    `seeds`: how many there are, said where fewer of them know the number.
+    """
+    if value is None:
+        return ABSENT
+    fewer = f" ({value.seeds} of {seeds} seeds)" if seeds and value.seeds < seeds else ""
+    if value.low is None or value.high is None:
+        return f"{value.value:{form}} (no interval){fewer}"
+    return f"{value.value:{form}} [{value.low:{form}}, {value.high:{form}}]{fewer}"
+
+
+def _headline(configurations: Sequence[Configuration]) -> str:
+    runs = [run for configuration in configurations for run in configuration.runs]
+    return (
+        f"{len(configurations)} configurations, {len(runs)} finished runs. Runs that differ in"
+        " nothing but the seed are one configuration. Highest mean score first."
+    )
+
+
+def _how_to_read(measures: Measures) -> str:
+    if measures.threshold is None:
+        threshold = "There is no threshold: no configuration is known to score above its reference."
+    else:
+        threshold = (
+            f"The threshold is a val/score of {measures.threshold:.3f}: half-way from the mean"
+            " score of the references to the best configuration's mean final score. It is reached"
+            " at the first evaluation at or above it; seconds are those of iterations, without"
+            " evaluations and stages. There is a mean only where every seed reaches it."
+        )
+    return (
+        "Means over seeds with 95% bootstrap intervals of the mean, percentiles over all resamples"
+        f" of the seeds or {RESAMPLES:,} drawn ones; one seed has no interval. With fewer than"
+        " about 10 seeds such intervals are too short (docs/comparing.md says by how much)."
+        f" {threshold}"
+    )
+
+
+def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Block]:
+    drawn = ""
+    if len(configurations) > DRAWN:
+        drawn = f" Only the {DRAWN} configurations of the highest final score are drawn."
+    draw_curves(configurations, folder / CURVES_PNG)
+    blocks: list[Block] = [
+        Heading("Learning curves"),
+        Text(
+            "Mean over seeds; the band is the 95% bootstrap interval of the mean, and one seed has"
+            f" none. Dashed: the reference, where all runs share it.{drawn}"
+        ),
+        Picture(folder / CURVES_PNG, "learning curves over episodes, with bands over seeds"),
+    ]
+    if draw_frontier(configurations, folder / FRONTIER_PNG):
+        blocks += [
+            Heading("Score against KL"),
+            Text(
+                "Every evaluation of a configuration, mean over seeds, joined in the order of"
+                " training; the large point is the last one. At equal KL the"
+                " higher curve is better. Gold that falls where the score still rises is"
+                f" over-optimisation.{drawn}"
+            ),
+            Picture(folder / FRONTIER_PNG, "score and gold over the square root of the KL"),
+        ]
+    return blocks
+
+
+def _pairs(pairs: Sequence[Pair]) -> list[Block]:
+    if not pairs:
+        return []
+    blocks: list[Block] = [
+        Heading("Differences between configurations"),
+        Text(
+            "The difference of the means of final values, and P(A > B): how often a random seed of"
+            " A ends above a random seed of B, ties counting half. Intervals as above, seeds of A"
+            " and B resampled independently. A result is not decided where the interval contains"
+            " 0, or 1/2; so few seeds may be wholly apart by chance, and where that is more than"
+            " 5% probable, it is said. No correction is made for the number of comparisons, and A"
+            f" is the one that looks better. With more than {ALL_PAIRS} configurations the best is"
+            " held against each other one."
+        ),
+    ]
+    for metric in (SCORE, GOLD):
+        rows = [_pair_row(pair) for pair in pairs if pair.metric == metric]
+        if rows:
+            header = ("A", "B", f"{metric}, A - B", "", "P(A > B)", "")
+            blocks += [Grid(header, rows)]
+    return blocks
+
+
+def _pair_row(pair: Pair) -> list[str]:
+    return [
+        pair.first,
+        pair.second,
+        estimate(pair.difference),
+        _decided(pair.difference, 0, pair.by_chance),
+        estimate(pair.improvement),
+        _decided(pair.improvement, 0.5, pair.by_chance),
+    ]
+
+
+def _decided(value: Estimate, nothing: float, by_chance: float) -> str:
+    """In words; what so few seeds would show one time in twenty without a difference is said."""
+    if not value.excludes(nothing):
+        return "not decided"
+    higher = f"{'A' if value.value > nothing else 'B'} is higher"
+    if by_chance > 1 - LEVEL:
+        return f"{higher}; too few seeds, by chance {by_chance:.0%}"
+    return higher
+
+
+def _options(configurations: Sequence[Configuration]) -> list[Block]:
+    configs = [configuration.config for configuration in configurations]
+    keys = differing_keys(configs)
+    if not keys:
+        return []
+    cells = [[shown(c[key]) if key in c else ABSENT for c in configs] for key in keys]
+    names = [c.name for c in configurations]
+    if len(names) <= MOST_COLUMNS:
+        table = Grid(("option", *names), [[k, *row] for k, row in zip(keys, cells, strict=True)])
+    else:
+        across = zip(names, zip(*cells, strict=True), strict=True)
+        table = Grid(("configuration", *keys), [[name, *row] for name, row in across])
+    return [
+        Heading("Options that differ"),
+        Text(f"All others are equal; {ABSENT} is an option that a configuration does not have."),
+        table,
+    ]
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> list[Block]:
+    if not left_out:
+        return []
+    rows = [(str(item.folder), item.reason) for item in left_out[:MOST_LEFT_OUT]]
+    if len(left_out) > MOST_LEFT_OUT:
+        rows.append((f"and {len(left_out) - MOST_LEFT_OUT} more", ""))
+    return [Heading("Left out"), Grid(("folder", "why"), rows)]
