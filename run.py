@@ -15,19 +15,23 @@ from omegaconf import DictConfig
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can mend ends with one clear message."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from harness.sweep_job import run_job
+
+        return run_job(cfg)
     from harness.errors import USER_ERRORS
 
     try:
         instantiate(cfg.task)(cfg)
     except (InstantiationException, *USER_ERRORS) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        if in_sweep or not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
+        if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         print(f"error: {cause}", file=sys.stderr)
         sys.exit(1)
+    return None
 
 
 if __name__ == "__main__":

@@ -133,4 +133,4 @@ class SampleTable(Callback):
             if isinstance(logger, WandbRun):
                 columns = list(self.rows[0])
                 table = wandb.Table(columns, [[row[c] for c in columns] for row in self.rows])
-                logger.experiment.log({"samples": table}, step=trainer.current_epoch)
+                logger.log_metrics({"samples": table}, step=trainer.current_epoch)

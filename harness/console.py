@@ -1,6 +1,7 @@
 """What a person reads at the start and at the end of a run."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,13 @@ def places(folder: Path) -> list[str]:
     elif (folder / "wandb").exists():
         lines.append(f"W&B      {folder / 'wandb'}")
     return lines
+
+
+def say_what_was_cut(console: Console, counts: Mapping[str, int]) -> None:
+    """How many prompts and responses were longer than their limit of tokens."""
+    for what in ("prompts", "responses"):
+        if cut := counts.get(f"{what} truncated"):
+            limit = f"data.max_{what[:-1]}_tokens"
+            console.print(
+                f"{cut:,} of {counts[what]:,} {what} are longer than {limit} and were cut"
+            )

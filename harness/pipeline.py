@@ -27,10 +27,12 @@ from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer
 from harness.callbacks import ProgressBar
 from harness.export import export
 from harness.judging import describe_scores, judge, scoring_encoder
+from harness.metrics_csv import MetricsCsv
+from harness.run_names import default_group, run_name, swept_overrides
 from harness.runs import Run
 from harness.stages import Stage, StageCache, code_identity
 from harness.supervised import fit_supervised
-from harness.tracking import MetricsCsv, WandbRun, log_report
+from harness.tracking import WandbRun, log_report
 from harness.trainer import check_hardware, frozen_dtype, on_gpu, precision
 from lightning_modules.actor_critic import (
     REWARD_CONFIG,
@@ -327,19 +329,22 @@ class Pipeline:
             yield []
             return
         loggers: list[Logger] = [MetricsCsv(folder / "metrics.csv", keep_steps)]
-        group = self.run.folder.name
         if "_target_" in self.cfg.logger:
             make = instantiate(self.cfg.logger, _partial_=True)
             loggers.append(
                 make(
                     # Offline files of a stage stay with the run: its folder is renamed later.
                     folder=self.run.folder,
-                    run_name=group if run else f"{group}-{job_type}",
+                    run_name=run_name(
+                        self.run.config,
+                        job_type,
+                        swept_overrides(self.run.folder) if run else (),
+                    ),
                     job_type=job_type,
                     run_id=run.wandb_id if run else None,
-                    default_group=group,
+                    default_group=default_group(self.run.folder),
                     x_axis="rollout/episodes"
-                    if isinstance(self.algorithm, PolicyModule) and run
+                    if isinstance(self.algorithm, PolicyModule) and job_type == self.algorithm.name
                     else None,
                     config=self.run.config,
                 )

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -15,12 +17,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from harness.errors import RunError
 from harness.stages import fingerprint
+from harness.sweeps import JOB, OUTPUT
 
 STATE = "run.json"
 LOCK = ".lock"
 LEADER = "RLHF_LADDER_RUN"
 # What may differ between a run and its continuation: it does not shape the results.
-FREE = ("resume", "logger", "callbacks", "cache_dir", "export")
+FREE = ("resume", "logger", "callbacks", "cache_dir", "selfcheck", "sweep")
 
 
 @dataclass
@@ -97,18 +100,19 @@ def _folder_to_resume(cfg: DictConfig, hydra_folder: Path, config: dict) -> Path
     named = any(o.startswith("hydra.run.dir=") for o in HydraConfig.get().overrides.hydra)
     if named:
         return hydra_folder if (hydra_folder / STATE).is_file() else None
+    runs = runs_like(config, hydra_folder.parent.glob(f"*/{STATE}"))
+    free = [run for run, finished in runs if not finished and is_free(run)]
+    return free[-1] if free else None
+
+
+def runs_like(config: dict[str, Any], state_files: Iterable[Path]) -> list[tuple[Path, bool]]:
+    """Folders of runs of the same config, the newest last, each with whether it is finished."""
     mark = fingerprint(_identity(config))
-    return max(
-        _unfinished(hydra_folder.parent, mark), default=None, key=lambda f: f.stat().st_mtime
-    )
-
-
-def _unfinished(root: Path, mark: str) -> list[Path]:
     found = []
-    for state_file in root.glob(f"*/{STATE}"):
-        state = json.loads(state_file.read_text())
-        if not state["finished"] and state["fingerprint"] == mark and _is_free(state_file.parent):
-            found.append(state_file.parent)
+    for file in sorted(state_files, key=lambda file: file.parent.stat().st_mtime):
+        state = json.loads(file.read_text())
+        if state.get("fingerprint") == mark:
+            found.append((file.parent, state["finished"]))
     return found
 
 
@@ -121,7 +125,8 @@ def _lock(folder: Path) -> FileLock:
         raise RunError(f"{folder}: another process is running in it") from error
 
 
-def _is_free(folder: Path) -> bool:
+def is_free(folder: Path) -> bool:
+    """Whether no live process has the folder."""
     try:
         with FileLock(folder / LOCK).acquire(blocking=False):
             return True
@@ -182,9 +187,8 @@ def _make_room(folder: Path) -> None:
     number = 1
     while (aside := folder / f"earlier-{number}").exists():
         number += 1
-    entries = [
-        p for p in folder.iterdir() if p.name not in (".hydra", LOCK) and not p.match("earlier-*")
-    ]
+    kept = (".hydra", LOCK, JOB, OUTPUT)
+    entries = [p for p in folder.iterdir() if p.name not in kept and not p.match("earlier-*")]
     aside.mkdir()
     for entry in entries:
         entry.rename(aside / entry.name)
@@ -194,3 +198,11 @@ def _drop_empty(folder: Path) -> None:
     """Remove the folder that Hydra made for this process, as the run goes on in another."""
     if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
         shutil.rmtree(folder)
+
+
+def steps_done(checkpoint: Path | None) -> int:
+    """How many training steps (iterations of a policy) a checkpoint has behind it."""
+    if checkpoint is None:
+        return 0
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    return state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from harness.errors import RunError
 from harness.trainer import make_trainer
+from lightning_modules.options import require
 from lightning_modules.supervised import SupervisedModule
 
 
@@ -22,6 +23,12 @@ class KeepBest(Callback):
     """
 
     def __init__(self, metric: str = "val/loss", *, highest: bool = False):
+        require(
+            metric.startswith("val/"),
+            "callbacks.keep_best",
+            metric,
+            "must be a held-out metric, such as val/gold or val/score",
+        )
         self.metric = metric
         self.sign = 1 if highest else -1
         self.epoch = 0

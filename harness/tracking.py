@@ -1,97 +1,57 @@
-"""Where metrics go: a CSV that every run writes, and Weights & Biases."""
+"""Weights & Biases: a run of its own for every job and every stage."""
 
 import csv
 import netrc
 import os
+import platform
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.wandb_log import steps_on_disk
+from lightning_modules.options import require
+
+MODES = ("online", "offline", "disabled")
+BEST = {
+    "val/score": "max",
+    "val/reward": "max",
+    "val/gold": "max",
+    "val/win_rate": "max",
+    "val/accuracy": "max",
+    "val/loss": "min",
+}
+LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft", "wandb")
 SECRET = re.compile(r"(^|\.)(.*_)?(api_key|password|secret|token)$")
 
 
-class MetricsCsv(Logger):
-    """One row a step, whatever number of calls its metrics come in.
+class WandbRun(WandbLogger):
+    """Lightning's logger on a W&B run of ours: all that is logged of one step makes one row.
 
-    `step` counts from 1: the row says what was known after so many steps. A row is on the disk
-    before the step's checkpoint is, so a resumed run finds every row that it builds on.
+    A resumed run begins at `first_step`; rows that W&B has from before are not sent again.
     """
 
-    def __init__(self, path: Path, keep_steps: int = 0):
-        super().__init__()
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.is_file():
-            with open(path, newline="") as file:
-                rows = list(csv.DictReader(file))
-            self.rows = [
-                {k: v for k, v in row.items() if v != ""}
-                for row in rows
-                if int(row["step"]) <= keep_steps
-            ]
-            self._rewrite()
-
-    @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        return ""
+    def __init__(self, run: Any, *, first_step: int = 0, artifacts: bool = False, **options: Any):
+        super().__init__(experiment=run, **options)
+        self.first_step = first_step
+        self.artifacts = artifacts
 
     @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config is in config.yaml already."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        row = {"step": (step or 0) + 1} | {k: v for k, v in metrics.items() if k != "epoch"}
-        if self.rows and int(self.rows[-1]["step"]) == row["step"]:
-            self.rows[-1] |= row
-            self._rewrite()
-        else:
-            known = self._columns()
-            self.rows.append(row)
-            if set(row) <= set(known):
-                with open(self.path, "a", newline="") as file:
-                    csv.DictWriter(file, known).writerow(row)
-            else:
-                self._rewrite()
-
-    def last_values(self) -> dict[str, float]:
-        """The latest value of every metric."""
-        latest: dict[str, float] = {}
-        for row in self.rows:
-            latest |= {k: float(v) for k, v in row.items() if k != "step"}
-        return latest
-
-    def _columns(self) -> list[str]:
-        names = {name for row in self.rows for name in row} - {"step"}
-        return ["step", *sorted(names)]
-
-    def _rewrite(self) -> None:
-        draft = self.path.with_name(f".{self.path.name}")
-        with open(draft, "w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns())
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(draft, self.path)
-
-
-class WandbRun(WandbLogger):
-    """Lightning's logger on a W&B run of ours: metrics of one step make one row."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.experiment.log({k: v for k, v in metrics.items() if k != "epoch"}, step=step)
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Numbers, tables and pictures of one step."""
+        if step is None or step >= self.first_step:
+            row = {k: v for k, v in metrics.items() if k != "epoch"}
+            self.experiment.log(row, step=step)
 
 
 def wandb_run(
@@ -101,7 +61,8 @@ def wandb_run(
     entity: str | None,
     mode: str | None,
     group: str | None,
-    tags: list[str] | None,
+    tags: Sequence[str] | None,
+    artifacts: bool = False,
     folder: Path,
     run_name: str,
     job_type: str,
@@ -112,29 +73,96 @@ def wandb_run(
 ) -> WandbRun:
     """A logger on a new W&B run, or on the run `run_id` if there is one.
 
-    Without an API key and without WANDB_MODE it is offline by itself; nothing ever prompts.
+    Without an API key and without a mode it is offline by itself; nothing ever prompts. Raises
+    OptionError for a mode that does not exist, and for online without a key.
     """
+    mode = chosen_mode(mode)
     run = wandb.init(
         project=project,
         entity=entity,
-        mode=mode or os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline"),
+        mode=mode,
         group=group or default_group,
-        tags=tags,
+        tags=[*dict.fromkeys([*(tags or []), *_option_names(config)])],
         dir=folder,
         name=run_name,
         job_type=job_type,
         id=run_id,
         reinit="create_new",  # a stage's run beside that of the job which needs it
         resume="allow" if run_id else None,
-        config=flat(config),
+        config=flat(config) | provenance(),
         settings=wandb.Settings(
             silent=True, console="off", disable_git=False, x_disable_stats=True
         ),
     )
+    define_metrics(run, x_axis)
+    first = max(run.starting_step, steps_on_disk(folder, run_id)) if run_id else 0
+    logger = WandbRun(
+        run, first_step=first, artifacts=artifacts, project=project, save_dir=str(folder)
+    )
+    if run_id and (folder / "metrics.csv").is_file():
+        # What a killed process had not handed over yet.
+        with open(folder / "metrics.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
+                logger.log_metrics(numbers, step=int(row["step"]) - 1)
+    return logger
+
+
+def chosen_mode(mode: str | None) -> str:
+    """`logger.mode`, else WANDB_MODE, else online if W&B could log in without asking."""
+    require(mode is None or mode in MODES, "logger.mode", mode, f"must be one of {MODES}, or null")
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline")
+    require(
+        mode != "online" or has_api_key(),
+        "logger.mode",
+        mode,
+        "W&B has no API key: `wandb login`, or WANDB_API_KEY, or logger.mode=offline",
+    )
+    return mode
+
+
+def define_metrics(run: Any, x_axis: str | None) -> None:
+    """The x-axis of all metrics (null: the step), and the best value in the summary of some.
+
+    Of most metrics the summary is the last value; of those in BEST it is {last, max or min}.
+    """
     if x_axis:
         run.define_metric(x_axis)
         run.define_metric("*", step_metric=x_axis)
-    return WandbRun(experiment=run, project=project, save_dir=str(folder))
+    for metric, best in BEST.items():
+        run.define_metric(metric, step_metric=x_axis, summary=f"last,{best}")
+
+
+def provenance() -> dict[str, Any]:
+    """With what a run is made: versions, the project's commit, devices."""
+    cuda = torch.cuda.is_available()
+    return {
+        **{f"versions.{library}": version(library) for library in LIBRARIES},
+        "versions.python": platform.python_version(),
+        "commit": commit(),
+        "devices.name": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "devices.visible": torch.cuda.device_count() if cuda else 1,
+    }
+
+
+def commit() -> str | None:
+    """The project's git commit, marked if the tree has changes; None outside a checkout."""
+    here = str(Path(__file__).parent)
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def log_model(loggers: Sequence[Logger], folder: Path) -> None:
+    """The run's `model/` as an artifact of its W&B run, where `logger.artifacts` asks for it."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun) and logger.artifacts:
+            artifact = wandb.Artifact(f"model-{logger.experiment.id}", type="model")
+            # The files stay where they are: an offline run is uploaded from there.
+            artifact.add_dir(str(folder / "model"), policy="immutable")
+            logger.experiment.log_artifact(artifact)
 
 
 def log_report(loggers: Sequence[Logger], folder: Path, numbers: Mapping[str, float]) -> None:
@@ -175,6 +203,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not SECRET.search(name):
             result[name] = value
     return result
+
+
+def _option_names(config: Mapping[str, Any]) -> list[str]:
+    """The chosen option of each group that runs are filtered by."""
+    names = [config.get(g, {}).get("name") for g in ("algo", "model", "data", "reward", "adapter")]
+    return [name for name in names if name and name != "none"]
 
 
 def sync_command(folder: Path) -> str | None:

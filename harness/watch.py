@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from harness.tracking import WandbRun
+from lightning_modules.options import require
 
 WATCHED = ("val/gold", "val/held_out_score")
 COLUMNS = ("rollout/episodes", "val/kl", "val/score")
@@ -25,14 +26,15 @@ PATIENCE = 3  # evaluations below the best one before the curve has turned
 
 
 class OverOptimisationWatch(Callback):
-    """Draws the two curves at every evaluation and, if `stop`, ends training when the watched one
-    has turned: when it has been below its best for PATIENCE evaluations in a row.
+    """Draws the two curves at every evaluation and, with early_stop=gold, ends training when the
+    watched one has turned: when it has been below its best for PATIENCE evaluations in a row.
     """
 
-    def __init__(self, folder: Path, console: Console, *, stop: bool):
+    def __init__(self, folder: Path, console: Console, *, early_stop: str | None):
+        require(early_stop in (None, "gold"), "early_stop", early_stop, "must be gold, or null")
         self.folder = folder
         self.console = console
-        self.stop = stop
+        self.stop = early_stop == "gold"
         self.points = _points(folder / "metrics.csv")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -60,7 +62,7 @@ class OverOptimisationWatch(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbRun):
                 image = wandb.Image(str(picture))
-                logger.experiment.log({"overoptimisation": image}, step=trainer.current_epoch)
+                logger.log_metrics({"overoptimisation": image}, step=trainer.current_epoch)
 
 
 def turned(watched: list[float]) -> bool:

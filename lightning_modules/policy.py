@@ -272,6 +272,7 @@ class PolicyModule(ManualModule):
         started = time.perf_counter()
         rollout, seconds = self.collect(batch)
         collected = time.perf_counter()
+        self.rollout = rollout  # the latest, for callbacks to look at
         metrics = self.update(rollout)
         ended = time.perf_counter()
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}

@@ -10,6 +10,9 @@ from lightning_modules.averages import Averages
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import masked_sum, moments
 
+# What two equal float64 numbers may differ by after a few hundred thousand additions, relatively.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -81,15 +84,37 @@ class Rollout:
         else:
             averages.add_rows(f"{prefix}/reward", scores)
         averages.add_tokens(f"{prefix}/entropy", self.entropy, self.response_mask)
-        averages.add_rows(f"{prefix}/length", self.response_mask.sum(-1)[kept])
+        lengths = self.response_mask.sum(-1)[kept]
+        averages.add_rows(f"{prefix}/length", lengths)
+        averages.add_rows(f"{prefix}/length_squared", lengths.double().square())
+        averages.add_rows(f"{prefix}/score_length", scores.double() * lengths)
         averages.add_rows(f"{prefix}/eos_rate", self.stopped[kept])
 
 
 def finish_statistics(means: dict[str, float], prefix: str) -> dict[str, float]:
-    """`score_std` in the place of the mean square that it was gathered by."""
-    square = means.pop(f"{prefix}/score_squared")
-    means[f"{prefix}/score_std"] = max(square - means[f"{prefix}/score"] ** 2, 0.0) ** 0.5
+    """`score_std`, and `score_length_correlation` where lengths were gathered with the scores, in
+    the place of the moments that they come from.
+    """
+    mean = means[f"{prefix}/score"]
+    variance = _variance(means.pop(f"{prefix}/score_squared"), mean)
+    means[f"{prefix}/score_std"] = variance**0.5
+    product = means.pop(f"{prefix}/score_length", None)
+    if product is not None:
+        length = means[f"{prefix}/length"]
+        both = variance * _variance(means.pop(f"{prefix}/length_squared"), length)
+        name = f"{prefix}/score_length_correlation"
+        means[name] = _bounded((product - mean * length) / both**0.5) if both else 0.0
     return means
+
+
+def _variance(square: float, mean: float) -> float:
+    """From the mean square; exactly 0 where the values differ by rounding only."""
+    variance = square - mean**2
+    return 0.0 if variance <= ROUNDING * square else variance
+
+
+def _bounded(correlation: float) -> float:
+    return min(max(correlation, -1.0), 1.0)
 
 
 def explained_variance(rollout: Rollout, all_reduce: Callable[[Tensor], Tensor]) -> float:

@@ -13,6 +13,7 @@ class Stream(IntEnum):
     MINIBATCHES = 1
     EVALUATION = 2
     REFERENCE_ANSWERS = 3
+    SELFCHECK = 4
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

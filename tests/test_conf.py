@@ -15,7 +15,20 @@ OPTIONS = [
     if file.parent != CONF and file.parent != CONF / "algo" / "base"
 ]
 # What has no sane default.
-MANDATORY = ("data.path=x.jsonl", "reward.path=x:y")
+MANDATORY = {
+    "data=files": "data.path=x.jsonl",
+    "reward=function": "reward.path=x:y",
+    "reward=checkpoint": "reward.path=x",
+    "reward=combined": "reward.rewards.function.path=x:y",
+}
+# Presets that need a plugin of Hydra's, and its module.
+PLUGINS = {
+    "sweep=joblib": "hydra_joblib_launcher",
+    "sweep=optuna": "hydra_optuna_sweeper",
+    "sweep=ray": "hydra_ray_launcher",
+    "sweep=slurm": "hydra_submitit_launcher",
+    "sweep=submitit_local": "hydra_submitit_launcher",
+}
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -33,9 +46,9 @@ def targets(node) -> list[str]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_names_things_that_exist(option):
-    mandatory = [o for o in MANDATORY if option in ("data=files", "reward=function")]
-    mandatory += ["reward.path=x"] if option == "reward=checkpoint" else []
-    mandatory = [o for o in mandatory if o.split(".")[0] == option.split("=")[0]]
+    if option in PLUGINS:
+        pytest.importorskip(f"hydra_plugins.{PLUGINS[option]}")
+    mandatory = [MANDATORY[option]] if option in MANDATORY else []
     config = OmegaConf.to_container(
         composed(option, *mandatory), resolve=True, throw_on_missing=True
     )
@@ -46,7 +59,7 @@ def test_every_option_composes_and_names_things_that_exist(option):
 def test_option_files_are_named_as_themselves():
     for option in OPTIONS:
         group, name = option.split("=")
-        if group in ("algo/optimizer", "callbacks", "experiment", "task"):
+        if group in ("algo/optimizer", "callbacks", "experiment", "sweep", "task"):
             continue
         assert OmegaConf.load(CONF / group / f"{name}.yaml").name == Path(name).name
 
@@ -60,6 +73,8 @@ def test_the_command_line_that_users_know():
         "stage_seed",
         "cache_dir",
         "resume",
+        "sweep.resume",
+        "sweep.objective",
         "algo.iterations",
         "algo.prompts_per_iteration",
         "algo.samples_per_prompt",

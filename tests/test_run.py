@@ -155,3 +155,102 @@ def test_help_shows_the_groups_with_examples(tmp_path):
     text = run("--help", cwd=tmp_path).stdout
     for words in ("python run.py algo=ppo model=llama", "reward_model", "llama_1b", "data=files"):
         assert words in text
+
+
+SWEEP = ("-m", *TINY, "reward=gold", "logger=none", "algo.iterations=2")
+
+
+def jobs(folder: Path) -> list[dict]:
+    found = [json.loads(file.read_text()) for file in folder.glob("*/job.json")]
+    return sorted(found, key=lambda job: job["number"])
+
+
+def statuses(folder: Path) -> list[str]:
+    return [job["status"] for job in jobs(folder)]
+
+
+def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_path):
+    options = (*SWEEP, f"cache_dir={cache}", "hydra.sweep.dir=sweep")
+    first = run(*options, "algo.clip_range=0.1,-1,0.3", cwd=tmp_path, ok=False)
+    assert statuses(tmp_path / "sweep") == ["done", "failed", "done"]
+    assert "job 1 failed: algo.clip_range=-1: must be greater than 0" in first.stdout
+    failed = tmp_path / "sweep" / "1_ppo_llama_landmarks_seed0"
+    assert "algo.clip_range=-1" in json.loads((failed / "failed.json").read_text())["overrides"]
+    assert "OptionError" in (failed / "traceback.txt").read_text()
+
+    again = run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
+    assert statuses(tmp_path / "sweep") == ["skipped", "done", "skipped"]
+    assert not (failed / "failed.json").exists()
+    assert again.stdout.count("what the numbers mean") == 1, "one job is trained"
+    for job in jobs(tmp_path / "sweep"):
+        summary = json.loads((Path(job["run"]) / "summary.json").read_text())
+        assert job["value"] == summary["val/score"]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_started_again_in_another_folder_loses_nothing(cache, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    options = (
+        *SWEEP,
+        f"cache_dir={cache}",
+        "algo.iterations=20",
+        "callbacks.checkpoint.every_n_epochs=1",
+        "sweep=joblib",
+        "hydra.launcher.n_jobs=2",
+        "seed=1,2",
+    )
+    process = subprocess.Popen(
+        command(*options),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    sweeps = tmp_path / "outputs" / "sweeps"
+    deadline = time.time() + 200
+    while not list(sweeps.glob("*/*/checkpoints/*.ckpt")):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # its workers too; as orphans they would finish
+    process.wait()
+    (killed,) = sweeps.iterdir()
+
+    done = run(*options, cwd=tmp_path)
+    (again,) = set(sweeps.iterdir()) - {killed}
+    continued = [job for job in jobs(again) if job["status"] == "continued"]
+    assert continued
+    for job in continued:
+        run_folder = Path(job["run"])
+        assert run_folder.parent == killed
+        (pointer,) = again.glob(f"{job['number']}_*/skipped.json")
+        assert json.loads(pointer.read_text())["run"] == str(run_folder)
+        assert [int(row["step"]) for row in rows(run_folder)] == list(range(1, 21))
+    printed = [file.read_text() for file in again.glob("*/output.txt")]
+    assert any("resumed from" in text for text in printed)
+    assert "what the numbers mean" not in done.stdout, "jobs side by side print into files"
+
+
+@pytest.mark.slow
+def test_a_failed_trial_does_not_end_a_study(cache, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    run(
+        *SWEEP,
+        f"cache_dir={cache}",
+        "sweep=optuna",
+        "hydra.sweep.dir=study",
+        "hydra.sweeper.n_trials=4",
+        "algo.beta=0.1",
+        "algo.optimizer.lr=1e-3",
+        "algo.clip_range=choice(-1.0,0.2)",
+        cwd=tmp_path,
+        ok=False,
+    )
+    assert set(statuses(tmp_path / "study")) == {"done", "skipped", "failed"}
+    assert "best_value" in (tmp_path / "study" / "optimization_results.yaml").read_text()
+
+
+def test_a_sweep_of_several_devices_is_refused_with_the_way_to_do_it(tmp_path):
+    done = run("-m", "hardware=ddp", "seed=1,2", cwd=tmp_path, ok=False)
+    assert "for seed in 1 2 3; do python run.py hardware=ddp" in done.stderr
+    assert not (tmp_path / "outputs").exists()

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from datamodules.records import Prompt
-from harness.tracking import MetricsCsv
+from harness.metrics_csv import MetricsCsv
 from lightning_modules.a2c import A2C
 from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
 from lightning_modules.backbone import (

@@ -1,0 +1,113 @@
+"""A policy-gradient run: reference, reward, training, evaluation, export."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback
+
+from datamodules.prompts import PromptDataModule
+from datamodules.tokenization import Encoder, load_tokenizer
+from harness.callbacks import ProgressBar, SampleTable
+from harness.console import policy_summary, samples_table, say_what_was_cut, start_table
+from harness.export import export
+from harness.health import Health
+from harness.pipeline import Pipeline
+from harness.runs import steps_done
+from harness.selfcheck import SelfCheck
+from harness.supervised import KeepBest
+from harness.traces import TokenTrace
+from harness.tracking import log_model
+from harness.trainer import make_trainer
+from harness.watch import OverOptimisationWatch
+from lightning_modules.collection import Vocabulary
+from lightning_modules.policy import PolicyModule
+
+GLOSSARY = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
+    """Train `algorithm` and export its policy; returns the final metrics."""
+    cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
+    options = algorithm.options
+    best = keep_best(cfg.callbacks.keep_best)
+    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop)
+    encoder = bind_policy(pipeline, algorithm)
+    data = PromptDataModule(
+        pipeline.source,
+        encoder,
+        options.prompts_per_iteration,
+        options.val_prompts,
+        options.micro_batch_size,
+        cfg.seed,
+    )
+    done = steps_done(run.checkpoint)
+    samples = SampleTable(run.folder / "samples.jsonl", cfg.callbacks.samples, done)
+    with pipeline.tracked(run.folder, algorithm.name, run=run, keep_steps=done) as loggers:
+        trainer = make_trainer(
+            cfg.hardware,
+            max_epochs=options.iterations,
+            limit_train_batches=1,
+            check_val_every_n_epoch=options.evaluate_every,
+            logger=loggers,
+            callbacks=[
+                *([SelfCheck(encoder, console, resumed=done > 0)] if cfg.selfcheck else []),
+                samples,
+                TokenTrace(run.folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
+                ProgressBar(console, algorithm.name, lambda trainer: options.iterations),
+                Health(console, GLOSSARY),
+                watch,
+                *best,
+                instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
+            ],
+        )
+        console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
+        say_what_was_cut(console, encoder.counts)
+        try:
+            trainer.fit(
+                algorithm,
+                datamodule=data,
+                ckpt_path=run.checkpoint,
+                weights_only=True if run.checkpoint else None,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            console.print(f"stopped; the same command with resume={run.folder} goes on")
+            raise
+        if not trainer.is_global_zero:
+            return {}
+        result = loggers[0].last_values()
+        for kept in best:
+            # What is exported is described.
+            result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
+            result["best/iteration"] = kept.epoch + 1
+        export(algorithm.model.lm, encoder.tokenizer, run.folder)
+        log_model(loggers, run.folder)
+    console.print(samples_table(samples.latest))
+    console.print(policy_summary(result))
+    return result | dict(encoder.counts)
+
+
+def keep_best(metric: str | None) -> list[Callback]:
+    """`callbacks.keep_best`: at whose best value the policy is exported; null: the last one."""
+    if metric is None:
+        return []
+    return [KeepBest(metric, highest=metric not in ("val/kl", "val/kl_k3"))]
+
+
+def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
+    """Give the algorithm its models, making the stages that it needs; returns its tokenizer."""
+    path, revision = pipeline.reference()
+    pipeline.reward.bind(pipeline.reward_context())
+    encoder = pipeline.make_encoder(load_tokenizer(path, revision))
+    model, reference = pipeline.actor_critic(algorithm.options.critic, pipeline.cfg.seed)
+    algorithm.bind(
+        model=model,
+        reference=reference,
+        reward=pipeline.reward,
+        vocabulary=Vocabulary(
+            encoder.stop_id, encoder.pad_id, encoder.max_response_tokens, encoder.decode
+        ),
+        gold=pipeline.source.gold,
+        lr_multiplier=pipeline.lr_multiplier,
+    )
+    return encoder

@@ -1,0 +1,427 @@
+"""The start-up check: what silently ruins a run is found before its first iteration.
+
+On a few prompts of the run's own data, with its own models and precision, and with noise of its
+own, so that a run with and without the check has the same metrics to the bit.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.seed import isolate_rng
+from rich.console import Console
+from rich.markup import escape
+from safetensors import safe_open
+from torch import Tensor
+from transformers.utils import cached_file
+
+from datamodules.records import Prompt
+from datamodules.tokenization import Encoder
+from harness.errors import USER_ERRORS, RunError
+from harness.memory import Sizes, estimate, free_bytes, reward_models, size
+from lightning_modules.actor_critic import ScalarModel, plain
+from lightning_modules.objectives.divergences import k1, k3
+from lightning_modules.objectives.masked import masked
+from lightning_modules.policy import PolicyModule
+from lightning_modules.rewards.reward import Answers
+from lightning_modules.rollout import Rollout
+from lightning_modules.seeding import Stream, generator
+
+PROMPTS = 4
+# Of mean log-probabilities. Float32 keeps 24 bits: logits of size 32 are off by 2e-6, which layers
+# and sums make some 1e-4 of. Bfloat16 keeps 8: the same logits are off by up to 1/16.
+FLOAT32_TOLERANCE = 1e-3
+BFLOAT16_TOLERANCE = 0.1
+
+
+class CheckError(RunError):
+    """What was found, and what it means."""
+
+    def __init__(self, found: str, meaning: str):
+        super().__init__(f"selfcheck: {found}; {meaning}. selfcheck=false skips this")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A small rollout, not weighed, with its answers and their scores."""
+
+    rollout: Rollout
+    answers: Answers
+    prompts: list[Prompt]
+
+
+class SelfCheck(Callback):
+    """All ranks check; one prints. `resumed`: the policy has been trained already."""
+
+    def __init__(self, encoder: Encoder, console: Console, resumed: bool = False):
+        self.encoder = encoder
+        self.console = console
+        self.resumed = resumed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
+        error, lines = None, []
+        with isolate_rng(), trainer.precision_plugin.train_step_context():
+            try:
+                lines = self._check(trainer, pl_module)
+            except USER_ERRORS as failed:
+                error = failed
+        # Every rank stops, or none: the others would wait for it for ever.
+        failures = pl_module.sum_over_ranks(torch.tensor(float(error is not None)))
+        if error:
+            raise error
+        if failures:
+            raise CheckError(f"{int(failures)} other ranks failed", "one of them says why")
+        if trainer.is_global_zero:
+            for line in lines:
+                self.console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+
+    def _check(self, trainer: pl.Trainer, module: PolicyModule) -> list[str]:
+        started = time.perf_counter()
+        tolerance = tolerance_of(trainer, module)
+        check_evaluation_mode(module)
+        check_reward_heads(module)
+        batch = few_prompts(trainer, module)
+        noise = generator(module.options.seed, Stream.SELFCHECK, trainer.global_rank)
+        sample = take_sample(module, batch, noise)
+        said = check_sequences(sample, self.encoder)
+        check_repeats(module, sample.rollout)
+        ratio = check_ratio(module, sample.rollout, noise, tolerance)
+        kl = None if self.resumed else check_reference(sample.rollout, tolerance)
+        said += check_scores(module, sample)
+        memory = check_memory(trainer, module, self.resumed)
+        return [
+            f"selfcheck: passed in {time.perf_counter() - started:.1f} s",
+            f"  dropout off; first ratio 1 within {ratio:.1g}"
+            + ("" if kl is None else f"; KL to the reference 0 within {kl:.1g} nats a token"),
+            *(f"  {line}" for line in said),
+            f"  memory: {memory}",
+            *(f"  {line}" for line in shown(sample, self.encoder)),
+        ]
+
+
+def tolerance_of(trainer: pl.Trainer, module: PolicyModule) -> float:
+    """What log-probabilities that should be equal may differ by, on average."""
+    dtypes = {p.dtype for p in module.model.parameters()}
+    coarse = (
+        "16" in str(trainer.precision)
+        or bool(dtypes & {torch.bfloat16, torch.float16})
+        or torch.get_float32_matmul_precision() != "highest"
+    )
+    return BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
+
+
+def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
+    """A batch of the training data's first prompts, taken past its sampler."""
+    loader = trainer.train_dataloader
+    rows = [loader.dataset[i] for i in range(min(PROMPTS, len(loader.dataset)))]
+    batch = {name: values[:PROMPTS] for name, values in loader.collate_fn(rows).items()}
+    return module.transfer_batch_to_device(batch, module.device, 0)
+
+
+def take_sample(module: PolicyModule, batch: dict[str, Any], noise: torch.Generator) -> Sample:
+    """Two answers to each prompt."""
+    rollout, answers, _ = module.collector.collect(
+        batch, noise, samples=2, with_reference=module.beta > 0
+    )
+    return Sample(rollout, answers, list(answers.prompts))
+
+
+# -- models -------------------------------------------------------------------------------------
+
+
+def check_evaluation_mode(module: PolicyModule) -> None:
+    """No part of policy, critic, reference or reward is in training mode."""
+    with module.collector.reference.active() as reference:
+        models = [("policy", module.model), ("reference", reference)]
+        models += [("reward", model) for model in reward_models(module.collector.reward)]
+        training = [
+            f"{owner}.{name} ({type(part).__name__})"
+            for owner, model in models
+            for name, part in model.named_modules()
+            if part.training
+        ]
+    if training:
+        raise CheckError(
+            f"{len(training)} modules are in training mode, the first is {training[0]}",
+            "dropout would make ratios differ from 1 and scores random; call eval() on the model"
+            " where it is made",
+        )
+
+
+def check_reward_heads(module: PolicyModule) -> None:
+    """A reward model's head is the one in its files."""
+    for model in reward_models(module.collector.reward):
+        if not isinstance(model, ScalarModel):
+            continue
+        scorer = plain(model.model)
+        head = scorer.score.weight.detach().cpu()
+        path = scorer.config.name_or_path
+        kept = head_in_files(path)
+        if kept is not None and not torch.equal(kept.to(head.dtype), head):
+            gap = float((kept.float() - head.float()).abs().max())
+            raise CheckError(
+                f"the reward model's head differs from the one in {path} by up to {gap:.2g}",
+                "it was made anew after loading, so its scores mean nothing; load it by"
+                " reward=learned or reward=checkpoint and do not initialise it again",
+            )
+
+
+def head_in_files(path: str) -> Tensor | None:
+    """The weights of the scalar head in a folder (or a cached hub model) of safetensors."""
+    name = "model.safetensors"
+    if index := _kept_file(path, f"{name}.index.json"):
+        with open(index) as file:
+            name = json.load(file)["weight_map"].get("score.weight", name)
+    file = _kept_file(path, name)
+    if file is None:
+        return None
+    with safe_open(file, "pt") as weights:
+        known = "score.weight" in weights.keys()  # noqa: SIM118 (it is no dictionary)
+        return weights.get_tensor("score.weight") if known else None
+
+
+def _kept_file(path: str, name: str) -> str | None:
+    try:
+        return cached_file(path, name, local_files_only=True)
+    except OSError:
+        return None
+
+
+def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator) -> Iterator:
+    """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
+    options = module.options
+    for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
+        for part in minibatch.micro_batches(options.micro_batch_size):
+            masks = (part.prompt_mask, part.response_mask)
+            with torch.enable_grad():
+                new = module.model(part.sequences, *masks, options.temperature)
+            yield part, new
+
+
+def check_repeats(module: PolicyModule, rollout: Rollout) -> None:
+    """Two forward passes of the update agree to the bit: nothing in them is random."""
+    passes = [
+        [
+            x.detach()
+            for _, new in update_passes(module, rollout, torch.Generator().manual_seed(0))
+            for x in (new.logprobs, new.values)
+            if x is not None
+        ]
+        for _ in range(2)
+    ]
+    gaps = [float((a - b).abs().max()) for a, b in zip(*passes, strict=True)]
+    if any(gap != 0 for gap in gaps):
+        raise CheckError(
+            f"two forward passes of the same answers differ by up to {max(gaps):.2g}",
+            "some dropout is active although the models are in evaluation mode; set it to 0 in the"
+            " model's config",
+        )
+
+
+def check_ratio(
+    module: PolicyModule, rollout: Rollout, order: torch.Generator, tolerance: float
+) -> float:
+    """The first update sees ratio 1: returns the mean over tokens of abs(log ratio)."""
+    total, count, worst = 0.0, 0, 0.0
+    for part, new in update_passes(module, rollout, order):
+        gaps = masked((new.logprobs.detach() - part.old_logprobs).abs(), part.response_mask)
+        total += float(gaps.sum())
+        count += int(part.response_mask.sum())
+        worst = max(worst, float(gaps.max()))
+    mean = total / max(count, 1)
+    if not mean <= tolerance:
+        raise CheckError(
+            f"before any step the log-ratio of update and rollout is {mean:.2g} a token on average,"
+            f" {worst:.2g} at most, where {tolerance:g} is rounding",
+            "sampling and updates differ in temperature, mask, position ids or model, so that"
+            " importance weights are wrong from the start; use one temperature and one model",
+        )
+    return mean
+
+
+def check_reference(rollout: Rollout, tolerance: float) -> float | None:
+    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+    if rollout.ref_logprobs is None:
+        return None
+    tokens = rollout.response_mask.sum().clamp(min=1)
+    pair = (rollout.old_logprobs, rollout.ref_logprobs)
+    means = [float(masked(k(*pair), rollout.response_mask).sum() / tokens) for k in (k1, k3)]
+    worst = max(abs(means[0]), means[1])
+    if not worst <= tolerance:
+        raise CheckError(
+            f"before any step the KL to the reference is {means[0]:.2g} nats a token (k1),"
+            f" {means[1]:.2g} (k3), where {tolerance:g} is rounding",
+            "the reference is another model than the one that the policy starts from, so that the"
+            " penalty pulls away from the start; load both from the same folder and revision",
+        )
+    return worst
+
+
+# -- scores and memory ----------------------------------------------------------------------------
+
+
+def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
+    """Scores are finite or NaN, and tell answers apart; returns what is to be said of them."""
+    scores = sample.rollout.scores
+    known = scores[~scores.isnan()]
+    if known.isinf().any():
+        raise CheckError(
+            f"{int(known.isinf().sum())} of {len(scores)} scores are infinite",
+            "means and advantages would be too; return a finite number, or None for what cannot be"
+            " scored",
+        )
+    if not len(known):
+        return [f"warning: the reward could score none of {len(scores)} answers"]
+    low, high = float(known.min()), float(known.max())
+    lines = [f"scores of {len(known)} answers: {low:.3g} to {high:.3g}"]
+    if len(known) < len(scores):
+        lines += [f"warning: {1 - len(known) / len(scores):.0%} of the answers have no score"]
+    if len(set(sample.answers.texts)) > 1 and len(known) > 1 and low == high:
+        found = f"{len(known)} answers, not all the same, have the same score {low:.3g}"
+        if reward_models(module.collector.reward):
+            raise CheckError(found, "the reward model's head is empty or does not see the answer")
+        lines += [f"warning: {found}; a reward that never differs teaches nothing"]
+    return lines
+
+
+def check_memory(trainer: pl.Trainer, module: PolicyModule, resumed: bool) -> str:
+    """The estimate fits into what is free; returns both in words."""
+    options = module.options
+    share = options.sequences_per_iteration // trainer.world_size
+    sizes = Sizes(
+        sequences=share,
+        micro_batch=min(options.micro_batch_size, share // options.minibatches),
+        prompt_tokens=max(len(ids) for _, ids in trainer.train_dataloader.dataset),
+        response_tokens=module.collector.vocabulary.max_response_tokens,
+    )
+    found = estimate(module, sizes)
+    # Weights are there, and so is what a checkpoint brought.
+    needed = found.to_come - (found.optimizer if resumed else 0)
+    free = free_bytes(module.device, trainer.num_devices)
+    if free is not None and needed > free:
+        raise CheckError(
+            f"this run needs about {size(needed)} a device beside its weights, and"
+            f" {size(free)} is free: {found.line()}",
+            f"it would run out of memory; lower {found.remedy()}",
+        )
+    return f"{found.line()}; free: {'unknown' if free is None else size(free)}"
+
+
+# -- sequences ------------------------------------------------------------------------------------
+
+
+def check_sequences(sample: Sample, encoder: Encoder) -> list[str]:
+    """Padding, BOS, stop token and template of each sequence; returns what is to be said."""
+    answers, tokenizer = sample.answers, encoder.tokenizer
+    width = answers.prompt_mask.shape[1]
+    prompts = list(zip(answers.sequences[:, :width], answers.prompt_mask, strict=True))
+    responses = list(zip(answers.sequences[:, width:], answers.response_mask, strict=True))
+    for row, (record, (ids, mask)) in enumerate(zip(answers.prompts, prompts, strict=True)):
+        _check_prompt_padding(row, ids, mask, encoder)
+        _check_bos(row, ids[mask].tolist(), record, tokenizer.bos_token_id, encoder.stop_id)
+        _check_template(row, ids[mask].tolist(), record, encoder)
+    for row, (ids, mask) in enumerate(responses):
+        _check_answer(row, ids, mask, bool(answers.stopped[row]), encoder)
+    if encoder.pad_id == encoder.stop_id:
+        token = tokenizer.convert_ids_to_tokens(encoder.stop_id)
+        return [f"padding and stop token are both {token!r}: allowed, masks tell them apart"]
+    return []
+
+
+def _check_prompt_padding(row: int, ids: Tensor, mask: Tensor, encoder: Encoder) -> None:
+    inside = mask & (ids == encoder.pad_id)
+    meaning = "an answer must follow its prompt without a gap; pad prompts on the left"
+    if not mask[-1]:
+        raise CheckError(f"prompt {row} is padded on the right: its mask is {_bits(mask)}", meaning)
+    if (mask[:-1] & ~mask[1:]).any():
+        raise CheckError(f"prompt {row} has gaps: its mask is {_bits(mask)}", meaning)
+    if encoder.pad_id != encoder.stop_id and inside.any():
+        raise CheckError(
+            f"prompt {row} has {int(inside.sum())} padding tokens inside, which count as text",
+            "the mask or the padding side is wrong; pad prompts on the left and mask the padding",
+        )
+
+
+def _check_bos(row: int, ids: list[int], record: Prompt, bos: int | None, stop: int) -> None:
+    # Where BOS and stop token are one, the template may end every turn with it.
+    if bos is None or bos == stop or bos not in ids:
+        return
+    turns = sum(message.role == "user" for message in record.messages)
+    count = ids.count(bos)
+    if count > max(turns, 1) or ids[:2] == [bos, bos]:
+        raise CheckError(
+            f"prompt {row} has {count} BOS tokens, for {turns} turns of the user",
+            "the template writes one and the tokenizer adds another; encode rendered templates"
+            " with add_special_tokens=False",
+        )
+    if ids[0] != bos:
+        raise CheckError(
+            f"prompt {row} has its first BOS token at place {ids.index(bos)}",
+            "the model was trained with it at the beginning; mend the chat template",
+        )
+
+
+def _check_template(row: int, ids: list[int], record: Prompt, encoder: Encoder) -> None:
+    """By the tokenizer's own way from a conversation to where its answer begins."""
+    messages = [message._asdict() for message in record.messages]
+    text = encoder.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    expected = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
+    # A long prompt keeps its end, and its BOS.
+    tail = ids if ids == expected else ids[1:] if len(ids) < len(expected) else None
+    if tail is None or expected[len(expected) - len(tail) :] != tail:
+        raise CheckError(
+            f"prompt {row} does not end where its template says that the answer begins: it ends in"
+            f" {encoder.tokenizer.decode(ids[-6:])!r}, the template in"
+            f" {encoder.tokenizer.decode(expected[-6:])!r}",
+            "the policy would answer something else than it was taught to; render prompts with"
+            " add_generation_prompt=True",
+        )
+
+
+def _check_answer(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder: Encoder) -> None:
+    length = int(mask.sum())
+    meaning = "tokens that the policy never chose would be trained on; the mask ends with the stop"
+    if not mask[:length].all():
+        raise CheckError(f"answer {row} has gaps: its mask is {_bits(mask)}", meaning)
+    stops = (ids[:length] == encoder.stop_id).nonzero().flatten().tolist()
+    if stops and stops[0] != length - 1:
+        raise CheckError(
+            f"answer {row} stops at token {stops[0] + 1}, and its mask goes on to token {length}",
+            meaning,
+        )
+    if stopped != bool(stops):
+        raise CheckError(
+            f"answer {row} counts as {'ended' if stopped else 'cut off'}, and it"
+            f" {'ends' if stops else 'does not end'} with the stop token",
+            "rates and penalties of missing ends would be wrong",
+        )
+
+
+def _bits(mask: Tensor) -> str:
+    return "".join("1" if real else "0" for real in mask.tolist())
+
+
+def shown(sample: Sample, encoder: Encoder, limit: int = 200) -> list[str]:
+    """The sequence with the most padding as the policy has it, part by part."""
+    answers = sample.answers
+    width = answers.prompt_mask.shape[1]
+    mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
+    row = int((~mask).sum(1).argmax())
+    ids, real = answers.sequences[row], mask[row]
+    left, right = int((~real[:width]).sum()), int((~real[width:]).sum())
+    end = len(ids) - right
+    prompt, answer = (encoder.tokenizer.decode(x) for x in (ids[left:width], ids[width:end]))
+    return [
+        "one sequence, special tokens written out; only what is marked > is trained on:",
+        f"    padding {left:4} tokens",
+        f"    prompt  {width - left:4} tokens  {prompt[-limit:]!r}",
+        f"  > answer  {end - width:4} tokens  {answer[:limit]!r}",
+        f"    padding {right:4} tokens",
+    ]
