@@ -3,7 +3,7 @@
 import re
 from functools import partial
 from io import StringIO
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +13,8 @@ from rich.console import Console
 
 from harness.health import WARNINGS, WINDOW, Health, glossary
 from harness.train import train
+from lightning_modules.averages import Averages
+from lightning_modules.rollout import Rollout, finish_statistics
 from tests.lightning_modules.tiny_runs import fit, make, ready
 
 GLOSSARY = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -151,6 +153,42 @@ def test_a_sick_run_is_warned_of_by_its_iteration(tmp_path):
     assert len(rollouts) == 3
     assert re.search(r"iteration [123]: much is clipped: train/clip_fraction 0\.[3-9]", said)
     assert said.count("much is clipped") == 1
+
+
+def test_the_correlation_of_scores_and_lengths_adds_up_over_micro_batches(tmp_path):
+    module, rollouts = ready(make("rloo", iterations=1))
+    run(module, tmp_path / "run")
+    averages = Averages()
+    for part in rollouts[0].micro_batches(3):
+        part.add_statistics(averages, "x", 0.1)
+    found = finish_statistics(averages.means(lambda x: x), "x")["x/score_length_correlation"]
+    lengths = rollouts[0].response_mask.sum(-1).double()
+    pair = torch.stack([rollouts[0].scores.double(), lengths])
+    assert found == pytest.approx(float(torch.corrcoef(pair)[0, 1]), rel=1e-9)
+    assert abs(found) > 0.01
+
+
+@pytest.mark.parametrize("score", [0.1, None])
+def test_where_all_scores_are_equal_or_unknown_there_is_no_correlation(score):
+    averages = Averages()
+    scores = torch.full((30,), nan if score is None else score)
+    mask = (torch.arange(4) < 1 + torch.arange(30)[:, None] % 4) & ~scores.isnan()[:, None]
+    zeros = torch.zeros(30, 4)
+    nothing = {"ref_logprobs": None, "values": None, "sequences": zeros, "prompt_mask": mask}
+    rollout = Rollout(
+        response_mask=mask,
+        stopped=mask[:, 0],
+        old_logprobs=zeros,
+        entropy=zeros,
+        scores=scores,
+        **nothing,
+    )
+    rollout.add_statistics(averages, "x", 0.0)
+    found = finish_statistics(averages.means(lambda x: x), "x")
+    if score is None:
+        assert isnan(found["x/score_length_correlation"])
+    else:
+        assert found["x/score_length_correlation"] == found["x/score_std"] == 0
 
 
 def test_the_glossary_is_read_by_metric():

@@ -1,11 +1,13 @@
 """The start-up check finds each of the bugs that it is there for, and passes what is sound."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -17,8 +19,9 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from datamodules.prompts import PromptDataModule
+from datamodules.records import Message, Prompt
 from datamodules.tokenization import PLAIN_TEMPLATE, Encoder, train_tokenizer
-from harness import selfcheck
+from harness import audit, selfcheck
 from harness.errors import RunError
 from harness.export import export
 from harness.metrics_csv import MetricsCsv
@@ -60,6 +63,14 @@ class Length(Reward):
 
     def score(self, answers: Answers) -> torch.Tensor:
         return torch.tensor([float(len(text)) for text in answers.texts])
+
+
+class Drawn(Reward):
+    """Scores by every global generator that a user's function may draw from."""
+
+    def score(self, answers: Answers) -> torch.Tensor:
+        draws = random.random() + np.random.rand()
+        return draws + torch.rand(len(answers.prompts))
 
 
 class Unscored(Length):
@@ -237,7 +248,11 @@ def test_sound_runs_pass(bench, architecture, algorithm, critic, lora):
 
 
 def test_nothing_that_comes_later_changes(bench):
-    rows = [bench.run(bench.module(iterations=2), check=check) for check in (True, False)]
+    rows = []
+    for check in (True, False):
+        module = bench.module(iterations=2, reward=Drawn())
+        pl.seed_everything(0, verbose=False)
+        rows.append(bench.run(module, check=check))
     assert rows[0] == rows[1]
     assert len(rows[0]) == 2
 
@@ -451,6 +466,14 @@ class WithoutTheTurnOfTheAnswer(PromptDataModule):
 def test_prompts_that_are_put_together_wrongly_are_found(bench, data, message):
     with pytest.raises(RunError, match=message):
         bench.run(bench.module(), data=data)
+
+
+def test_a_template_may_write_bos_at_every_turn_of_the_user_and_not_twice_in_a_row():
+    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    prompt = Prompt(tuple(turns))
+    audit._check_bos(0, [1, 5, 6, 1, 7], prompt, bos=1, stop=2)
+    with pytest.raises(RunError, match="2 BOS tokens"):
+        audit._check_bos(0, [1, 1, 5, 6, 7], prompt, bos=1, stop=2)
 
 
 def test_prompts_that_were_cut_pass(world, encoder, tmp_path):
