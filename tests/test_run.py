@@ -169,6 +169,7 @@ def statuses(folder: Path) -> list[str]:
     return [job["status"] for job in jobs(folder)]
 
 
+@pytest.mark.slow
 def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_path):
     options = (*SWEEP, f"cache_dir={cache}", "hydra.sweep.dir=sweep")
     first = run(*options, "algo.clip_range=0.1,-1,0.3", cwd=tmp_path, ok=False)
