@@ -89,9 +89,7 @@ class ModelReward(Reward):
     def _require_ensemble(self, heads: int) -> None:
         how = "train an ensemble with reward.ensemble=4"
         scoring = heads - self.held_out_head
-        require(
-            scoring > 0, "reward.held_out_head", True, f"there would be no other head; {how}"
-        )
+        require(scoring > 0, "reward.held_out_head", True, f"there would be no other head; {how}")
         require(
             self.pessimism == 0 or scoring > 1,
             "reward.pessimism",

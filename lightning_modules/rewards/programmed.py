@@ -64,8 +64,7 @@ class FunctionReward(Reward):
             ) from error
         if len(scores) != len(texts):
             raise OptionError(
-                f"reward.path={self.path}: returned {len(scores)} scores for"
-                f" {len(texts)} responses"
+                f"reward.path={self.path}: returned {len(scores)} scores for {len(texts)} responses"
             )
         numbers = []
         for i, score in enumerate(scores):
