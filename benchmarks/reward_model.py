@@ -31,6 +31,7 @@ from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer  #
 from harness.judging import judge  # noqa: E402
 from lightning_modules.actor_critic import ScalarModel  # noqa: E402
 from lightning_modules.backbone import frozen, load_scorer, new_scorer  # noqa: E402
+from lightning_modules.intervals import Z_95  # noqa: E402
 from lightning_modules.preference_metrics import mean_interval  # noqa: E402
 from lightning_modules.rewards.learned import Scorer  # noqa: E402
 
@@ -207,7 +208,7 @@ def accuracy(options: argparse.Namespace, work: dict, commands: dict[str, list[s
     cluster = torch.tensor([clusters[pair.prompt] for pair in pairs])
     difference = right["here"] - right["trl"]
     low, high = mean_interval(difference, cluster)
-    error = (high - low) / (2 * 1.959964)
+    error = (high - low) / (2 * Z_95)
     off = float(difference.mean()) / error if error else 0.0
     print(
         f"  here - trl: {float(difference.mean()):+.4f}, 95% interval {low:+.4f} to {high:+.4f},"

@@ -48,39 +48,34 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def train(work: dict[str, Any]) -> dict[str, float]:
-    """This project's reward model on the work."""
-    import pytorch_lightning as pl
-    import torch
-    from torch.utils.data import DataLoader
-
+def batches(work: dict[str, Any], tokenizer: Any) -> Any:
+    """The pairs as this project's loader gives them."""
     from datamodules.preferences import EncodedComparison, Pair, PreferenceDataModule
-    from datamodules.sampling import EpochSampler
-    from datamodules.tokenization import Encoder, load_tokenizer
-    from harness.trainer import quiet
-    from lightning_modules.actor_critic import ScalarModel
-    from lightning_modules.backbone import load_scorer
+    from datamodules.tokenization import Encoder
+
+    class GivenPairs(PreferenceDataModule):
+        """Pairs that are token ids already."""
+
+        def encode(self, source: None, split: str) -> list[EncodedComparison]:
+            pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
+            given = json.loads(Path(work["pairs"]).read_text())
+            return [
+                EncodedComparison(prompt, answers, [0, 0], [pair], [(0, 1)], i, [1])
+                for i, (prompt, *answers) in enumerate(given)
+            ]
+
+    encoder = Encoder(tokenizer, 1, 1)  # only pads
+    data = GivenPairs(None, encoder, work["batch"], work["micro_batch_tokens"], work["seed"])
+    return data.train_dataloader()
+
+
+def reward_model(work: dict[str, Any]) -> Any:
+    """The module with plain Bradley-Terry."""
+    import torch
+
     from lightning_modules.reward_model import RewardModel
 
-    quiet()
-    torch.set_num_threads(work["threads"])
-    tokenizer = load_tokenizer(work["initial"])
-    pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
-    rows = [
-        EncodedComparison(prompt, [chosen, rejected], [0, 0], [pair], [(0, 1)], i, [1])
-        for i, (prompt, chosen, rejected) in enumerate(json.loads(Path(work["pairs"]).read_text()))
-    ]
-    data = PreferenceDataModule.__new__(PreferenceDataModule)
-    data.encoder = Encoder(tokenizer, 1, 1)
-    data.micro_batch_tokens = work["micro_batch_tokens"]
-    sampler = EpochSampler([data.length(row) for row in rows], work["batch"], work["seed"])
-    loader = DataLoader(
-        rows,
-        batch_size=work["batch"],
-        sampler=sampler,
-        collate_fn=lambda part: [data.collate(p) for p in data.micro_batches(part)],
-    )
-    module = RewardModel(
+    return RewardModel(
         name="reward_model",
         loss="bradley_terry",
         margin_coef=0.0,
@@ -95,8 +90,24 @@ def train(work: dict[str, Any]) -> dict[str, float]:
         optimizer=partial(torch.optim.AdamW, lr=work["lr"], weight_decay=work["weight_decay"]),
         warmup=work["warmup"],
     )
+
+
+def train(work: dict[str, Any]) -> dict[str, float]:
+    """This project's reward model on the work."""
+    import pytorch_lightning as pl
+    import torch
+
+    from datamodules.tokenization import load_tokenizer
+    from harness.trainer import quiet
+    from lightning_modules.actor_critic import ScalarModel
+    from lightning_modules.backbone import load_scorer
+
+    quiet()
+    torch.set_num_threads(work["threads"])
+    tokenizer = load_tokenizer(work["initial"])
+    loader = batches(work, tokenizer)
     model = load_scorer(work["initial"])
-    module.bind(ScalarModel(model, normalised=False))
+    module = reward_model(work).bind(ScalarModel(model, normalised=False))
     losses: list[float] = []
 
     class Losses(pl.Callback):
@@ -118,8 +129,8 @@ def train(work: dict[str, Any]) -> dict[str, float]:
     trainer.fit(module, loader)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     result = {
-        "pairs_per_s": len(rows) * work["epochs"] / seconds,
-        "pairs_per_cpu_s": len(rows) * work["epochs"] / used,
+        "pairs_per_s": len(loader.dataset) * work["epochs"] / seconds,
+        "pairs_per_cpu_s": len(loader.dataset) * work["epochs"] / used,
         "peak_mib": peak_mib() - before,
         "loss": sum(losses[-4:]) / len(losses[-4:]),
     }

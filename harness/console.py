@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from harness.stages import Stage
 from harness.tracking import sync_command
 from lightning_modules.backbone import parameter_counts
 from lightning_modules.policy import PolicyModule
@@ -143,3 +144,31 @@ def say_what_was_cut(console: Console, counts: Mapping[str, int]) -> None:
             console.print(
                 f"{cut:,} of {counts[what]:,} {what} are longer than {limit} and were cut"
             )
+
+
+def stage_line(stage: Stage) -> str:
+    """What a person reads of a stage: trained or reused, from where, and how good it is."""
+    made = (
+        f"reused from {stage.path}"
+        if stage.reused
+        else f"trained in {stage.seconds:.0f} s, kept in {stage.path}"
+    )
+    numbers = ""
+    if "val/accuracy" in stage.summary:
+        s = stage.summary
+        numbers = (
+            f"\n  held-out accuracy {s['val/accuracy']:.3f}"
+            f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
+            f" the longer answer is the preferred one in {s['val/accuracy_longer']:.3f}"
+        )
+        if "val/bayes_accuracy" in s:
+            numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
+    for what, count in stage.summary.items():
+        if what.startswith(("train ", "val ")) and count:
+            numbers += f"\n  {count:,} {what}: left out"
+    for what in ("prompts", "responses"):
+        if cut := stage.summary.get(f"{what} truncated"):
+            numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
+    if (stage.path / "report.md").is_file():
+        numbers += f"\n  how good it is: {stage.path / 'report.md'}"
+    return f"[bold]{stage.name}[/bold]: {made}{numbers}"

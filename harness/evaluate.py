@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from harness.console import make_console, places, policy_summary, samples_table
-from harness.errors import RunError
 from harness.evaluate_policy import evaluate_policy
 from harness.judging import judge
 from harness.pipeline import Pipeline
@@ -20,8 +19,6 @@ from lightning_modules.options import require_at_least
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate `cfg.policy` or, without one, `cfg.reward`; returns what summary.json holds."""
     quiet()
-    if missing := OmegaConf.missing_keys(cfg):
-        raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in sorted(missing)))
     options = cfg.evaluation
     require_at_least(1, "evaluation", prompts=options.prompts, batch_size=options.batch_size)
     pipeline = Pipeline(cfg, make_console())

@@ -25,6 +25,8 @@ from datamodules.preferences import PreferenceDataModule
 from datamodules.sources.source import Source
 from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer
 from harness.callbacks import ProgressBar
+from harness.console import stage_line
+from harness.errors import RunError
 from harness.export import export
 from harness.judging import describe_scores, judge, scoring_encoder
 from harness.metrics_csv import MetricsCsv
@@ -70,13 +72,16 @@ STAGE_CODE = [
         for name in (
             "actor_critic",
             "backbone",
+            "intervals",
             "manual",
             "preference_metrics",
             "reward_model",
+            "rewards/learned",
             "sft",
             "supervised",
         )
     ),
+    Path(__file__).with_name("judging.py"),  # what an export says of its scores
 ]
 LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft")
 
@@ -87,6 +92,8 @@ class Pipeline:
     """
 
     def __init__(self, cfg: DictConfig, console: Console):
+        if missing := sorted(OmegaConf.missing_keys(cfg)):
+            raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in missing))
         self.cfg = cfg
         self.console = console
         check_hardware(cfg.hardware)
@@ -186,7 +193,7 @@ class Pipeline:
         announce = partial(self.console.print, highlight=False)
         stage = self.cache.get(name, recipe, make, announce)
         self.stages.append(stage)
-        self.console.print(_stage_line(stage), highlight=False, soft_wrap=True)
+        self.console.print(stage_line(stage), highlight=False, soft_wrap=True)
         return stage
 
     # -- supervised training ----------------------------------------------------------------------
@@ -355,31 +362,3 @@ class Pipeline:
             for logger in loggers:
                 if isinstance(logger, WandbRun):
                     logger.experiment.finish()
-
-
-def _stage_line(stage: Stage) -> str:
-    """What a person reads of a stage: trained or reused, from where, and how good it is."""
-    made = (
-        f"reused from {stage.path}"
-        if stage.reused
-        else f"trained in {stage.seconds:.0f} s, kept in {stage.path}"
-    )
-    numbers = ""
-    if "val/accuracy" in stage.summary:
-        s = stage.summary
-        numbers = (
-            f"\n  held-out accuracy {s['val/accuracy']:.3f}"
-            f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
-            f" the longer answer is the preferred one in {s['val/accuracy_longer']:.3f}"
-        )
-        if "val/bayes_accuracy" in s:
-            numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
-    for what, count in stage.summary.items():
-        if what.startswith(("train ", "val ")) and count:
-            numbers += f"\n  {count:,} {what}: left out"
-    for what in ("prompts", "responses"):
-        if cut := stage.summary.get(f"{what} truncated"):
-            numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
-    if (stage.path / "report.md").is_file():
-        numbers += f"\n  how good it is: {stage.path / 'report.md'}"
-    return f"[bold]{stage.name}[/bold]: {made}{numbers}"

@@ -50,12 +50,10 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
             logger=loggers,
+            # A checkpoint is saved last: it holds the state of the others.
             callbacks=[
-                *([SelfCheck(encoder, console, resumed=done > 0)] if cfg.selfcheck else []),
+                *watchers(pipeline, algorithm, encoder, done),
                 samples,
-                TokenTrace(run.folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-                ProgressBar(console, algorithm.name, lambda trainer: options.iterations),
-                Health(console, GLOSSARY),
                 watch,
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
@@ -85,6 +83,20 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
     console.print(samples_table(samples.latest))
     console.print(policy_summary(result))
     return result | dict(encoder.counts)
+
+
+def watchers(
+    pipeline: Pipeline, algorithm: PolicyModule, encoder: Encoder, done: int
+) -> list[Callback]:
+    """What looks at a run after its first `done` iterations, and changes nothing in it."""
+    cfg, console, folder = pipeline.cfg, pipeline.console, pipeline.run.folder
+    check = [SelfCheck(encoder, console, resumed=done > 0)] if cfg.selfcheck else []
+    return [
+        *check,
+        TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
+        ProgressBar(console, algorithm.name, lambda trainer: algorithm.options.iterations),
+        Health(console, GLOSSARY),
+    ]
 
 
 def keep_best(metric: str | None) -> list[Callback]:

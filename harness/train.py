@@ -6,11 +6,10 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from harness.console import make_console, places, say_what_was_cut
-from harness.errors import RunError
 from harness.pipeline import LIBRARIES, Pipeline
 from harness.policy_run import train_policy
 from harness.runs import open_run, steps_done
@@ -24,8 +23,6 @@ from lightning_modules.supervised import SupervisedModule
 def train(cfg: DictConfig) -> dict[str, Any]:
     """Run `cfg.algo` with the stages that it needs; returns what summary.json holds."""
     quiet()
-    if missing := OmegaConf.missing_keys(cfg):
-        raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in sorted(missing)))
     console = make_console()
     pipeline = Pipeline(cfg, console)
     pipeline.check_backbone()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from lightning_modules.averages import Averages
 from lightning_modules.collection import Collector
+from lightning_modules.intervals import wilson_interval
 from lightning_modules.rewards.reward import Answers
 from lightning_modules.rollout import finish_statistics
 from lightning_modules.seeding import Stream, generator
 
-Z_95 = 1.959964
 # Scores of the same answer in batches of different padding differ by rounding.
 SAME_SCORE = 1e-4
 
@@ -24,18 +23,6 @@ def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
     difference = scores - other_scores
     won = 0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)
     return won.where(~difference.isnan(), torch.nan)
-
-
-def wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """95% interval of a share seen in `count` independent trials (Wilson 1927). Ties counted as
-    half make it a little wider than it need be.
-    """
-    if count == 0:
-        return 0.0, 1.0
-    z2 = Z_95**2 / count
-    centre = (share + z2 / 2) / (1 + z2)
-    half = Z_95 / (1 + z2) * sqrt(share * (1 - share) / count + z2 / (4 * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True)

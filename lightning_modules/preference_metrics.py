@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.evaluation import Z_95, wilson_interval
+from lightning_modules.intervals import Z_95, wilson_interval
 from lightning_modules.objectives.preference import (
     bradley_terry,
     brier_score,

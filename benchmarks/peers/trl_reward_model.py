@@ -5,7 +5,6 @@ turns on by itself, is off: it trades speed for memory, and the other side does 
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,15 +15,8 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-
-def peak_mib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage also counts what the parent held when it started this
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.workload import peak_mib
 
 
 class Losses(TrainerCallback):

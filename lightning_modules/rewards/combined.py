@@ -1,6 +1,6 @@
 """Several rewards as one: their weighted sum."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,10 +45,11 @@ class CombinedReward(Reward):
         texts: Sequence[str],
         stopped: Sequence[bool] | None = None,
     ) -> Tensor:
-        parts = self.rewards.items()
-        scores = [self.weights[n] * r.score_texts(prompts, texts, stopped).cpu() for n, r in parts]
-        return torch.stack(scores).sum(0)
+        return self._sum(lambda reward: reward.score_texts(prompts, texts, stopped).cpu())
 
     def score(self, answers: Answers) -> Tensor:
-        scores = [self.weights[name] * r.score(answers) for name, r in self.rewards.items()]
-        return torch.stack(scores).sum(0)
+        return self._sum(lambda reward: reward.score(answers))
+
+    def _sum(self, score: Callable[[Reward], Tensor]) -> Tensor:
+        """The weighted sum of what each reward says."""
+        return sum(self.weights[name] * score(reward) for name, reward in self.rewards.items())

@@ -5,7 +5,8 @@ import torch
 
 from lightning_modules.actor_critic import ActorCritic, Reference
 from lightning_modules.collection import Collector, Vocabulary
-from lightning_modules.evaluation import SAME_SCORE, Evaluation, outcomes, wilson_interval
+from lightning_modules.evaluation import SAME_SCORE, Evaluation, outcomes
+from lightning_modules.intervals import wilson_interval
 from lightning_modules.rewards.reward import Reward
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.evaluation import wilson_interval
+from lightning_modules.intervals import wilson_interval
 from lightning_modules.objectives.preference import bradley_terry
 from lightning_modules.preference_metrics import (
     TEMPERATURES,

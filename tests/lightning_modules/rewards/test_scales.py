@@ -169,6 +169,20 @@ def test_the_score_is_the_mean_of_the_heads_less_what_they_disagree(saved, encod
         torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [LearnedReward, CheckpointReward])
+def test_a_held_out_head_watches_and_has_no_say(saved, encoder, said, kind):
+    folder, _ = saved()
+    answers = answers_of(encoder, said)
+    heads = bound(folder, kind).scorer.heads(*said, answers.stopped.tolist())
+    assert bound(folder, kind, **_ensemble(kind)).watch(answers) is None
+    reward = bound(folder, kind, **_ensemble(kind), held_out_head=True, pessimism=1.0)
+    scoring = heads[:, :-1]
+    expected = scoring.mean(-1) - scoring.std(-1)
+    torch.testing.assert_close(reward.score(answers), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(reward.watch(answers), heads[:, -1], rtol=1e-3, atol=1e-3)
+    assert (heads.mean(-1) - scoring.mean(-1)).abs().max() > 1e-2
+
+
 def _ensemble(kind):
     return {"ensemble": HEADS} if kind is LearnedReward else {}
 
