@@ -13,26 +13,30 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from harness.errors import USER_ERRORS
+from harness.runs.renamed import refuse_old_names
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can mend ends with one clear message."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from harness.sweep_job import run_job
+        from harness.sweeps.job import run_job
 
         return run_job(cfg)
-    from harness.errors import USER_ERRORS
-
     try:
         instantiate(cfg.task)(cfg)
     except (InstantiationException, *USER_ERRORS) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        print(f"error: {cause}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {cause}")
     return None
 
 
 if __name__ == "__main__":
+    try:
+        refuse_old_names(sys.argv[1:])
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
     main()

@@ -27,12 +27,14 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.workload import measured  # noqa: E402
 from datamodules.preferences import PreferenceDataModule  # noqa: E402
 from datamodules.sources.files import Files  # noqa: E402
-from datamodules.tokenization import Encoder, load_tokenizer, train_tokenizer  # noqa: E402
-from harness.judging import judge  # noqa: E402
-from lightning_modules.actor_critic import ScalarModel  # noqa: E402
-from lightning_modules.backbone import frozen, load_scorer, new_scorer  # noqa: E402
-from lightning_modules.intervals import Z_95  # noqa: E402
-from lightning_modules.preference_metrics import mean_interval  # noqa: E402
+from datamodules.tokenization.encoder import Encoder  # noqa: E402
+from datamodules.tokenization.loading import load_tokenizer, train_tokenizer  # noqa: E402
+from harness.reports.judging import judge  # noqa: E402
+from lightning_modules.metrics.intervals import Z_95  # noqa: E402
+from lightning_modules.metrics.preferences import mean_interval  # noqa: E402
+from lightning_modules.models.parameters import frozen  # noqa: E402
+from lightning_modules.models.scalar import ScalarModel  # noqa: E402
+from lightning_modules.models.scorers import load_scorer, new_scorer  # noqa: E402
 from lightning_modules.rewards.learned import Scorer  # noqa: E402
 
 PEER = ROOT / "benchmarks" / "peers" / "trl_reward_model.py"

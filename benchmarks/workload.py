@@ -51,7 +51,7 @@ def peak_mib() -> float:
 def batches(work: dict[str, Any], tokenizer: Any) -> Any:
     """The pairs as this project's loader gives them."""
     from datamodules.preferences import EncodedComparison, Pair, PreferenceDataModule
-    from datamodules.tokenization import Encoder
+    from datamodules.tokenization.encoder import Encoder
 
     class GivenPairs(PreferenceDataModule):
         """Pairs that are token ids already."""
@@ -97,10 +97,10 @@ def train(work: dict[str, Any]) -> dict[str, float]:
     import pytorch_lightning as pl
     import torch
 
-    from datamodules.tokenization import load_tokenizer
-    from harness.trainer import quiet
-    from lightning_modules.actor_critic import ScalarModel
-    from lightning_modules.backbone import load_scorer
+    from datamodules.tokenization.loading import load_tokenizer
+    from harness.parts.trainer import quiet
+    from lightning_modules.models.scalar import ScalarModel
+    from lightning_modules.models.scorers import load_scorer
 
     quiet()
     torch.set_num_threads(work["threads"])

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules.records import Comparison, DataError, Preference, Prompt
 from datamodules.sources.source import Source, Split
 from datamodules.supervised import SupervisedDataModule
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 
 # Of a ranking with ties: how many orders of its answers may be open.
 MAX_ORDERS = 120
@@ -88,7 +88,7 @@ class PreferenceDataModule(SupervisedDataModule):
             if all(pair.tied for pair in pairs):
                 self.counts[f"{split} comparisons identical after truncation"] += 1
                 continue
-            if source.overlong == "leave_out" and self._is_cut(comparison.prompt, ids):
+            if source.too_long == "leave_out" and self._is_cut(comparison.prompt, ids):
                 self.counts[f"{split} comparisons too long"] += 1
                 continue
             orders = _orders(comparison.ratings)

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from datamodules.records import Prompt
 from datamodules.sampling import IterationSampler, rank_and_world_size
 from datamodules.sources.source import Source
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 
 
 class PromptDataModule(LightningDataModule):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.records import DataError
 from datamodules.sampling import EpochSampler, rank_and_world_size
 from datamodules.sources.source import Source, Split
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 
 
 class SupervisedDataModule(LightningDataModule):

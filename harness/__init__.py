@@ -1,1 +1,1 @@
-"""What surrounds a run: stages, tracking, checkpoints, exports, and what a person sees."""
+"""What surrounds a run: its tasks, pipeline, checks, tracking, reports, comparisons and sweeps."""

@@ -1,9 +1,7 @@
 """Which errors are the user's to mend: they end a run with one message and no traceback."""
 
 from datamodules.records import DataError
-from lightning_modules.backbone import ModelError
-from lightning_modules.manual import TrainingError
-from lightning_modules.options import OptionError
+from lightning_modules.errors import ModelError, OptionError, TrainingError
 
 
 class RunError(ValueError):

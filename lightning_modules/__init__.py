@@ -1,1 +1,1 @@
-"""Models, rewards and algorithms: tensors in, losses out."""
+"""What Lightning trains, and the mathematics, models, rollouts, rewards and metrics below it."""

@@ -5,17 +5,16 @@ For each rollout: advantages from the value function as it is; one policy step o
 """
 
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
-from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, rewards_to_go
 from lightning_modules.objectives.losses import policy_gradient, value_error
 from lightning_modules.objectives.masked import whiten
-from lightning_modules.options import require, require_at_least
+from lightning_modules.options.policies import A2COptions
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.rollout import Rollout
 
 
 class A2C(PolicyModule):
@@ -23,36 +22,13 @@ class A2C(PolicyModule):
     advantage r + gamma V(s') - V(s), and what is between is GAE.
     """
 
-    def __init__(
-        self,
-        *,
-        lam: float,
-        value_updates: int,
-        value_coef: float,
-        whiten_advantages: bool,
-        **common: Any,
-    ):
-        super().__init__(**common)
-        require(0 <= lam <= 1, "algo.lam", lam, "must lie in [0, 1]")
-        require_at_least(1, "algo", value_updates=value_updates)
-        require(value_coef > 0, "algo.value_coef", value_coef, "must be greater than 0")
-        require(self.options.critic is not None, "algo.critic", None, "must be given: A2C has one")
-        updates = self.options.epochs * self.options.minibatches
-        require(
-            updates == 1,
-            "algo.epochs x algo.minibatches",
-            updates,
-            "A2C makes one policy update a rollout; algo=ppo is made for several",
-        )
-        self.lam = lam
-        self.value_updates = value_updates
-        self.value_coef = value_coef
-        self.whiten_advantages = whiten_advantages
+    options_class = A2COptions
+    options: A2COptions
 
     def weigh(self, rollout: Rollout) -> Rollout:
         mask, gamma = rollout.response_mask, self.options.gamma
-        advantages = gae(rollout.rewards, rollout.values, mask, gamma, self.lam)
-        if self.whiten_advantages:
+        advantages = gae(rollout.rewards, rollout.values, mask, gamma, self.options.lam)
+        if self.options.whiten_advantages:
             advantages = whiten(advantages, mask, self.sum_over_ranks)
         returns = rewards_to_go(rollout.rewards, mask, gamma)
         return replace(rollout, advantages=advantages, returns=returns)
@@ -61,10 +37,10 @@ class A2C(PolicyModule):
         policy_loss, stats = policy_gradient(new.logprobs, batch.advantages)
         value_loss = value_error(new.values, batch.returns)
         stats |= {"policy_loss": policy_loss, "value_loss": value_loss}
-        return policy_loss + self.value_coef * value_loss, stats
+        return policy_loss + self.options.value_coef * value_loss, stats
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         metrics = super().update(rollout)
-        for _ in range(self.value_updates - 1):
+        for _ in range(self.options.value_updates - 1):
             self.fit_values(rollout)
         return metrics

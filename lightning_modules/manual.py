@@ -11,9 +11,7 @@ import torch
 from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor, nn
 
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says when, and why."""
+from lightning_modules.errors import TrainingError
 
 
 class ManualModule(pl.LightningModule):

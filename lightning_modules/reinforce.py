@@ -6,75 +6,41 @@ baseline.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import leave_one_out, rewards_to_go
 from lightning_modules.objectives.losses import policy_gradient
 from lightning_modules.objectives.masked import masked, masked_sum
-from lightning_modules.options import require
+from lightning_modules.options.policies import ReinforceOptions
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rollout import Rollout
-
-RETURNS = ("sequence", "to_go")
-BASELINES = ("none", "mean", "leave_one_out")
-IMPORTANCE = ("none", "sequence", "token")
+from lightning_modules.rollouts.rollout import Rollout
 
 
 class Reinforce(PolicyModule):
     """The log-derivative trick with Monte-Carlo returns and no learned value function."""
 
-    def __init__(self, *, returns: str, baseline: str, importance: str, **common: Any):
-        super().__init__(critic=None, **common)
-        for option, value, choices in (
-            ("algo.returns", returns, RETURNS),
-            ("algo.baseline", baseline, BASELINES),
-            ("algo.importance", importance, IMPORTANCE),
-        ):
-            require(value in choices, option, value, f"must be one of {choices}")
-        require(
-            baseline != "leave_one_out" or self.options.samples_per_prompt > 1,
-            "algo.samples_per_prompt",
-            self.options.samples_per_prompt,
-            "algo.baseline=leave_one_out needs at least 2 samples of a prompt",
-        )
-        require(
-            baseline != "mean" or self.options.sequences_per_iteration > 1,
-            "algo.prompts_per_iteration",
-            self.options.prompts_per_iteration,
-            "algo.baseline=mean needs more than one answer: the mean of one is its own return",
-        )
-        updates = self.options.epochs * self.options.minibatches
-        require(
-            importance != "none" or updates == 1,
-            "algo.importance",
-            importance,
-            f"only the first of {updates} updates on a rollout is on-policy; the others need"
-            " weights: algo.importance=sequence or token",
-        )
-        self.returns = returns
-        self.baseline = baseline
-        self.importance = importance
+    options_class = ReinforceOptions
+    options: ReinforceOptions
 
     def weigh(self, rollout: Rollout) -> Rollout:
         weights = self._returns(rollout.rewards, rollout.response_mask)
         total = rewards_to_go(rollout.rewards, rollout.response_mask, self.options.gamma)[:, 0]
-        if self.baseline == "mean":
+        if self.options.baseline == "mean":
             total_and_count = torch.stack([total.sum(), rollout.scored.sum().to(total)])
             batch_sum, count = self.sum_over_ranks(total_and_count)
             weights = weights - batch_sum / count
-        elif self.baseline == "leave_one_out":
+        elif self.options.baseline == "leave_one_out":
             weights = weights - self._others(total, rollout)[:, None]
         return replace(rollout, advantages=masked(weights, rollout.response_mask))
 
     def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
         weights, moved = batch.advantages, (new.logprobs - batch.old_logprobs).detach()
-        if self.importance == "token":
+        if self.options.importance == "token":
             weights = moved.exp() * weights
-        elif self.importance == "sequence":
+        elif self.options.importance == "sequence":
             # The regularised reward is the current policy's: its KL term moves with log pi.
             weights = weights - self._returns(self.beta * moved, batch.response_mask)
             weights = masked_sum(moved, batch.response_mask).exp()[:, None] * weights
@@ -88,4 +54,6 @@ class Reinforce(PolicyModule):
     def _returns(self, rewards: Tensor, mask: Tensor) -> Tensor:
         """psi_t without a baseline, (B, T): reward-to-go, or the same whole return everywhere."""
         to_go = rewards_to_go(rewards, mask, self.options.gamma)
-        return to_go if self.returns == "to_go" else masked(to_go[:, :1].expand_as(to_go), mask)
+        if self.options.returns == "to_go":
+            return to_go
+        return masked(to_go[:, :1].expand_as(to_go), mask)

@@ -1,12 +1,11 @@
 """The reward model: a scalar head on a language model's trunk, fitted to preferences."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from lightning_modules.actor_critic import SharedPrompt
-from lightning_modules.averages import Averages
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.preferences import Judged, held_out_metrics
+from lightning_modules.models.scalar import SharedPrompt
 from lightning_modules.objectives.preference import (
     bradley_terry,
     centring,
@@ -15,11 +14,8 @@ from lightning_modules.objectives.preference import (
     plackett_luce_with_ties,
     rao_kupper_tie,
 )
-from lightning_modules.options import require
-from lightning_modules.preference_metrics import Judged, held_out_metrics
+from lightning_modules.options.supervised import RewardModelOptions
 from lightning_modules.supervised import Batch, SupervisedModule
-
-LOSSES = ("bradley_terry", "plackett_luce")
 
 
 class RewardModel(SupervisedModule):
@@ -31,47 +27,8 @@ class RewardModel(SupervisedModule):
     `held_out_metrics` says; val/loss is plain Bradley-Terry on pairs, whatever is minimised.
     """
 
-    def __init__(
-        self,
-        *,
-        loss: str,
-        margin_coef: float,
-        label_smoothing: float,
-        tie_threshold: float | None,
-        centring_coef: float,
-        ensemble: int,
-        **common: Any,
-    ):
-        super().__init__(**common)
-        require(loss in LOSSES, "algo.loss", loss, f"must be one of {', '.join(LOSSES)}")
-        require(margin_coef >= 0, "algo.margin_coef", margin_coef, "must not be negative")
-        require(
-            0 <= label_smoothing < 0.5,
-            "algo.label_smoothing",
-            label_smoothing,
-            "is a share of wrong labels: it must lie in [0, 0.5)",
-        )
-        require(
-            tie_threshold is None or tie_threshold > 0,
-            "algo.tie_threshold",
-            tie_threshold,
-            "must be above 0, or null to learn nothing from ties",
-        )
-        require(centring_coef >= 0, "algo.centring_coef", centring_coef, "must not be negative")
-        require(ensemble >= 1, "reward.ensemble", ensemble, "must be at least 1")
-        if loss == "plackett_luce":
-            for option, value in (
-                ("margin_coef", margin_coef),
-                ("label_smoothing", label_smoothing),
-                ("tie_threshold", tie_threshold),
-            ):
-                require(not value, f"algo.{option}", value, "belongs to algo.loss=bradley_terry")
-        self.loss = loss
-        self.margin_coef = margin_coef
-        self.label_smoothing = label_smoothing
-        self.tie_threshold = tie_threshold
-        self.centring_coef = centring_coef
-        self.ensemble = ensemble
+    options_class = RewardModelOptions
+    options: RewardModelOptions
 
     def weight(self, part: Batch) -> int:
         return len(part["resampled"])
@@ -101,13 +58,13 @@ class RewardModel(SupervisedModule):
         chosen, rejected = scores[part["chosen"]], scores[part["rejected"]]
         groups, group, tied = len(part["resampled"]), part["comparison"], part["tied"]
         shares = equal_shares(~tied, group, groups).to(scores)
-        losses = self.centring_coef * shares * centring(chosen, rejected)
-        if self.loss == "bradley_terry":
-            used = ~tied | (self.tie_threshold is not None)
+        losses = self.options.centring_coef * shares * centring(chosen, rejected)
+        if self.options.loss == "bradley_terry":
+            used = ~tied | (self.options.tie_threshold is not None)
             shares = equal_shares(used, group, groups).to(scores)
             losses = losses + shares * self._pair_losses(chosen, rejected, part)
         result = scores.new_zeros(groups).index_add(0, group, losses)
-        if self.loss == "plackett_luce":
+        if self.options.loss == "plackett_luce":
             orders = part["orders"]
             known = orders[:, 0, 0] >= 0
             ranked = plackett_luce_with_ties(scores[orders.clamp(min=0)], orders >= 0)
@@ -116,18 +73,18 @@ class RewardModel(SupervisedModule):
 
     def _pair_losses(self, chosen: Tensor, rejected: Tensor, part: Batch) -> Tensor:
         """Bradley-Terry with what the options add, (N,); for ties, Rao & Kupper's."""
-        margin = self.margin_coef * part["strength"].nan_to_num(0.0)
-        if self.tie_threshold is not None:
-            margin = margin + self.tie_threshold
+        margin = self.options.margin_coef * part["strength"].nan_to_num(0.0)
+        if self.options.tie_threshold is not None:
+            margin = margin + self.options.tie_threshold
         losses = label_smoothed(
             bradley_terry(chosen, rejected, margin),
             bradley_terry(rejected, chosen, margin),
-            self.label_smoothing,
+            self.options.label_smoothing,
         )
-        if self.tie_threshold is None:
+        if self.options.tie_threshold is None:
             return losses
         return torch.where(
-            part["tied"], rao_kupper_tie(chosen, rejected, self.tie_threshold), losses
+            part["tied"], rao_kupper_tie(chosen, rejected, self.options.tie_threshold), losses
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -1,15 +1,14 @@
-"""What SFT and the reward model share: options, optimiser, learning rate, the step."""
+"""What SFT and the reward model share: optimiser, learning rate, the step."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.averages import Averages
 from lightning_modules.manual import ManualModule
-from lightning_modules.options import require, require_at_least
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.options.supervised import SupervisedOptions
 
 Batch = dict[str, Tensor]
 
@@ -17,33 +16,13 @@ Batch = dict[str, Tensor]
 class SupervisedModule(ManualModule):
     """One training_step is one optimiser step on a batch: a list of micro-batches."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        epochs: int,
-        batch_size: int,
-        micro_batch_tokens: int,
-        max_grad_norm: float | None,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        warmup: float,
-    ):
+    options_class = SupervisedOptions
+    options: SupervisedOptions
+
+    def __init__(self, **options: Any):
         super().__init__()
-        require_at_least(
-            1,
-            "algo",
-            epochs=epochs,
-            batch_size=batch_size,
-            micro_batch_tokens=micro_batch_tokens,
-        )
-        require(0 <= warmup < 1, "algo.warmup", warmup, "must lie in [0, 1)")
-        self.name = name
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.micro_batch_tokens = micro_batch_tokens
-        self.max_grad_norm = max_grad_norm
-        self.optimizer = optimizer
-        self.warmup = warmup
+        self.options = self.options_class(**options)
+        self.name = self.options.name
 
     def bind(self, model: nn.Module, lr_multiplier: float = 1.0) -> Self:
         """Hand over the model to train."""
@@ -68,7 +47,7 @@ class SupervisedModule(ManualModule):
             self.accumulate(loss / divisor, last=i + 1 == len(batch))
             averages.merge(metrics)
         optimizer = self.optimizers()
-        norm = self.clipped_step(optimizer, self.max_grad_norm)
+        norm = self.clipped_step(optimizer, self.options.max_grad_norm)
         lr = optimizer.param_groups[0]["lr"]
         self.lr_schedulers().step()
         means = averages.means(self.sum_over_ranks)
@@ -77,10 +56,10 @@ class SupervisedModule(ManualModule):
 
     def configure_optimizers(self) -> dict:
         """Linear warm-up for a share `warmup` of the steps, then linear decay to 0."""
-        lr = self.optimizer.keywords["lr"] * self.lr_multiplier
-        optimizer = self.optimizer([{"params": self.trained_parameters(), "lr": lr}])
+        lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
+        optimizer = self.options.optimizer([{"params": self.trained_parameters(), "lr": lr}])
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        rising = max(1, round(self.warmup * total))
+        rising = max(1, round(self.options.warmup * total))
 
         def factor(step: int) -> float:
             return min((step + 1) / rising, (total - step) / max(1, total - rising + 1))

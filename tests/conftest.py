@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from datamodules.sources.landmarks import Landmarks
-from datamodules.tokenization import Encoder, train_tokenizer
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import train_tokenizer
 
 torch.set_num_threads(1)  # the models are so small that a second thread only waits
 

@@ -32,8 +32,8 @@ rows = [
     row(
         "return ids, mask",
         "assert False",
-        "lightning_modules/test_collection.py::test_same_noise_same_rollout",
-        "datamodules.tokenization:Encoder.pad",
+        "lightning_modules/rollouts/test_collection.py::test_same_noise_same_rollout",
+        "datamodules.tokenization.encoder:Encoder.pad",
     ),
 ]
 warm_up(row.tests[0] for row in rows[:3])

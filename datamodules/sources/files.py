@@ -38,13 +38,13 @@ class Files(Source):
         limit: int | None = None,
         max_prompt_tokens: int = 64,
         max_response_tokens: int = 48,
-        overlong: str = "cut",
+        too_long: str = "cut",
     ):
         super().__init__(
             name=name,
             max_prompt_tokens=max_prompt_tokens,
             max_response_tokens=max_response_tokens,
-            overlong=overlong,
+            too_long=too_long,
         )
         if not path:
             raise DataError("data.path is missing: give the file of pairs, data.path=pairs.jsonl")

@@ -16,7 +16,7 @@ from datamodules.records import (
 
 Split = Literal["train", "val"]
 # What becomes of comparisons with a prompt or an answer above the limits of tokens.
-OVERLONG = ("cut", "leave_out")
+TOO_LONG = ("cut", "leave_out")
 
 
 class Source(ABC):
@@ -35,7 +35,7 @@ class Source(ABC):
         name: str,
         max_prompt_tokens: int,
         max_response_tokens: int,
-        overlong: str = "cut",
+        too_long: str = "cut",
     ):
         for option, value in (
             ("max_prompt_tokens", max_prompt_tokens),
@@ -43,10 +43,10 @@ class Source(ABC):
         ):
             if value < 1:
                 raise DataError(f"data.{option}={value}: must be at least 1")
-        if overlong not in OVERLONG:
-            raise DataError(f"data.overlong={overlong}: must be one of {', '.join(OVERLONG)}")
+        if too_long not in TOO_LONG:
+            raise DataError(f"data.too_long={too_long}: must be one of {', '.join(TOO_LONG)}")
         self.name = name
-        self.overlong = overlong
+        self.too_long = too_long
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.counts: Counter[str] = Counter()

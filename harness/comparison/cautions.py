@@ -15,7 +15,7 @@ STAGES = {
     "sft": "reference policies: KL and win rate are measured against different ones",
     "reward_model": "reward models",
 }
-# Prompts are held out of the data, and `data.suits` is advice that other options have taken.
+# Prompts are held out of the data, and `data.recommended` is advice that other options have taken.
 DATA = ("data.", "algo.val_prompts")
 
 
@@ -72,7 +72,7 @@ def _rewards(runs: Sequence[PolicyRun], keys: Sequence[str]) -> list[str]:
 
 
 def _prompts(keys: Sequence[str]) -> list[str]:
-    data = [k for k in keys if k.startswith(DATA) and not k.startswith("data.suits.")]
+    data = [k for k in keys if k.startswith(DATA) and not k.startswith("data.recommended.")]
     if not data:
         return []
     return [f"Held-out prompts may differ between configurations, as {_listed(data)} do."]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.comparison.reading import SUMMARY, Array, LeftOut, PolicyRun
-from harness.runs import FREE
+from harness.comparison.reading import Array, LeftOut, PolicyRun
+from harness.runs.files import SUMMARY
+from harness.runs.identity import FREE
 
 SEEDS = ("seed", "algo.seed")
 ALL_NAMED = 3  # so few differing keys are all in a configuration's name

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-import wandb
 from omegaconf import DictConfig
 
 from harness.comparison.document import Block, Heading, Picture, markdown
@@ -15,8 +14,8 @@ from harness.comparison.figures import drawn_curves
 from harness.comparison.grouping import Configuration
 from harness.comparison.measures import KL
 from harness.comparison.reading import EPISODES, SCORE
-from harness.tracking import has_api_key
-from lightning_modules.options import require
+from harness.tracking.wandb_account import has_api_key
+from lightning_modules.options.checks import require
 
 PANELS_IN_A_ROW = 2
 GRID_UNITS = 24  # the width of a report's grid
@@ -41,6 +40,7 @@ def publish(
     Pictures are uploaded as images of a W&B run of their own. Curves are drawn by W&B, a run set a
     configuration, from runs that were tracked online or synced.
     """
+    import wandb
     import wandb_workspaces.reports.v2 as wr
 
     entity = cfg.logger.entity or wandb.Api().default_entity

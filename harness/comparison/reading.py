@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.records import DataError
-from harness.runs import STATE
-from harness.sweeps import FAILED, SKIPPED
-from harness.tracking import flat
+from harness.runs.files import FAILED, SKIPPED, STATE, SUMMARY
+from harness.runs.renamed import TARGETS, with_new_names
+from harness.tracking.names import flat
 
-SUMMARY = "summary.json"
 PAGE = "comparison.md"
-TRAINING = "harness.train.train"  # the task whose runs are compared
+TRAINING = "harness.tasks.train.train"  # the task whose runs are compared
 EPISODES = "rollout/episodes"
 SECONDS = "time/iteration"
 SCORE = "val/score"
@@ -106,7 +105,8 @@ def read_run(folder: Path) -> PolicyRun | LeftOut:
     if not (folder / STATE).is_file():
         return LeftOut(folder, _why_failed(folder) or "stopped before it began")
     state = _json(folder / STATE)
-    if state["config"]["task"]["_target_"] != TRAINING:
+    config = with_new_names(state["config"])
+    if config["task"]["_target_"] != TRAINING:
         return LeftOut(folder, "no training run")
     if not state["finished"] or not (folder / SUMMARY).is_file():
         why = _why_failed(folder) or "not finished: failed, stopped, or still running"
@@ -115,7 +115,7 @@ def read_run(folder: Path) -> PolicyRun | LeftOut:
     if summary.get(SCORE) is None:
         return LeftOut(folder, f"no policy run (it has no {SCORE})")
     curves = read_curves(folder / "metrics.csv", CURVES)
-    return PolicyRun(folder, state["wandb_id"], flat(state["config"]), summary, curves)
+    return PolicyRun(folder, state["wandb_id"], flat(config), summary, curves)
 
 
 def _why_failed(folder: Path) -> str | None:
@@ -197,7 +197,8 @@ def _below(root: Path, own: Path | None) -> list[Path]:
 def _was_to_train(folder: Path) -> bool:
     """Whether Hydra made the folder for a training; one that fails early leaves no more."""
     config = folder / ".hydra" / "config.yaml"
-    return config.is_file() and TRAINING in config.read_text()
+    names = [TRAINING, *(old for old, new in TARGETS.items() if new == TRAINING)]
+    return config.is_file() and any(name in config.read_text() for name in names)
 
 
 def _natural(folder: Path) -> tuple[Path, int, str]:

@@ -1,28 +1,23 @@
 """Several rewards as one: their weighted sum."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_modules.options import require
+from lightning_modules.options.rewards import CombinedRewardOptions
 from lightning_modules.rewards.reward import Answers, Reward, RewardContext
 
 
 class CombinedReward(Reward):
     """sum_i weights[i] * rewards[i], by name; an answer that one of them cannot score has none."""
 
-    def __init__(
-        self, *, name: str = "combined", rewards: dict[str, Reward], weights: dict[str, float]
-    ):
-        require(bool(rewards), "reward.rewards", rewards, "give at least one reward")
-        for each in rewards.keys() ^ weights.keys():
-            where = "weights" if each in rewards else "rewards"
-            require(False, f"reward.{where}.{each}", None, "every reward needs a weight")
-        self.name = name
-        self.rewards = rewards
-        self.weights = weights
+    def __init__(self, **options: Any):
+        given = CombinedRewardOptions(**options)
+        self.name = given.name
+        self.rewards: Mapping[str, Reward] = given.rewards
+        self.weights = given.weights
 
     def check(self, context: RewardContext) -> None:
         for reward in self.rewards.values():

@@ -6,9 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.actor_critic import ScalarModel
-from lightning_modules.backbone import check_scorer, frozen, load_scorer
-from lightning_modules.options import require
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.scorers import check_scorer, load_scorer
+from lightning_modules.options.rewards import (
+    CheckpointRewardOptions,
+    LearnedRewardOptions,
+    ModelRewardOptions,
+)
 from lightning_modules.rewards.reward import Answers, Reward, RewardContext
 
 # Tokens of a forward pass without gradients, padding included.
@@ -73,29 +78,19 @@ class ModelReward(Reward):
     `held_out_head`: the last head has no say in the score, and watches over the policy instead.
     """
 
-    def __init__(self, *, name: str, normalise: bool, pessimism: float, held_out_head: bool):
-        require(pessimism >= 0, "reward.pessimism", pessimism, "must not be negative")
-        self.name = name
-        self.normalise = normalise
-        self.pessimism = pessimism
-        self.held_out_head = held_out_head
+    options_class = ModelRewardOptions
+    options: ModelRewardOptions
+
+    def __init__(self, **options: Any):
+        self.options = self.options_class(**options)
+        self.name = self.options.name
+        self.normalise = self.options.normalise
 
     def load(self, path: Any, context: RewardContext) -> None:
         model = load_scorer(path, dtype=context.dtype)
-        self._require_ensemble(model.config.num_labels)
+        self.options.require_ensemble(model.config.num_labels)
         model = frozen(ScalarModel(model, normalised=self.normalise))
         self.scorer = Scorer(model, context.encoder(path))
-
-    def _require_ensemble(self, heads: int) -> None:
-        how = "train an ensemble with reward.ensemble=4"
-        scoring = heads - self.held_out_head
-        require(scoring > 0, "reward.held_out_head", True, f"there would be no other head; {how}")
-        require(
-            self.pessimism == 0 or scoring > 1,
-            "reward.pessimism",
-            self.pessimism,
-            f"one head cannot disagree; {how}",
-        )
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)
@@ -112,16 +107,16 @@ class ModelReward(Reward):
         return self.combined(self.scorer.heads(prompts, texts, stopped))
 
     def watch(self, answers: Answers) -> Tensor | None:
-        if not self.held_out_head:
+        if not self.options.held_out_head:
             return None
         heads = self.scorer.heads(answers.prompts, answers.texts, answers.stopped.tolist())
         return heads[:, -1]
 
     def combined(self, heads: Tensor) -> Tensor:
         """One score (B,) from those of n heads (B, n)."""
-        heads = heads[:, : heads.shape[1] - self.held_out_head]
+        heads = heads[:, : heads.shape[1] - self.options.held_out_head]
         score = heads.mean(-1)
-        return score - self.pessimism * heads.std(-1) if self.pessimism else score
+        return score - self.options.pessimism * heads.std(-1) if self.options.pessimism else score
 
 
 class LearnedReward(ModelReward):
@@ -130,20 +125,7 @@ class LearnedReward(ModelReward):
     It has the policy's tokenizer, so it scores the very ids that were sampled.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str = "learned",
-        ensemble: int = 1,
-        normalise: bool = True,
-        pessimism: float = 0.0,
-        held_out_head: bool = False,
-    ):
-        super().__init__(
-            name=name, normalise=normalise, pessimism=pessimism, held_out_head=held_out_head
-        )
-        self.ensemble = ensemble
-        self._require_ensemble(ensemble)
+    options_class = LearnedRewardOptions
 
     def bind(self, context: RewardContext) -> None:
         self.load(context.reward_model(), context)
@@ -159,23 +141,11 @@ class CheckpointReward(ModelReward):
     Text goes in: prompts by its chat template, then the decoded answer.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str = "checkpoint",
-        path: str | None,
-        normalise: bool = True,
-        pessimism: float = 0.0,
-        held_out_head: bool = False,
-    ):
-        super().__init__(
-            name=name, normalise=normalise, pessimism=pessimism, held_out_head=held_out_head
-        )
-        require(bool(path), "reward.path", path, "give the folder or hub id of a reward model")
-        self.path = path
+    options_class = CheckpointRewardOptions
+    options: CheckpointRewardOptions
 
     def check(self, context: RewardContext) -> None:
-        self._require_ensemble(check_scorer(self.path).num_labels)
+        self.options.require_ensemble(check_scorer(self.options.path).num_labels)
 
     def bind(self, context: RewardContext) -> None:
-        self.load(self.path, context)
+        self.load(self.options.path, context)

@@ -2,14 +2,15 @@
 
 import importlib
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_modules.options import OptionError, require
+from lightning_modules.errors import OptionError
+from lightning_modules.options.checks import require
+from lightning_modules.options.rewards import FunctionRewardOptions
 from lightning_modules.rewards.reward import Reward, RewardContext
 
 
@@ -36,16 +37,11 @@ class FunctionReward(Reward):
     it returns a number for each; None or NaN where it cannot score.
     """
 
-    def __init__(self, *, name: str = "function", path: str | None):
-        require(
-            bool(re.fullmatch(r"\w[\w.]*:\w+", path or "")),
-            "reward.path",
-            path,
-            "must be module:function",
-        )
-        self.name = name
-        self.path = path
-        self.function = _import(path)
+    def __init__(self, **options: Any):
+        self.options = FunctionRewardOptions(**options)
+        self.name = self.options.name
+        self.path = self.options.path
+        self.function = _import(self.path)
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         questions, answers = [p.text for p in prompts], list(texts)

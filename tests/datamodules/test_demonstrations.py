@@ -1,7 +1,7 @@
 import pytest
 
 from datamodules.demonstrations import DemonstrationDataModule
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 
 ROOM = 1_000_000  # tokens: a batch is one micro-batch
 

@@ -5,12 +5,12 @@ import torch
 
 from datamodules.preferences import WORTH_SHARING, PreferenceDataModule
 from datamodules.records import DataError
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 from tests.lightning_modules.supervised_parts import LONG_PROMPT, ROOM, Given, pair
 
 
 def make(encoder, rows, val=(), seed=0, **options):
-    source = Given(rows, val, options.pop("overlong", "cut"))
+    source = Given(rows, val, options.pop("too_long", "cut"))
     return PreferenceDataModule(source, encoder, 4, ROOM, seed, **options)
 
 
@@ -135,7 +135,7 @@ def test_what_is_too_long_is_cut_or_left_out_as_the_source_says(encoder):
     cut = make(short, rows)
     assert len(cut.rows["train"]) == 3
     assert not cut.counts
-    left = make(short, rows, overlong="leave_out")
+    left = make(short, rows, too_long="leave_out")
     assert [row.prompt for row in left.rows["train"]] == short.prompts([fits.prompt])
     assert left.counts == {"train comparisons too long": 2, "val comparisons too long": 2}
 

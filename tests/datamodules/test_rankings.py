@@ -7,7 +7,7 @@ import torch
 
 from datamodules.preferences import MAX_ORDERS, PreferenceDataModule
 from datamodules.records import DataError
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 from tests.lightning_modules.supervised_parts import MIXED, ROOM, Given, pair, ranking
 
 TEXTS = ("a", "b b", "c c c", "d", "e", "f")

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from lightning_modules.actor_critic import ActorCritic
-from lightning_modules.averages import Averages
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import add_statistics, finish_statistics
+from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.reinforce import Reinforce
-from lightning_modules.rollout import finish_statistics
 from tests.exact.world import (
     ANSWERS,
     OPTIONS,
@@ -78,7 +78,7 @@ def test_statistics_of_samples_expect_the_closed_sums(kind, temperature, measure
     expected: dict[str, float] = {}
     for i, row in enumerate(rollout.micro_batches(1)):
         averages = Averages()
-        row.add_statistics(averages, "rollout", beta)
+        add_statistics(averages, row, "rollout", beta)
         of_one = averages.means(lambda x: x)
         # A mean per token, where the closed sum is of sequences.
         of_one["rollout/entropy"] *= len(ANSWERS[i])
@@ -114,10 +114,10 @@ def test_statistics_of_a_padded_batch_are_means_over_its_rows_and_tokens(kind, m
     lm, ref, scores = tiny_lm(kind), tiny_lm(kind, 1), score_table()
     rollout = rollout_of(module(lm, ref, scores), ALL)
     batch, alone = Averages(), []
-    rollout.add_statistics(batch, "rollout", OPTIONS["beta"])
+    add_statistics(batch, rollout, "rollout", OPTIONS["beta"])
     for row in rollout.micro_batches(1):
         alone.append(Averages())
-        row.add_statistics(alone[-1], "rollout", OPTIONS["beta"])
+        add_statistics(alone[-1], row, "rollout", OPTIONS["beta"])
     rows = [averages.means(lambda x: x) for averages in alone]
     means = batch.means(lambda x: x)
     assert means.pop("rollout/unscored") == 0

@@ -15,26 +15,23 @@ from torch.nn.functional import pad
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from lightning_modules.a2c import A2C
-from lightning_modules.actor_critic import (
-    ActorCritic,
-    Reference,
-    ScalarModel,
-    TokenOutputs,
-    adapter_parameters,
-)
-from lightning_modules.backbone import (
+from lightning_modules.models.actor_critic import ActorCritic, new_value_head
+from lightning_modules.models.adapters import (
     VALUE_ADAPTER,
+    adapter_parameters,
     add_adapter,
     add_value_adapter,
-    frozen,
-    new_value_head,
 )
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.reference import Reference
+from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import aggregate, masked
 from lightning_modules.policy import PolicyModule
 from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.rollout import Rollout
 from tests.exact.world import (
     ANSWERS,
     DTYPE,

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from datamodules.preferences import PreferenceDataModule
 from datamodules.records import Preference, Prompt
 from datamodules.sources.source import Source
-from datamodules.tokenization import Encoder, train_tokenizer
-from harness.supervised import fit_supervised
-from lightning_modules.actor_critic import ScalarModel
-from lightning_modules.backbone import new_scorer
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import train_tokenizer
+from harness.pipeline.fitting import fit_supervised
+from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.scorers import new_scorer
 from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
 
 ASKERS = ("Ann", "Ben", "Cem", "Dia", "Eve", "Fay")
@@ -89,7 +90,7 @@ def trained(tmp_path_factory):
         optimizer=partial(torch.optim.Adam, lr=3e-3),
         warmup=0.05,
     ).bind(model)
-    data = PreferenceDataModule(source, encoder, module.batch_size, ROOM, seed=0)
+    data = PreferenceDataModule(source, encoder, module.options.batch_size, ROOM, seed=0)
     metrics = fit_supervised(module, data, CPU, loggers=[])
     true, margins = [], []
     with torch.no_grad():

@@ -5,7 +5,7 @@ from math import log10
 import pytest
 import torch
 
-from lightning_modules.generation import generate
+from lightning_modules.rollouts.generation import generate
 from tests.exact.world import (
     ANSWERS,
     DTYPE,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.a2c import A2C
-from lightning_modules.actor_critic import ActorCritic
+from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.ppo import PPO

@@ -21,14 +21,16 @@ from transformers import (
 
 from datamodules.prompts import PromptDataModule
 from datamodules.records import Prompt
-from datamodules.tokenization import Encoder
+from datamodules.tokenization.encoder import Encoder
 from lightning_modules.a2c import A2C
-from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
-from lightning_modules.backbone import frozen, new_value_head
-from lightning_modules.collection import Vocabulary
+from lightning_modules.models.actor_critic import ActorCritic, new_value_head
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.reference import Reference
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
+from lightning_modules.rollouts.collection import Vocabulary
 from tests.exact.world import (
     ANSWERS,
     HORIZON,

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from lightning_modules.actor_critic import ActorCritic, Reference
-from lightning_modules.collection import Collector, Vocabulary
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import Answers, Reward
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.rollout import Rollout
 
 VOCABULARY, STOP, HORIZON = 4, 3, 4
 PROMPT = (0, 1)

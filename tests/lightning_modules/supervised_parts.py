@@ -19,7 +19,7 @@ from transformers import (
 from datamodules.records import Comparison, Preference, Prompt, Ranking
 from datamodules.sources.source import Source
 from datamodules.supervised import SupervisedDataModule
-from lightning_modules.actor_critic import ScalarModel
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.sft import SFT
 from lightning_modules.supervised import SupervisedModule
@@ -57,10 +57,10 @@ class Given(Source):
     """Comparisons as they are given; both splits are the same unless `val` is given too."""
 
     def __init__(
-        self, rows: Sequence[Comparison], val: Sequence[Comparison] = (), overlong: str = "cut"
+        self, rows: Sequence[Comparison], val: Sequence[Comparison] = (), too_long: str = "cut"
     ):
         super().__init__(
-            name="given", max_prompt_tokens=64, max_response_tokens=64, overlong=overlong
+            name="given", max_prompt_tokens=64, max_response_tokens=64, too_long=too_long
         )
         self.splits = {"train": list(rows), "val": list(val or rows)}
 

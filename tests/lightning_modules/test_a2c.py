@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.errors import OptionError
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, rewards_to_go
 from lightning_modules.objectives.masked import aggregate, masked, masked_sum
-from lightning_modules.options import OptionError
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.rollout import Rollout
 from tests.lightning_modules.objectives.test_masked import on_ranks
 from tests.lightning_modules.test_ppo import MASK, rollout
 from tests.lightning_modules.tiny_runs import fit, make, policy_and_values, ready, run, weights

@@ -11,15 +11,17 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from datamodules.preferences import PreferenceDataModule
-from harness.pipeline import Pipeline
-from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
-from lightning_modules.averages import Averages
-from lightning_modules.collection import Collector, Vocabulary
-from lightning_modules.generation import generate
+from harness.pipeline import policy_models
+from lightning_modules.metrics.update_statistics import UpdateStatistics
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.reference import Reference
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import one_process
 from lightning_modules.rewards.learned import LearnedReward, Scorer
 from lightning_modules.rewards.reward import Answers
-from lightning_modules.seeding import Stream, generator
+from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.seeding import Stream, generator
 from tests.lightning_modules.objectives.test_masked import on_ranks
 from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
 from tests.lightning_modules.tiny_runs import Constant, fit, make, prompts, ready, weights
@@ -37,7 +39,7 @@ from tests.properties.drawing import make as make_without_trainer
 
 def by_hand(model: ActorCritic, rollout, module) -> None:
     """PPO's steps on a rollout from the formulas alone: answer by answer, without any padding."""
-    options, eps = module.options, module.clip_range[0]
+    options, eps = module.options, module.options.clip_bounds[0]
     optimizer = torch.optim.SGD(model.parameters(), lr=options.optimizer.keywords["lr"])
     order = generator(options.seed, Stream.MINIBATCHES, 0, 0)
     width = rollout.prompt_mask.shape[1]
@@ -60,7 +62,7 @@ def by_hand(model: ActorCritic, rollout, module) -> None:
                 )
                 entropy = -(logp.exp() * logp).sum(-1)
                 error = (values - rollout.returns[b, :n]).square() / 2
-                losses = module.value_coef * error - objective - options.entropy_coef * entropy
+                losses = options.value_coef * error - objective - options.entropy_coef * entropy
                 total, tokens = total + losses.sum(), tokens + n
             optimizer.zero_grad()
             (total / (tokens if options.normalise == "tokens" else len(rows))).backward()
@@ -206,7 +208,7 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
 def test_a_policy_and_the_copy_it_is_held_against_share_no_weight(lm, tmp_path):
     lm.save_pretrained(tmp_path)
     here = SimpleNamespace(reference=lambda: (tmp_path, None), lora=None, dtype=torch.float32)
-    model, reference = Pipeline.actor_critic(here, None, seed=0)
+    model, reference = policy_models.actor_critic(here, None, seed=0)
     with reference.active() as copy:
         assert not {p.data_ptr() for p in copy.parameters()} & {
             p.data_ptr() for p in model.parameters()
@@ -233,7 +235,9 @@ def test_all_ranks_agree_on_how_far_the_policy_has_moved():
         attach(module, deepcopy(model), ranks=2)
         module.sum_over_ranks = all_reduce
         part = collected(module, rollout.select(torch.tensor(rows)))
-        return module._accumulate(part, Averages())[1]
+        statistics = UpdateStatistics(all_reduce)
+        module._accumulate(part, statistics)
+        return statistics.approx_kl()
 
     alone = moved([0, 1, 2, 3], one_process)
     assert on_ranks(moved, [([0],), ([1, 2, 3],)]) == pytest.approx([alone] * 2, rel=1e-12)

@@ -8,16 +8,16 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.prompts import PromptDataModule
-from lightning_modules.actor_critic import ActorCritic, Reference
-from lightning_modules.backbone import frozen, new_value_head
-from lightning_modules.collection import Vocabulary
-from lightning_modules.manual import TrainingError
+from lightning_modules.errors import OptionError, TrainingError
+from lightning_modules.models.actor_critic import ActorCritic, new_value_head
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.divergences import adapted_beta
 from lightning_modules.objectives.masked import masked_sum, one_process
-from lightning_modules.options import OptionError
 from lightning_modules.ppo import PPO
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
+from lightning_modules.rollouts.collection import Vocabulary
 from tests.exact.world import log_probabilities, tiny_lm
 from tests.lightning_modules import tiny_runs
 from tests.lightning_modules.tiny_runs import Constant, make, policy_and_values, ready

@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 import torch
 
-from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.errors import OptionError
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae
 from lightning_modules.objectives.losses import policy_gradient
-from lightning_modules.options import OptionError
 from lightning_modules.ppo import PPO
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.rollout import Rollout
 from tests.lightning_modules.objectives.test_masked import on_ranks
 
 MASK = torch.tensor([[1, 1, 1], [1, 0, 0]]).bool()

@@ -7,12 +7,13 @@ from math import exp
 import pytest
 import torch
 
-from lightning_modules.actor_critic import TokenOutputs
+from lightning_modules.errors import OptionError
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.masked import masked
-from lightning_modules.options import OptionError
-from lightning_modules.reinforce import BASELINES, IMPORTANCE, RETURNS, Reinforce
-from lightning_modules.rollout import Rollout
+from lightning_modules.options.policies import BASELINES, IMPORTANCE, RETURNS
+from lightning_modules.reinforce import Reinforce
+from lightning_modules.rollouts.rollout import Rollout
 from tests.lightning_modules.objectives.test_masked import on_ranks
 from tests.lightning_modules.tiny_runs import make as make_tiny
 from tests.lightning_modules.tiny_runs import run

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datamodules.preferences import PreferenceDataModule
+from lightning_modules.errors import OptionError
 from lightning_modules.objectives.preference import bradley_terry, rao_kupper_tie
-from lightning_modules.options import OptionError
 from tests.lightning_modules.supervised_parts import (
     DTYPE,
     MIXED,

@@ -5,8 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.demonstrations import DemonstrationDataModule
-from lightning_modules.manual import TrainingError
-from lightning_modules.options import OptionError
+from lightning_modules.errors import OptionError, TrainingError
 from tests.lightning_modules.supervised_parts import (
     ROOM,
     attach,

@@ -7,9 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_modules.averages import Averages
-from lightning_modules.manual import TrainingError
-from lightning_modules.rollout import explained_variance, finish_statistics
+from lightning_modules.errors import TrainingError
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import (
+    add_statistics,
+    explained_variance,
+    finish_statistics,
+)
 from tests.exact.world import ANSWERS, bound, rollout_of, score_table, tiny_lm
 from tests.lightning_modules import tiny_runs
 from tests.lightning_modules.tiny_runs import run
@@ -108,7 +112,7 @@ def test_statistics_are_of_the_scored_answers_and_say_how_many_were_not():
 
     def statistics(rollout):
         averages = Averages()
-        rollout.add_statistics(averages, "rollout", 0.3)
+        add_statistics(averages, rollout, "rollout", 0.3)
         return finish_statistics(averages.means(torch.clone), "rollout")
 
     found, expected = statistics(rollout), statistics(left)

@@ -19,21 +19,18 @@ from transformers import (
 )
 
 from datamodules.records import Prompt
-from harness.metrics_csv import MetricsCsv
+from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.a2c import A2C
-from lightning_modules.actor_critic import ActorCritic, Reference, ScalarModel
-from lightning_modules.backbone import (
-    VALUE_ADAPTER,
-    add_adapter,
-    add_value_adapter,
-    frozen,
-    new_value_head,
-)
-from lightning_modules.collection import Vocabulary
+from lightning_modules.models.actor_critic import ActorCritic, new_value_head
+from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.reference import Reference
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
 from lightning_modules.rewards.reward import Reward
+from lightning_modules.rollouts.collection import Vocabulary
 from tests.exact.world import DTYPE, HORIZON, OPTIONS, STOP, TableReward, score_table, tiny_lm
 
 ACTOR_CRITIC = {"critic": "head", "lam": 0.9, "value_coef": 0.5, "whiten_advantages": False}

@@ -3,15 +3,15 @@
 from tests.mutations.mutation import Change, Mutation
 
 MASKED = "lightning_modules/objectives/test_masked.py"
-BACKBONE = "lightning_modules/test_backbone.py"
-EVALUATION = "lightning_modules/test_evaluation.py"
+BACKBONE = "lightning_modules/models/test_backbone.py"
+EVALUATION = "lightning_modules/metrics/test_evaluation.py"
 SAMPLING = "datamodules/test_sampling.py"
 POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one[rloo-{{}}]"
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
 RANKS = "properties/test_splits.py::test_any_ranks_make_the_same_step"
-ACCUMULATE = "lightning_modules.policy:PolicyModule._accumulate"
+ACCUMULATE = "lightning_modules.updates:UpdatingModule._accumulate"
 BACKWARD = "lightning_modules.manual:ManualModule.accumulate"
 
 ROWS = (
@@ -41,43 +41,43 @@ ROWS = (
     ),
     Mutation(
         bug="steps of the value function use the gradient of one rank",
-        target="lightning_modules.policy:PolicyModule.fit_values",
+        target="lightning_modules.updates:UpdatingModule.fit_values",
         old="self.sum_over_ranks(parameter.grad)",
         new="parameter.grad",
         tests=(f"{RANKS}[a2c]",),
     ),
     Mutation(
         bug="each rank decides for itself whether the policy has moved too far",
-        target=ACCUMULATE,
-        old="divergence.means(self.sum_over_ranks)",
-        new="divergence.means(lambda x: x)",
+        target="lightning_modules.metrics.update_statistics:UpdateStatistics.approx_kl",
+        old="self._minibatch.means(self.all_reduce)",
+        new="self._minibatch.means(lambda x: x)",
         tests=(f"{PEERS}::test_all_ranks_agree_on_how_far_the_policy_has_moved",),
     ),
     Mutation(
         bug="metrics are those of one rank",
-        target="lightning_modules.policy:PolicyModule.update",
-        old="averages.means(self.sum_over_ranks)",
-        new="averages.means(lambda x: x)",
+        target="lightning_modules.metrics.update_statistics:UpdateStatistics.means",
+        old="self._averages.means(self.all_reduce)",
+        new="self._averages.means(lambda x: x)",
         tests=(f"{RANKS}[ppo]",),
     ),
     Mutation(
         bug="metrics are means of means of micro-batches",
-        target="lightning_modules.averages:Averages.add",
+        target="lightning_modules.metrics.averages:Averages.add",
         old="for x in (total, count)",
         new="for x in (total / count, 1.0)",
         tests=(
-            "lightning_modules/test_averages.py"
+            "lightning_modules/metrics/test_averages.py"
             "::test_parts_of_unequal_size_give_the_mean_of_the_whole",
         ),
     ),
     Mutation(
         bug="the gradient is clipped in each micro-batch",
         target=ACCUMULATE,
-        old="stats = {name: x.detach()",
+        old="stats = stats |",
         new="torch.nn.utils.clip_grad_norm_(\n"
         "            self.trained_parameters(), self.options.max_grad_norm\n"
         "        )\n"
-        "        stats = {name: x.detach()",
+        "        stats = stats |",
         tests=(f"{BY_HAND}[tokens-0.3]",),
     ),
     Mutation(
@@ -175,23 +175,23 @@ ROWS = (
     ),
     Mutation(
         bug="all samples of a prompt have the same noise",
-        target="lightning_modules.collection:Collector.respond",
+        target="lightning_modules.rollouts.collection:Collector.respond",
         old="uniforms = torch.rand(",
         new="uniforms = (lambda *size, **how: torch.rand(1, size[1], **how).expand(size))(",
         tests=(
-            "lightning_modules/test_collection.py::test_every_prompt_gets_its_samples_side_by_side",
+            "lightning_modules/rollouts/test_collection.py::test_every_prompt_gets_its_samples_side_by_side",
         ),
     ),
     Mutation(
         bug="all ranks evaluate with the same noise",
-        target="lightning_modules.evaluation:Evaluation.step",
+        target="lightning_modules.metrics.evaluation:Evaluation.step",
         old="Stream.EVALUATION, batch_idx, rank)",
         new="Stream.EVALUATION, batch_idx, 0)",
         tests=(f"{EVALUATION}::test_the_answers_depend_on_the_seed_and_the_rank",),
     ),
     Mutation(
         bug="policy and reference are compared on the same noise",
-        target="lightning_modules.evaluation:Evaluation._reference",
+        target="lightning_modules.metrics.evaluation:Evaluation._reference",
         old="Stream.REFERENCE_ANSWERS",
         new="Stream.EVALUATION",
         tests=(f"{EVALUATION}::test_policy_and_reference_do_not_share_their_noise",),
@@ -217,36 +217,36 @@ ROWS = (
     ),
     Mutation(
         bug="a resumed run forgets beta",
-        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        target="lightning_modules.policy:PolicyModule.go_on_from",
         old='self.beta = progress["beta"]',
         new="pass",
         tests=(RESUMED,),
     ),
     Mutation(
         bug="a resumed run forgets the moments of the scores",
-        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        target="lightning_modules.policy:PolicyModule.go_on_from",
         old='self.shaping.load(progress["shaping"])',
         new="pass",
         tests=(RESUMED,),
     ),
     Mutation(
         bug="a resumed run forgets the moments of the optimiser",
-        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
-        old='progress = checkpoint["progress"]',
+        target="lightning_modules.checkpointing:TrainedWeightsOnly.on_load_checkpoint",
+        old='self.go_on_from(checkpoint["progress"])',
         new='checkpoint["optimizer_states"][0]["state"] = {}\n'
-        '    progress = checkpoint["progress"]',
+        '    self.go_on_from(checkpoint["progress"])',
         tests=(RESUMED,),
     ),
     Mutation(
         bug="a resumed run counts from 0",
-        target="lightning_modules.policy:PolicyModule.on_load_checkpoint",
+        target="lightning_modules.policy:PolicyModule.go_on_from",
         old='self.episodes, self.tokens = progress["episodes"], progress["tokens"]',
         new="pass",
         tests=(RESUMED,),
     ),
     Mutation(
         bug="frozen models are in train mode",
-        target="lightning_modules.backbone:frozen",
+        target="lightning_modules.models.parameters:frozen",
         old="model.eval().requires_grad_(False)",
         new="model.train().requires_grad_(False)",
         tests=(f"{BACKBONE}::test_frozen_models_neither_learn_nor_drop_out",),
@@ -263,7 +263,7 @@ ROWS = (
     ),
     Mutation(
         bug="frozen weights are in the checkpoint",
-        target="lightning_modules.policy:PolicyModule.on_save_checkpoint",
+        target="lightning_modules.checkpointing:TrainedWeightsOnly.on_save_checkpoint",
         old="for name, x in state.items() if name in trained}",
         new="for name, x in state.items()}",
         tests=(f"{POLICY}::test_a_checkpoint_holds_all_that_moves_and_nothing_else",),
@@ -289,7 +289,7 @@ ROWS = (
     Mutation(
         bug="the reward head is not trained with LoRA",
         seen="TRL #1379",
-        target="lightning_modules.backbone:add_adapter",
+        target="lightning_modules.models.adapters:add_adapter",
         old="config.task_type = task",
         new="config.task_type = None",
         tests=(f"{BACKBONE}::test_only_adapters_and_a_scalar_head_are_trained",),
@@ -297,7 +297,7 @@ ROWS = (
     Mutation(
         bug="the reward head is lost when LoRA is merged",
         seen="TRL #1379",
-        target="lightning_modules.backbone:merged",
+        target="lightning_modules.models.adapters:merged",
         old="return deepcopy(model).merge_and_unload()",
         new="plain = deepcopy(model).merge_and_unload()\n"
         "        return plain.apply(\n"
@@ -308,14 +308,14 @@ ROWS = (
     Mutation(
         bug="a reward head that is missing is drawn at random",
         seen="TRL #1379",
-        target="lightning_modules.backbone:load_scorer",
+        target="lightning_modules.models.scorers:load_scorer",
         old='if info["missing_keys"]:',
         new="if False:",
         tests=(f"{BACKBONE}::test_a_scalar_head_that_would_be_random_is_refused",),
     ),
     Mutation(
         bug="the adapters are lost when a policy is exported",
-        target="lightning_modules.backbone:merged",
+        target="lightning_modules.models.adapters:merged",
         old="merge_and_unload()",
         new="unload()",
         tests=(f"{BACKBONE}::test_a_merged_policy_says_what_the_adapted_one_says",),

@@ -2,8 +2,8 @@
 
 from tests.mutations.mutation import Change, Mutation
 
-ACTOR_CRITIC = "lightning_modules/test_actor_critic.py"
-GENERATION = "lightning_modules/test_generation.py"
+ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
+GENERATION = "lightning_modules/rollouts/test_generation.py"
 POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 
@@ -19,19 +19,19 @@ ROWS = (
     Mutation(
         bug="temperature omitted in log-probabilities",
         seen="TRL #3029",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="at_least_float32(outputs.logits) / temperature",
         new="at_least_float32(outputs.logits)",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="temperature divides log-probabilities instead of logits",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="logits = at_least_float32(outputs.logits) / temperature",
         new="logits = at_least_float32(outputs.logits)",
         also=(
             Change(
-                "lightning_modules.actor_critic:response_outputs",
+                "lightning_modules.models.token_outputs:response_outputs",
                 "logits.gather(-1, actions).squeeze(-1) - normaliser",
                 "(logits.gather(-1, actions).squeeze(-1) - normaliser) / temperature",
             ),
@@ -41,37 +41,37 @@ ROWS = (
     Mutation(
         bug="temperature omitted in the update",
         seen="TRL #3029",
-        target="lightning_modules.policy:PolicyModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._accumulate",
         old="self.options.temperature,",
         new="1.0,",
         tests=(f"{POLICY}::test_one_step_on_a_rollout_is_on_policy",),
     ),
     Mutation(
         bug="temperature omitted in the sampler",
-        target="lightning_modules.generation:sample_tokens",
+        target="lightning_modules.rollouts.generation:sample_tokens",
         old="logits.double() / temperature",
         new="logits.double()",
         tests=(f"{GENERATION}::test_temperature_divides_the_logits",),
     ),
     Mutation(
         bug="temperature omitted in the reference",
-        target="lightning_modules.actor_critic:Reference.logprobs",
+        target="lightning_modules.models.reference:Reference.logprobs",
         old="response_mask, temperature)",
         new="response_mask, 1.0)",
         tests=(
-            "lightning_modules/test_collection.py::test_a_policy_that_is_its_reference_has_no_kl",
+            "lightning_modules/rollouts/test_collection.py::test_a_policy_that_is_its_reference_has_no_kl",
         ),
     ),
     Mutation(
         bug="top-k in the sampler only",
-        target="lightning_modules.generation:sample_tokens",
+        target="lightning_modules.rollouts.generation:sample_tokens",
         old="logits.double() / temperature",
         new="logits.double().where(logits >= logits.topk(2)[0][:, 1:], -torch.inf) / temperature",
         tests=(f"{GENERATION}::test_sampling_inverts_the_distribution_function_exactly",),
     ),
     Mutation(
         bug="log-softmax in bfloat16",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="at_least_float32(outputs.logits)",
         new="outputs.logits.bfloat16()",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
@@ -79,15 +79,16 @@ ROWS = (
     Mutation(
         bug="the old policy is an alias of the new one, so that no ratio leaves 1",
         target="lightning_modules.ppo:PPO.token_loss",
-        old="new.logprobs, batch.old_logprobs,",
-        new="new.logprobs, new.logprobs.detach(),",
+        old="batch.old_logprobs,",
+        new="new.logprobs.detach(),",
         tests=("lightning_modules/test_ppo.py::test_one_number_is_both_sides_of_the_range",),
     ),
     Mutation(
         bug="old log-probabilities are computed again after an update",
-        target="lightning_modules.policy:PolicyModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._accumulate",
         old="token_losses, stats = self.token_loss(part, new)",
-        new="part = replace(part, old_logprobs=new.logprobs.detach())\n"
+        new="import dataclasses\n"
+        "        part = dataclasses.replace(part, old_logprobs=new.logprobs.detach())\n"
         "        token_losses, stats = self.token_loss(part, new)",
         tests=(
             f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch",
@@ -96,21 +97,21 @@ ROWS = (
     ),
     Mutation(
         bug="the reference is an alias of the policy: adapters stay on",
-        target="lightning_modules.actor_critic:Reference.active",
-        old="return _adapters_off(self._lm)",
+        target="lightning_modules.models.reference:Reference.active",
+        old="return adapters_off(self._lm)",
         new="return nullcontext(self._lm)",
         tests=(f"{ACTOR_CRITIC}::test_with_its_adapters_off_the_policy_is_its_reference",),
     ),
     Mutation(
         bug="the reference is an alias of the policy: no copy",
-        target="harness.pipeline:Pipeline.actor_critic",
-        old="Reference(frozen(load(dtype=self.dtype)), shares_policy=False)",
+        target="harness.pipeline.policy_models:actor_critic",
+        old="Reference(frozen(load(dtype=pipeline.dtype)), shares_policy=False)",
         new="Reference(lm, shares_policy=False)",
         tests=(f"{PEERS}::test_a_policy_and_the_copy_it_is_held_against_share_no_weight",),
     ),
     Mutation(
         bug="looking at the reference freezes adapters for good",
-        target="lightning_modules.actor_critic:_adapters_off",
+        target="lightning_modules.models.adapters:adapters_off",
         old="with _kept_trainable(lm), lm.disable_adapter():",
         new="with lm.disable_adapter():",
         tests=(

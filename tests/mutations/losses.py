@@ -55,9 +55,9 @@ ROWS = (
     ),
     Mutation(
         bug="a clip range of 0 is accepted",
-        target="lightning_modules.ppo:PPO.__init__",
-        old="and x > 0 for x in both",
-        new="and x >= 0 for x in both",
+        target="lightning_modules.options.policies:PPOOptions.__post_init__",
+        old="and x > 0 for x in low_high",
+        new="and x >= 0 for x in low_high",
         tests=("lightning_modules/test_ppo.py::test_nonsense_is_refused_by_name[clip_range-0.0]",),
     ),
     Mutation(
@@ -146,10 +146,12 @@ ROWS = (
     ),
     Mutation(
         bug="the rollout carries gradients",
-        target="lightning_modules.collection:Collector.collect",
+        target="lightning_modules.rollouts.collection:Collector.collect",
         old="old = self._policy_outputs(tensors)",
         new="with torch.enable_grad():\n        old = self._policy_outputs(tensors)",
-        tests=("lightning_modules/test_collection.py::test_the_first_importance_weight_is_1",),
+        tests=(
+            "lightning_modules/rollouts/test_collection.py::test_the_first_importance_weight_is_1",
+        ),
     ),
     Mutation(
         bug="advantages are not detached",
@@ -195,22 +197,23 @@ ROWS = (
     ),
     Mutation(
         bug="targets are computed again each epoch, from the values of then",
-        target="lightning_modules.policy:PolicyModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._accumulate",
         old="token_losses, stats = self.token_loss(part, new)",
-        new="part = self.weigh(replace(part, values=new.values.detach()))\n"
+        new="import dataclasses\n"
+        "        part = self.weigh(dataclasses.replace(part, values=new.values.detach()))\n"
         "        token_losses, stats = self.token_loss(part, new)",
         tests=(BY_HAND,),
     ),
     Mutation(
         bug="advantages are whitened again in each minibatch",
         target="lightning_modules.ppo:PPO.token_loss",
-        old="batch.old_logprobs, batch.advantages,",
-        new="batch.old_logprobs, whiten(batch.advantages, batch.response_mask),",
+        old="batch.advantages,",
+        new="whiten(batch.advantages, batch.response_mask),",
         tests=(BY_HAND,),
     ),
     Mutation(
         bug="steps of the value function move the policy",
-        target="lightning_modules.actor_critic:ActorCritic.values",
+        target="lightning_modules.models.actor_critic:ActorCritic.values",
         old="with torch.no_grad():",
         new="with torch.enable_grad():",
         tests=(f"{A2C}::test_further_updates_leave_the_policy_to_the_bit",),
@@ -252,14 +255,14 @@ ROWS = (
     ),
     Mutation(
         bug="sequences and tokens are confused as what losses are divided by",
-        target="lightning_modules.policy:PolicyModule._count",
+        target="lightning_modules.updates:UpdatingModule._count",
         old='== "sequences"',
         new='!= "sequences"',
         tests=(BY_HAND,),
     ),
     Mutation(
         bug="the entropy bonus is a penalty",
-        target="lightning_modules.policy:PolicyModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._accumulate",
         old="token_losses - self.options.entropy_coef",
         new="token_losses + self.options.entropy_coef",
         tests=(BY_HAND,),
@@ -283,7 +286,7 @@ ROWS = (
     Mutation(
         bug="adaptive KL: counts iterations, where the horizon is in episodes",
         target="lightning_modules.policy:PolicyModule.training_step",
-        old="self.episodes - before,",
+        old="self.options.sequences_per_iteration,",
         new="1,",
         tests=(
             f"{POLICY}::test_beta_follows_the_kl_of_each_iteration_and_is_the_price_in_the_next",
@@ -319,9 +322,9 @@ ROWS = (
     ),
     Mutation(
         bug="ties count as wins",
-        target="lightning_modules.evaluation:outcomes",
+        target="lightning_modules.metrics.evaluation:outcomes",
         old="0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)",
         new="(difference >= 0).float()",
-        tests=("lightning_modules/test_evaluation.py::test_outcomes",),
+        tests=("lightning_modules/metrics/test_evaluation.py::test_outcomes",),
     ),
 )

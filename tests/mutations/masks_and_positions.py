@@ -4,15 +4,15 @@ from tests.mutations.mutation import Change, Mutation
 
 ADVANTAGES = "lightning_modules/objectives/test_advantages.py"
 MASKED = "lightning_modules/objectives/test_masked.py"
-ACTOR_CRITIC = "lightning_modules/test_actor_critic.py"
-GENERATION = "lightning_modules/test_generation.py"
-COLLECTION = "lightning_modules/test_collection.py"
+ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
+GENERATION = "lightning_modules/rollouts/test_generation.py"
+COLLECTION = "lightning_modules/rollouts/test_collection.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 
 ROWS = (
     Mutation(
         bug="the stop token is masked out, so that nobody learns to stop",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="lengths[rows[stopped]] = t + 1",
         new="lengths[rows[stopped]] = max(t, 1)",
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
@@ -20,43 +20,45 @@ ROWS = (
     Mutation(
         bug="response mask from `ids != pad`, where pad is the stop token",
         seen="TRL PR 5303",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="response_mask = torch.arange(longest, device=lengths.device) < lengths[:, None]",
         new="response_mask = responses[:, :longest] != pad_id",
         tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
     ),
     Mutation(
         bug="attention mask from `ids != pad`",
-        target="datamodules.tokenization:Encoder.pad",
+        target="datamodules.tokenization.padding:padded",
         old="return ids, mask",
-        new="return ids, ids != self.pad_id",
-        tests=("datamodules/test_tokenization.py::test_padding_is_on_its_side_and_masked",),
+        new="return ids, ids != pad_id",
+        tests=("datamodules/tokenization/test_encoder.py::test_padding_is_on_its_side_and_masked",),
     ),
     Mutation(
         bug="tokens after the stop token are trained on",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="< lengths[:, None]",
         new="< lengths[:, None].clamp(min=longest)",
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
     ),
     Mutation(
         bug="a stop token is written into answers that were cut",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="longest = int(lengths.max())",
         new="longest = int(lengths.max())\n    responses[lengths == limit, -1] = stop_id",
         tests=(f"{GENERATION}::test_samples_follow_the_exact_distribution_of_responses",),
     ),
     Mutation(
         bug="a stop token is written into demonstrations that were cut",
-        target="datamodules.tokenization:Encoder.responses",
-        old="else ids[: self.max_response_tokens]",
-        new="else [*ids[: self.max_response_tokens - 1], self.stop_id]",
-        tests=("datamodules/test_tokenization.py::test_responses_stop_unless_they_are_cut",),
+        target="datamodules.tokenization.truncation:cut_response",
+        old="else ids[:limit]",
+        new="else [*ids[: limit - 1], stop_id]",
+        tests=(
+            "datamodules/tokenization/test_encoder.py::test_responses_stop_unless_they_are_cut",
+        ),
     ),
     Mutation(
         bug="the missing-stop test looks at prompt and answer",
         seen="TRL #6805",
-        target="lightning_modules.collection:Collector.respond",
+        target="lightning_modules.rollouts.collection:Collector.respond",
         old="last == words.stop_id",
         new="(sequences == words.stop_id).any(-1)",
         tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
@@ -103,20 +105,20 @@ ROWS = (
     Mutation(
         bug="metrics are averaged over padding",
         seen="TRL #2281",
-        target="lightning_modules.averages:Averages.add_tokens",
+        target="lightning_modules.metrics.averages:Averages.add_tokens",
         old="masked(x, mask).sum(), mask.sum()",
         new="x.sum(), x.numel()",
         tests=(
-            "lightning_modules/test_averages.py"
+            "lightning_modules/metrics/test_averages.py"
             "::test_parts_of_unequal_size_give_the_mean_of_the_whole",
         ),
     ),
     Mutation(
         bug="the KL that is logged is a mean over tokens",
-        target="lightning_modules.rollout:Rollout.add_statistics",
+        target="lightning_modules.metrics.rollout_statistics:add_statistics",
         old='"{prefix}/kl", kl)',
-        new='"{prefix}/kl", kl / self.response_mask.sum(-1))',
-        tests=("lightning_modules/test_rollout.py::test_statistics_by_hand",),
+        new='"{prefix}/kl", kl / mask.sum(-1))',
+        tests=("lightning_modules/rollouts/test_rollout.py::test_statistics_by_hand",),
     ),
     Mutation(
         bug="losses of padding count",
@@ -143,21 +145,21 @@ ROWS = (
     ),
     Mutation(
         bug="log-probabilities one position late",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="torch.arange(prompt_length - 1, sequences.shape[1] - 1,",
         new="torch.arange(prompt_length, sequences.shape[1],",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="values of a critic one position late",
-        target="lightning_modules.actor_critic:ActorCritic.values",
+        target="lightning_modules.models.actor_critic:ActorCritic.values",
         old="values[:, prompt_mask.shape[1] - 1 : -1]",
         new="values[:, prompt_mask.shape[1] :]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
     ),
     Mutation(
         bug="values of a head one position late",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="outputs.hidden_states[-1][:, states]",
         new="outputs.hidden_states[-1][:, states + 1]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
@@ -165,8 +167,8 @@ ROWS = (
     Mutation(
         bug="advantages shifted by one token (PPO)",
         target="lightning_modules.ppo:PPO.token_loss",
-        old="batch.old_logprobs, batch.advantages,",
-        new="batch.old_logprobs, batch.advantages.roll(1, -1),",
+        old="batch.advantages,",
+        new="batch.advantages.roll(1, -1),",
         tests=(f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch",),
     ),
     Mutation(
@@ -179,7 +181,7 @@ ROWS = (
     Mutation(
         bug="the reward model reads the padding token",
         seen="transformers #35352",
-        target="lightning_modules.actor_critic:ScalarModel.heads",
+        target="lightning_modules.models.scalar:ScalarModel.heads",
         old="(places * attention_mask).argmax(-1)",
         new="places[-1].expand(len(input_ids))",
         tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
@@ -187,7 +189,7 @@ ROWS = (
     Mutation(
         bug="the reward model reads the first stop token, which the prompt has",
         seen="TRL PR 6952",
-        target="lightning_modules.actor_critic:ScalarModel.heads",
+        target="lightning_modules.models.scalar:ScalarModel.heads",
         old="(places * attention_mask).argmax(-1)",
         new="(input_ids == self.model.config.eos_token_id).long().argmax(-1)",
         tests=(f"{ACTOR_CRITIC}::test_score_is_what_transformers_says",),
@@ -195,7 +197,7 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in training",
         seen="TRL #6800; only absolute positions show it",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="position_ids=position_ids(attention_mask),",
         new="",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing[head-gpt2-float32-{{'left': 6}}]",),
@@ -203,7 +205,7 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in the critic and the reward model",
         seen="TRL #6800",
-        target="lightning_modules.actor_critic:last_hidden",
+        target="lightning_modules.models.token_outputs:last_hidden",
         old="position_ids=position_ids(attention_mask),",
         new="",
         tests=(f"{ACTOR_CRITIC}::test_score_of_a_padded_batch_is_what_transformers_says",),
@@ -211,52 +213,52 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in the sampler's prefill",
         seen="TRL #6800",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="position_ids(prompt_mask), cache)",
         new="torch.arange(prompt_ids.shape[1])[None], cache)",
         tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
     ),
     Mutation(
         bug="positions of sampled tokens count the padding",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="attention_mask, positions + t, cache)",
         new="attention_mask, 0 * positions + attention_mask.shape[1] - 1, cache)",
         tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
     ),
     Mutation(
         bug="padding of the prompt is attended to",
-        target="lightning_modules.actor_critic:response_outputs",
+        target="lightning_modules.models.token_outputs:response_outputs",
         old="torch.cat([prompt_mask, response_mask], dim=1)",
         new="torch.ones_like(sequences).bool()",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing",),
     ),
     Mutation(
         bug="a minibatch loses its last column",
-        target="lightning_modules.rollout:Rollout.select",
+        target="lightning_modules.rollouts.rollout:Rollout.select",
         old=".sum(-1).max())",
         new=".sum(-1).max()) - 1",
         tests=(
-            "lightning_modules/test_rollout.py"
+            "lightning_modules/rollouts/test_rollout.py"
             "::test_micro_batches_keep_the_order_and_trim_only_padding",
         ),
     ),
     Mutation(
         bug="the samples of a prompt stand beside other prompts",
-        target="lightning_modules.collection:Collector.respond",
+        target="lightning_modules.rollouts.collection:Collector.respond",
         old='[p for p in batch["prompts"] for _ in range(samples)]',
         new='list(batch["prompts"]) * samples',
         tests=(f"{COLLECTION}::test_every_prompt_gets_its_samples_side_by_side",),
     ),
     Mutation(
         bug="finished rows leave the cache in another order",
-        target="lightning_modules.generation:generate",
+        target="lightning_modules.rollouts.generation:generate",
         old="cache.batch_select_indices(going)",
         new="cache.batch_select_indices(going.flip(0))",
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
     ),
     Mutation(
         bug="the policy is trained on answers decoded and encoded again",
-        target="lightning_modules.collection:Collector.respond",
+        target="lightning_modules.rollouts.collection:Collector.respond",
         old="return Answers(",
         new=(
             "encoder = words.decode.__self__\n"

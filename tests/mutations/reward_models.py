@@ -10,7 +10,7 @@ SCALES = "lightning_modules/rewards/test_scales.py"
 LEARNED = "lightning_modules/rewards/test_learned.py"
 UNSCORED = "lightning_modules/test_unscored.py"
 MICRO_BATCHES = "lightning_modules/test_micro_batches.py"
-SHARED = "lightning_modules/test_shared_prompts.py"
+SHARED = "lightning_modules/models/test_shared_prompts.py"
 LOSSES = "lightning_modules.objectives.preference"
 
 ROWS = (
@@ -72,7 +72,7 @@ ROWS = (
     ),
     Mutation(
         bug="all heads of an ensemble are born equal",
-        target="lightning_modules.backbone:new_scorer",
+        target="lightning_modules.models.scorers:new_scorer",
         old="torch.manual_seed(seed + 1000 * i)",
         new="torch.manual_seed(seed)",
         tests=(f"{SCALES}::test_each_head_is_born_by_a_seed_of_its_own_the_first_as_if_alone",),
@@ -80,13 +80,13 @@ ROWS = (
     Mutation(
         bug="what an ensemble disagrees about pays more",
         target="lightning_modules.rewards.learned:ModelReward.combined",
-        old="score - self.pessimism",
-        new="score + self.pessimism",
+        old="score - self.options.pessimism",
+        new="score + self.options.pessimism",
         tests=(f"{SCALES}::test_the_score_is_the_mean_of_the_heads_less_what_they_disagree",),
     ),
     Mutation(
         bug="scores are normalised with mean and deviation swapped",
-        target="lightning_modules.actor_critic:score_scale",
+        target="lightning_modules.models.scalar:score_scale",
         old='(about["score_mean"], about["score_std"])',
         new='(about["score_std"], about["score_mean"])',
         tests=(f"{SCALES}::test_scores_of_the_reference_answers_have_mean_0_and_deviation_1",),
@@ -111,21 +111,21 @@ ROWS = (
     ),
     Mutation(
         bug="padding of a shared prompt is attended to",
-        target="lightning_modules.actor_critic:continued_hidden",
+        target="lightning_modules.models.scalar:continued_hidden",
         old="attention_mask=mask,",
         new="attention_mask=torch.ones_like(mask),",
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),
     ),
     Mutation(
         bug="answers after a shared prompt count their positions from 0",
-        target="lightning_modules.actor_critic:continued_hidden",
+        target="lightning_modules.models.scalar:continued_hidden",
         old="position_ids(mask)[:, prompt.ids.shape[1] :]",
         new="position_ids(answer_mask)",
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),
     ),
     Mutation(
         bug="a cut answer gets a stop token before it is scored",
-        target="datamodules.tokenization:Encoder.responses",
+        target="datamodules.tokenization.encoder:Encoder.responses",
         old="ends = stopped or [True] * len(encoded)",
         new="ends = [True] * len(encoded)",
         tests=(f"{LEARNED}::test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer",),
@@ -139,39 +139,39 @@ ROWS = (
     ),
     Mutation(
         bug="a reward model from elsewhere is not read by its own template",
-        target="harness.judging:scoring_encoder",
+        target="harness.parts.scoring:scoring_encoder",
         old="renders = tokenizer.chat_template != PLAIN_TEMPLATE",
         new="renders = False",
         tests=(
-            "harness/test_judging.py::test_a_template_of_its_own_writes_the_whole_conversation",
+            "harness/reports/test_judging.py::test_a_template_of_its_own_writes_the_whole_conversation",
         ),
     ),
     Mutation(
         bug="a classifier with a pooler is taken for a reward model",
-        target="lightning_modules.backbone:check_scorer",
+        target="lightning_modules.models.scorers:check_scorer",
         old='if not hasattr(model, "score"):',
         new="if False:",
         tests=(f"{LEARNED}::test_a_classifier_that_does_not_read_from_left_to_right_is_refused",),
     ),
     Mutation(
         bug="a missing score counts as a tie",
-        target="lightning_modules.evaluation:outcomes",
+        target="lightning_modules.metrics.evaluation:outcomes",
         old="won.where(~difference.isnan(), torch.nan)",
         new="won",
         tests=(
-            "lightning_modules/test_evaluation.py::test_a_missing_score_is_neither_a_win_nor_a_loss",
+            "lightning_modules/metrics/test_evaluation.py::test_a_missing_score_is_neither_a_win_nor_a_loss",
         ),
     ),
     Mutation(
         bug="answers that cannot be scored are worth 0",
-        target="lightning_modules.collection:Collector.collect",
+        target="lightning_modules.rollouts.collection:Collector.collect",
         old="mask = answers.response_mask & ~scores.isnan()[:, None]",
         new="scores = scores.nan_to_num(0.0)\n    mask = answers.response_mask",
         tests=(f"{UNSCORED}::test_the_update_is_that_of_the_scored_answers_alone",),
     ),
     Mutation(
         bug="answers that cannot be scored are counted by what losses are divided by",
-        target="lightning_modules.policy:PolicyModule._count",
+        target="lightning_modules.updates:UpdatingModule._count",
         old="batch.scored",
         new="torch.ones(len(batch))",
         tests=(f"{UNSCORED}::test_the_update_is_that_of_the_scored_answers_alone",),

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from lightning_modules.actor_critic import response_outputs
+from lightning_modules.metrics.rollout_statistics import explained_variance as share_explained
+from lightning_modules.models.token_outputs import response_outputs
 from lightning_modules.objectives import advantages, divergences, losses, preference
 from lightning_modules.objectives.masked import masked
 from lightning_modules.rewards.shaping import ScoreShaping
-from lightning_modules.rollout import Rollout
-from lightning_modules.rollout import explained_variance as share_explained
+from lightning_modules.rollouts.rollout import Rollout
 
 tensor = partial(torch.tensor, dtype=torch.float64)
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from lightning_modules.a2c import A2C
-from lightning_modules.actor_critic import ActorCritic, ScalarModel
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.rollout import Rollout
 from tests.exact.world import DTYPE, OPTIONS, VOCABULARY, tiny_lm
 
 seeds = st.integers(0, 2**32 - 1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.actor_critic import ActorCritic
+from lightning_modules.models.actor_critic import ActorCritic
 from tests.exact.world import VOCABULARY, tiny_lm
 from tests.properties.drawing import actor_critic, property_of, rollouts, scalar_model
 

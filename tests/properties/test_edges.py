@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_modules.metrics.rollout_statistics import rollout_metrics
 from tests.exact.world import ANSWERS, HORIZON, STOP, bound, rollout_of, score_table, tiny_lm
 from tests.properties.drawing import (
     ALGORITHMS,
@@ -44,7 +45,8 @@ def assert_finite_throughout(module, rollout):
     assert all(x.isfinite().all() for x in per_token(rollout).values())
     step, metrics = stepped(module, rollout)
     assert step.isfinite().all()
-    metrics |= module._rollout_metrics(rollout, 1.0)
+    metrics |= rollout_metrics(rollout, module.beta, module.sum_over_ranks)
+    metrics |= module._count_episodes(rollout, 1.0)
     explained = metrics.pop("train/explained_variance")
     if rollout.returns is not None and rollout.returns[rollout.response_mask].unique().numel() > 1:
         assert isfinite(explained)

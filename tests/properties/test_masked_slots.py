@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.actor_critic import TokenOutputs
-from lightning_modules.averages import Averages
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import add_statistics, explained_variance
+from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, penalised_rewards, rewards_to_go
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.losses import (
@@ -18,7 +19,6 @@ from lightning_modules.objectives.losses import (
     value_error,
 )
 from lightning_modules.objectives.masked import aggregate, masked, masked_sum, moments, whiten
-from lightning_modules.rollout import explained_variance
 from tests.properties.drawing import (
     ALGORITHMS,
     FULLEST,
@@ -99,7 +99,7 @@ def test_padding_changes_no_bit_of_a_sum_over_tokens_nor_of_its_gradient(name, r
 def test_padding_changes_no_bit_of_the_statistics(rollout, poison):
     def statistics(r):
         averages = Averages()
-        r.add_statistics(averages, "rollout", 0.3)
+        add_statistics(averages, r, "rollout", 0.3)
         error = explained_variance(replace(r, returns=r.ref_logprobs), lambda x: x)
         return averages.means(lambda x: x) | {"explained_variance": repr(error)}
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.averages import Averages
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import add_statistics
 from lightning_modules.objectives.advantages import leave_one_out
 from lightning_modules.rewards.shaping import ScoreShaping
 from tests.properties.drawing import (
@@ -95,7 +96,7 @@ def test_an_update_forgets_the_order(algorithm, rollout, seed):
 def test_statistics_forget_the_order(rollout, seed):
     def statistics(r):
         averages = Averages()
-        r.add_statistics(averages, "rollout", 0.3)
+        add_statistics(averages, r, "rollout", 0.3)
         return averages.means(lambda x: x)
 
     order = groups_permuted(len(rollout), seed)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.generation import generate
-from lightning_modules.rollout import Rollout
+from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.rollout import Rollout
 from tests.exact.world import DTYPE, STOP, VOCABULARY, tiny_lm
 from tests.properties.drawing import (
     ALGORITHMS,

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_modules.metrics.preferences import Judged, held_out_metrics
 from lightning_modules.objectives.preference import (
     bradley_terry,
     brier_score,
     expected_calibration_error,
     plackett_luce,
 )
-from lightning_modules.preference_metrics import Judged, held_out_metrics
 from tests.exact.world import DTYPE, exact_gradient, optimum, score_table, tiny_lm
 from tests.properties.drawing import property_of, seeds
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lightning_modules.averages import Averages
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import add_statistics
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.divergences import adapted_beta, k1, k3
 from tests.exact.world import ANSWERS, bound, rollout_of, score_table, tiny_lm
@@ -34,7 +35,7 @@ class Untouchable(nn.Module):
 
 def statistics(rollout, beta):
     averages = Averages()
-    rollout.add_statistics(averages, "rollout", beta)
+    add_statistics(averages, rollout, "rollout", beta)
     return averages.means(lambda x: x)
 
 

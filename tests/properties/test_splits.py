@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.averages import Averages
-from lightning_modules.rollout import Rollout
+from lightning_modules.metrics.averages import Averages
+from lightning_modules.metrics.rollout_statistics import add_statistics
+from lightning_modules.rollouts.rollout import Rollout
 from tests.properties.drawing import (
     ALGORITHMS,
     FULLEST,
@@ -86,7 +87,7 @@ def test_any_ranks_make_the_same_step(algorithm, rollout, cuts, size, seed):
 def test_statistics_of_ranks_are_those_of_the_whole(rollout, size):
     def statistics(part, all_reduce):
         averages = Averages()
-        part.add_statistics(averages, "rollout", 0.3)
+        add_statistics(averages, part, "rollout", 0.3)
         return averages.means(all_reduce)
 
     parts = list(rollout.micro_batches(size))

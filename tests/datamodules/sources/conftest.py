@@ -28,7 +28,7 @@ def composed():
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", list(overrides)).data
-        assert config.suits
-        return instantiate(OmegaConf.masked_copy(config, [k for k in config if k != "suits"]))
+        assert config.recommended
+        return instantiate(OmegaConf.masked_copy(config, [k for k in config if k != "recommended"]))
 
     return source

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.options import OptionError
+from lightning_modules.errors import OptionError
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.reward import Answers, Reward
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from datamodules.tokenization import Encoder, train_tokenizer
-from lightning_modules.backbone import ModelError, new_scorer
-from lightning_modules.options import OptionError
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import train_tokenizer
+from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Answers, RewardContext
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.records import Prompt
-from lightning_modules.options import OptionError
+from lightning_modules.errors import OptionError
 from lightning_modules.rewards.programmed import FunctionReward, GoldReward
 from lightning_modules.rewards.reward import Answers, RewardContext
 

@@ -1,6 +1,5 @@
 """What scores mean: ensembles, pessimism, and a scale that the config of a reward model tells."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +7,13 @@ import torch
 from peft import LoraConfig, TaskType
 from transformers import AutoModelForSequenceClassification
 
-from harness.export import export
-from harness.judging import describe_scores, scoring_encoder
-from harness.pipeline import Pipeline
-from lightning_modules.actor_critic import REWARD_CONFIG, ScalarModel, plain
-from lightning_modules.backbone import ModelError, add_adapter, check_scorer, new_scorer
-from lightning_modules.options import OptionError
+from harness.parts.scoring import describe_scores, scoring_encoder
+from harness.pipeline.exporting import export
+from harness.pipeline.policy_models import actor_critic
+from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.models.adapters import add_adapter, plain
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scorers import check_scorer, new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward, Scorer
 from lightning_modules.rewards.reward import Answers, RewardContext
 
@@ -134,8 +134,7 @@ def test_a_critic_that_starts_from_the_reward_model_has_its_weights_and_its_unit
             lora=None,
             dtype=torch.float32,
         )
-        here._critic_copy = partial(Pipeline._critic_copy, here)
-        model, _ = Pipeline.actor_critic(here, "copy", seed=0)
+        model, _ = actor_critic(here, "copy", seed=0)
         reward = bound(folder, normalise=normalise).scorer.model
         ids, mask = encoder.pad([[5, 6, 7, 8], [9, 10]], "right")
         with torch.no_grad():

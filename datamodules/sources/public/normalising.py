@@ -1,0 +1,76 @@
+"""Rows of public sets in one form: prompt, answers, ratings, why it is left out, and its split."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, Value
+
+from datamodules.sources.chats import ROLES
+from datamodules.sources.cleaning import MALFORMED, cleaned
+
+BLANK = "blank"  # a line without anything on it is no row
+FEATURES = Features(
+    {
+        "prompt": [{"role": Value("string"), "content": Value("string")}],
+        "answers": [Value("string")],
+        "ratings": [Value("float64")],
+        "reason": Value("string"),
+        "split": Value("string"),
+    }
+)
+Row = Mapping[str, Any]
+Reader = Callable[[Row], dict[str, Any]]
+
+
+def normalised(
+    prompt: Sequence[Mapping[str, str]],
+    answers: Sequence[str],
+    ratings: Sequence[float],
+    split: str = "",
+) -> dict[str, Any]:
+    """What a reader returns. Raises ValueError if the prompt is none that an answer continues."""
+    messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
+    if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in messages):
+        raise ValueError("the roles of the prompt")
+    for text in (*(m["content"] for m in messages), *answers):
+        text.encode()  # halves of surrogate pairs can be written in JSON, and not in UTF-8
+    answers, ratings, reason = cleaned(messages[-1]["content"], answers, ratings)
+    return {
+        "prompt": messages,
+        "answers": answers,
+        "ratings": ratings,
+        "reason": reason,
+        "split": split,
+    }
+
+
+def normalise_row(row: Row, reader: Reader, lines: bool, code: str) -> dict[str, Any]:
+    """A normalised row, whatever the row is; `code` makes the cache one of this code."""
+    nothing = {"prompt": [], "answers": [], "ratings": [], "split": ""}
+    if lines and not row["text"].strip():
+        return nothing | {"reason": BLANK}
+    try:
+        return reader(parsed(row, lines))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return nothing | {"reason": MALFORMED}
+
+
+def parsed(row: Row, lines: bool) -> Any:
+    """The row, or what its line of JSON says; the line itself if it is no JSON."""
+    if not lines:
+        return row
+    try:
+        return json.loads(row["text"])
+    except json.JSONDecodeError:
+        return row["text"]
+
+
+@functools.cache
+def code_version() -> str:
+    """The library tells functions of modules apart by their names only, not by what they do."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

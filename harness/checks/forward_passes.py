@@ -1,0 +1,81 @@
+"""The start-up check of what models compute: passes repeat, ratios begin at 1, the KL at 0."""
+
+from collections.abc import Iterator
+
+import torch
+
+from harness.checks.audit import CheckError
+from lightning_modules.objectives.divergences import k1, k3
+from lightning_modules.objectives.masked import masked
+from lightning_modules.policy import PolicyModule
+from lightning_modules.rollouts.rollout import Rollout
+
+
+def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator) -> Iterator:
+    """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
+    options = module.options
+    for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
+        for part in minibatch.micro_batches(options.micro_batch_size):
+            masks = (part.prompt_mask, part.response_mask)
+            with torch.enable_grad():
+                new = module.model(part.sequences, *masks, options.temperature)
+            yield part, new
+
+
+def check_repeats(module: PolicyModule, rollout: Rollout) -> None:
+    """Two forward passes of the update agree to the bit: nothing in them is random."""
+    passes = [
+        [
+            x.detach()
+            for _, new in update_passes(module, rollout, torch.Generator().manual_seed(0))
+            for x in (new.logprobs, new.values)
+            if x is not None
+        ]
+        for _ in range(2)
+    ]
+    gaps = [float((a - b).abs().max()) for a, b in zip(*passes, strict=True)]
+    if any(gap != 0 for gap in gaps):
+        raise CheckError(
+            f"two forward passes of the same answers differ by up to {max(gaps):.2g}",
+            "some dropout is active although the models are in evaluation mode; set it to 0 in the"
+            " model's config",
+        )
+
+
+def check_ratio(
+    module: PolicyModule, rollout: Rollout, order: torch.Generator, tolerance: float
+) -> float:
+    """The first update sees ratio 1: returns the mean over tokens of abs(log ratio)."""
+    total, count, worst = 0.0, 0, 0.0
+    for part, new in update_passes(module, rollout, order):
+        gaps = masked((new.logprobs.detach() - part.old_logprobs).abs(), part.response_mask)
+        total += float(gaps.sum())
+        count += int(part.response_mask.sum())
+        worst = max(worst, float(gaps.max()))
+    mean = total / max(count, 1)
+    if not mean <= tolerance:
+        raise CheckError(
+            f"before any step the log-ratio of update and rollout is {mean:.2g} a token on average,"
+            f" {worst:.2g} at most, where {tolerance:g} is rounding",
+            "sampling and updates differ in temperature, mask, position ids or model, so that"
+            " importance weights are wrong from the start; use one temperature and one model",
+        )
+    return mean
+
+
+def check_reference(rollout: Rollout, tolerance: float) -> float | None:
+    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+    if rollout.ref_logprobs is None:
+        return None
+    tokens = rollout.response_mask.sum().clamp(min=1)
+    pair = (rollout.old_logprobs, rollout.ref_logprobs)
+    means = [float(masked(k(*pair), rollout.response_mask).sum() / tokens) for k in (k1, k3)]
+    worst = max(abs(means[0]), means[1])
+    if not worst <= tolerance:
+        raise CheckError(
+            f"before any step the KL to the reference is {means[0]:.2g} nats a token (k1),"
+            f" {means[1]:.2g} (k3), where {tolerance:g} is rounding",
+            "the reference is another model than the one that the policy starts from, so that the"
+            " penalty pulls away from the start; load both from the same folder and revision",
+        )
+    return worst

@@ -1,0 +1,153 @@
+"""The start-up check: what silently ruins a run is found before its first iteration.
+
+On a few prompts of the run's own data, with its own models and precision, and with noise of its
+own, so that a run with and without the check has the same metrics to the bit.
+"""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.seed import isolate_rng
+from rich.console import Console
+from rich.markup import escape
+
+from datamodules.tokenization.encoder import Encoder
+from harness.checks.audit import CheckError, Sample, check_sequences, shown
+from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
+from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
+from harness.checks.models import check_evaluation_mode, check_reward_heads
+from harness.errors import USER_ERRORS
+from lightning_modules.policy import PolicyModule
+from lightning_modules.rollouts.seeding import Stream, generator
+
+PROMPTS = 4
+# Of mean log-probabilities. Float32 keeps 24 bits: logits of size 32 are off by 2e-6, which layers
+# and sums make some 1e-4 of. Bfloat16 keeps 8: the same logits are off by up to 1/16.
+FLOAT32_TOLERANCE = 1e-3
+BFLOAT16_TOLERANCE = 0.1
+
+
+class SelfCheck(Callback):
+    """All ranks check; one prints. `resumed`: the policy has been trained already."""
+
+    def __init__(self, encoder: Encoder, console: Console, resumed: bool = False):
+        self.encoder = encoder
+        self.console = console
+        self.resumed = resumed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
+        error, lines = None, []
+        with isolate_rng(), trainer.precision_plugin.train_step_context():
+            try:
+                lines = self._check(trainer, pl_module)
+            except USER_ERRORS as failed:
+                error = failed
+        # Every rank stops, or none: the others would wait for it for ever.
+        failures = pl_module.sum_over_ranks(torch.tensor(float(error is not None)))
+        if error:
+            raise error
+        if failures:
+            raise CheckError(f"{int(failures)} other ranks failed", "one of them says why")
+        if trainer.is_global_zero:
+            for line in lines:
+                self.console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+
+    def _check(self, trainer: pl.Trainer, module: PolicyModule) -> list[str]:
+        started = time.perf_counter()
+        tolerance = tolerance_of(trainer, module)
+        check_evaluation_mode(module)
+        check_reward_heads(module)
+        batch = few_prompts(trainer, module)
+        noise = generator(module.options.seed, Stream.SELFCHECK, trainer.global_rank)
+        sample = take_sample(module, batch, noise)
+        said = check_sequences(sample, self.encoder)
+        check_repeats(module, sample.rollout)
+        ratio = check_ratio(module, sample.rollout, noise, tolerance)
+        kl = None if self.resumed else check_reference(sample.rollout, tolerance)
+        said += check_scores(module, sample)
+        memory = check_memory(trainer, module, self.resumed)
+        return [
+            f"selfcheck: passed in {time.perf_counter() - started:.1f} s",
+            f"  dropout off; first ratio 1 within {ratio:.1g}"
+            + ("" if kl is None else f"; KL to the reference 0 within {kl:.1g} nats a token"),
+            *(f"  {line}" for line in said),
+            f"  memory: {memory}",
+            *(f"  {line}" for line in shown(sample, self.encoder)),
+        ]
+
+
+def tolerance_of(trainer: pl.Trainer, module: PolicyModule) -> float:
+    """What log-probabilities that should be equal may differ by, on average."""
+    dtypes = {p.dtype for p in module.model.parameters()}
+    coarse = (
+        "16" in str(trainer.precision)
+        or bool(dtypes & {torch.bfloat16, torch.float16})
+        or torch.get_float32_matmul_precision() != "highest"
+    )
+    return BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
+
+
+def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
+    """A batch of the training data's first prompts, taken past its sampler."""
+    loader = trainer.train_dataloader
+    rows = [loader.dataset[i] for i in range(min(PROMPTS, len(loader.dataset)))]
+    batch = {name: values[:PROMPTS] for name, values in loader.collate_fn(rows).items()}
+    return module.transfer_batch_to_device(batch, module.device, 0)
+
+
+def take_sample(module: PolicyModule, batch: dict[str, Any], noise: torch.Generator) -> Sample:
+    """Two answers to each prompt."""
+    rollout, answers, _ = module.collector.collect(
+        batch, noise, samples=2, with_reference=module.beta > 0
+    )
+    return Sample(rollout, answers, list(answers.prompts))
+
+
+def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
+    """Scores are finite or NaN, and tell answers apart; returns what is to be said of them."""
+    scores = sample.rollout.scores
+    known = scores[~scores.isnan()]
+    if known.isinf().any():
+        raise CheckError(
+            f"{int(known.isinf().sum())} of {len(scores)} scores are infinite",
+            "means and advantages would be too; return a finite number, or None for what cannot be"
+            " scored",
+        )
+    if not len(known):
+        return [f"warning: the reward could score none of {len(scores)} answers"]
+    low, high = float(known.min()), float(known.max())
+    lines = [f"scores of {len(known)} answers: {low:.3g} to {high:.3g}"]
+    if len(known) < len(scores):
+        lines += [f"warning: {1 - len(known) / len(scores):.0%} of the answers have no score"]
+    if len(set(sample.answers.texts)) > 1 and len(known) > 1 and low == high:
+        found = f"{len(known)} answers, not all the same, have the same score {low:.3g}"
+        if reward_models(module.collector.reward):
+            raise CheckError(found, "the reward model's head is empty or does not see the answer")
+        lines += [f"warning: {found}; a reward that never differs teaches nothing"]
+    return lines
+
+
+def check_memory(trainer: pl.Trainer, module: PolicyModule, resumed: bool) -> str:
+    """The estimate fits into what is free; returns both in words."""
+    options = module.options
+    share = options.sequences_per_iteration // trainer.world_size
+    sizes = Sizes(
+        sequences=share,
+        micro_batch=min(options.micro_batch_size, share // options.minibatches),
+        prompt_tokens=max(len(ids) for _, ids in trainer.train_dataloader.dataset),
+        response_tokens=module.collector.vocabulary.max_response_tokens,
+    )
+    found = estimate(module, sizes)
+    # Weights are there, and so is what a checkpoint brought.
+    needed = found.to_come - (found.optimizer if resumed else 0)
+    free = free_bytes(module.device, trainer.num_devices)
+    if free is not None and needed > free:
+        raise CheckError(
+            f"this run needs about {size(needed)} a device beside its weights, and"
+            f" {size(free)} is free: {found.line()}",
+            f"it would run out of memory; lower {found.remedy()}",
+        )
+    return f"{found.line()}; free: {'unknown' if free is None else size(free)}"

@@ -1,0 +1,63 @@
+"""What a run is made of: algorithm, data, tokenizers, model, reward. Nothing is trained here."""
+
+from functools import cached_property
+
+import torch
+from hydra.utils import instantiate
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase
+
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
+from harness.parts.choices import Choices
+from harness.parts.trainer import check_hardware, frozen_dtype, on_gpu
+from harness.runs.folder import Run
+from lightning_modules.models.backbone import Backbone
+
+
+class Parts:
+    """The parts of a run, built from what its config chooses.
+
+    `run`, its folder, is there once it is opened.
+    """
+
+    run: Run
+
+    def __init__(self, choices: Choices, console: Console):
+        self.cfg = cfg = choices.cfg
+        self.source = choices.source
+        self.console = console
+        check_hardware(cfg.hardware)
+        self.algorithm = instantiate(cfg.algo)
+        self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
+        self.backbone: Backbone = instantiate(cfg.model)
+        self.lora = instantiate(cfg.adapter.config)
+        self.reward = instantiate(cfg.reward)
+        self.dtype = frozen_dtype(cfg.hardware)
+
+    def check_backbone(self) -> None:
+        """Raise unless the language model exists and takes what the data may give it."""
+        self.backbone.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
+        if self.backbone.embedded:
+            tokenizer = train_tokenizer(self.source.texts(), self.backbone.vocab_size)
+        else:
+            tokenizer = load_tokenizer(self.backbone.pretrained, self.backbone.revision)
+        return self.make_encoder(tokenizer)
+
+    def make_encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
+        """A tokenizer with the limits of this data."""
+        return Encoder(tokenizer, self.source.max_prompt_tokens, self.source.max_response_tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where models that are only evaluated go."""
+        return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+
+    @property
+    def lr_multiplier(self) -> float:
+        """What learning rates are multiplied by: more than 1 where adapters are trained."""
+        return self.cfg.adapter.lr_multiplier if self.lora else 1.0

@@ -1,0 +1,54 @@
+"""The recipe of a stage: everything that shapes its result."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+import datamodules
+import lightning_modules
+from harness.parts.parts import Parts
+from harness.parts.trainer import precision
+from harness.runs.provenance import versions
+from harness.runs.stages import code_identity
+
+MODULES = Path(lightning_modules.__path__[0])
+# The code that a stage's result depends on; a change of any other file does not retrain it.
+STAGE_CODE = [
+    *Path(datamodules.__path__[0]).rglob("*.py"),
+    *MODULES.joinpath("models").glob("*.py"),
+    *MODULES.joinpath("objectives").glob("*.py"),
+    *(
+        MODULES / f"{name}.py"
+        for name in (
+            "manual",
+            "metrics/averages",
+            "metrics/intervals",
+            "metrics/preferences",
+            "reward_model",
+            "rewards/learned",
+            "sft",
+            "supervised",
+        )
+    ),
+    Path(__file__).with_name("scoring.py"),  # what an export says of its scores
+]
+
+
+def recipe(parts: Parts, name: str) -> dict[str, Any]:
+    """Everything that shapes the result of the stage `name`, but for the stages before it."""
+    cfg, source = parts.cfg, parts.source
+    return {
+        "data": source.identity(),
+        "max_prompt_tokens": source.max_prompt_tokens,
+        "max_response_tokens": source.max_response_tokens,
+        "too_long": source.too_long,
+        "model": parts.backbone.identity(),
+        "training": OmegaConf.to_container(cfg.stages[name], resolve=True),
+        "seed": cfg.stage_seed,
+        "precision": precision(cfg.hardware),
+        "code": code_identity(STAGE_CODE),
+        "versions": versions(),
+        "machine": platform.machine(),
+    }

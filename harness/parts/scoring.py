@@ -1,0 +1,50 @@
+"""How a reward model is used for scoring: its tokenizer, and what it says of its own scores."""
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.prompts import spread
+from datamodules.sources.source import Source
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import load_tokenizer
+from datamodules.tokenization.templates import PLAIN_TEMPLATE
+from lightning_modules.models.loading import fetch_config
+from lightning_modules.models.scalar import REWARD_CONFIG
+from lightning_modules.rewards.learned import Scorer
+
+REFERENCE_ANSWERS = 1000
+# For a reward model whose config does not say how much it can read.
+UNKNOWN_POSITIONS = 4096
+
+
+def scoring_encoder(path: str | Path) -> Encoder:
+    """The tokenizer of a reward model, used as it was when that was trained.
+
+    One of ours says within which limits. Of another, the chat template (if it has one) writes the
+    whole conversation, and as much of its end is read as the model has positions.
+    """
+    tokenizer = load_tokenizer(path)
+    config = fetch_config(path)
+    about = getattr(config, REWARD_CONFIG, None)
+    if about:
+        return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"])
+    limit = getattr(config, "max_position_embeddings", None) or UNKNOWN_POSITIONS
+    renders = tokenizer.chat_template != PLAIN_TEMPLATE
+    return Encoder(tokenizer, limit // 2, limit - limit // 2, renders_answers=renders)
+
+
+def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:
+    """What an exported reward model says of itself in its config: how many heads it has, within
+    which limits of tokens it was trained, and the mean and standard deviation of each head's scores
+    on reference answers: held-out ones of the kind that the policy is taught to imitate.
+    """
+    answers = spread(source.demonstrations("val"), REFERENCE_ANSWERS)
+    scores = scorer.raw_heads([a.prompt for a in answers], [a.response for a in answers]).double()
+    std = scores.std(0, correction=0)
+    return {
+        "ensemble": scores.shape[1],
+        "max_prompt_tokens": scorer.encoder.max_prompt_tokens,
+        "max_response_tokens": scorer.encoder.max_response_tokens,
+        "score_mean": scores.mean(0).tolist(),
+        "score_std": [x or 1.0 for x in std.tolist()],
+    }

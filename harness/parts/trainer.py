@@ -1,0 +1,75 @@
+"""Lightning Trainers on the chosen hardware."""
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import transformers
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_modules.options.checks import require
+
+
+def quiet() -> None:
+    """Keep the libraries' notices off the terminal; errors still come through."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning", "peft", "wandb"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore")
+
+
+def check_hardware(hardware: DictConfig) -> None:
+    """Raise OptionError if this machine has no such device."""
+    require(
+        hardware.accelerator != "gpu" or torch.cuda.is_available(),
+        "hardware",
+        hardware.name,
+        "torch sees no GPU here; hardware=cpu needs none",
+    )
+
+
+def on_gpu(hardware: DictConfig) -> bool:
+    """Whether this hardware option means CUDA on this machine."""
+    return hardware.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def precision(hardware: DictConfig) -> str:
+    """The Trainer's precision: bf16 on a GPU unless the config says otherwise, else float32."""
+    if hardware.precision != "auto":
+        return hardware.precision
+    return "bf16-mixed" if on_gpu(hardware) else "32-true"
+
+
+def frozen_dtype(hardware: DictConfig) -> torch.dtype:
+    """What frozen weights are kept in. Trained ones stay float32, so that no update is lost."""
+    return torch.bfloat16 if precision(hardware).startswith("bf16") else torch.float32
+
+
+def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
+    """A Trainer with what all runs share; `options` overrides."""
+    settings = OmegaConf.to_container(hardware, resolve=True)
+    settings.pop("name")
+    if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
+        settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    return pl.Trainer(
+        **settings
+        | {
+            "precision": precision(hardware),
+            "log_every_n_steps": 1,
+            "num_sanity_val_steps": 0,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "use_distributed_sampler": False,
+            # Tensors made under inference_mode cannot be trained on later, and frozen models are
+            # shared with a policy in LoRA runs.
+            "inference_mode": False,
+        }
+        | options
+    )

@@ -1,0 +1,1 @@
+"""From parts to a trained model: stages, models, training, export."""

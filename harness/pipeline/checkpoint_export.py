@@ -1,0 +1,51 @@
+"""A policy as it was at a checkpoint of its run, as a folder that plain transformers loads."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from datamodules.tokenization.loading import load_tokenizer
+from harness.errors import RunError
+from harness.parts.choices import Choices
+from harness.parts.trainer import quiet
+from harness.pipeline.exporting import export
+from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.policy_models import actor_critic
+from harness.reports.console import make_console
+from harness.runs.checkpoints import load_trained
+from harness.runs.folder import Run
+from lightning_modules.policy import PolicyModule
+
+
+def export_checkpoint(
+    choices: Choices, folder: Path, wanted: str | None, target: Path | None
+) -> Path:
+    """Write the policy of the run in `folder` as it was at one of its checkpoints; `wanted` None
+    means the last one. Returns the folder, by default exports/<checkpoint> below the run's.
+    """
+    quiet()
+    pipeline = Pipeline(choices, make_console())
+    config = pipeline.cfg
+    if not isinstance(pipeline.algorithm, PolicyModule):
+        raise RunError(f"run={folder}: is one of algo={config.algo.name}; export takes policies")
+    checkpoint = _checkpoint(folder, wanted)
+    target = target or folder / "exports" / checkpoint.stem
+    target.mkdir(parents=True, exist_ok=True)
+    settings = OmegaConf.to_container(config, resolve=True)
+    pipeline.run = Run(target, settings, wandb_id="", lock=None)  # if the reference must be remade
+    model, _ = actor_critic(pipeline, None, config.seed)
+    load_trained(model.lm, checkpoint)
+    export(model.lm, load_tokenizer(*pipeline.reference()), target)
+    pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
+    return target
+
+
+def _checkpoint(folder: Path, wanted: str | None) -> Path:
+    there = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if wanted is None and there:
+        return there[-1]
+    for path in there:
+        if wanted in (path.name, path.stem, str(path)):
+            return path
+    names = ", ".join(path.name for path in there) or "none"
+    raise RunError(f"checkpoint={wanted}: {folder} has {names}")

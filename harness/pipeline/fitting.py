@@ -1,0 +1,156 @@
+"""Training SFT and reward models, as stages of a larger run or as a run of their own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from peft import TaskType
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers.logger import Logger
+from torch import nn
+
+from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.preferences import PreferenceDataModule
+from datamodules.tokenization.loading import load_tokenizer
+from harness.parts.parts import Parts
+from harness.parts.scoring import describe_scores
+from harness.parts.trainer import make_trainer
+from harness.pipeline.exporting import export
+from harness.pipeline.keep_best import KeepBest
+from harness.ranks import this_rank
+from harness.reports.judging import judge
+from harness.reports.progress import ProgressBar
+from harness.tracking.tracker import trackers
+from lightning_modules.models.adapters import add_adapter, plain
+from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.parameters import frozen
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scorers import new_scorer
+from lightning_modules.reward_model import RewardModel
+from lightning_modules.rewards.learned import Scorer
+from lightning_modules.sft import SFT
+from lightning_modules.supervised import SupervisedModule
+
+
+def fit_sft(
+    parts: Parts, module: SFT, folder: Path, loggers: list[Logger], **resume: Any
+) -> dict[str, Any]:
+    """Fine-tune the model on demonstrations; exports it to `folder` and returns a summary."""
+    seed, backbone, encoder = parts.cfg.stage_seed, parts.backbone, parts.encoder
+    options = module.options
+    data = DemonstrationDataModule(
+        parts.source, encoder, options.batch_size, options.micro_batch_tokens, seed
+    )
+    if backbone.embedded:
+        model = backbone.build(encoder.tokenizer, seed)
+    else:
+        dtype = parts.dtype if parts.lora else torch.float32
+        model = load_causal_lm(backbone.pretrained, revision=backbone.revision, dtype=dtype)
+    if parts.lora and not backbone.embedded:
+        model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
+    metrics = _fit(parts, module, model, data, loggers, **resume)
+    export(model, encoder.tokenizer, folder)
+    return metrics | dict(encoder.counts)
+
+
+def fit_reward_model(
+    parts: Parts,
+    start: tuple[str | Path, str | None],
+    module: RewardModel,
+    folder: Path,
+    loggers: list[Logger],
+    **resume: Any,
+) -> dict[str, Any]:
+    """Fit a reward model on the language model `start` (folder or hub id, revision) to the
+    preferences; exports it to `folder` with a report on it, and returns a summary.
+    """
+    seed, (path, revision), options = parts.cfg.stage_seed, start, module.options
+    encoder = parts.make_encoder(load_tokenizer(path, revision))
+    model = new_scorer(
+        path,
+        encoder.tokenizer,
+        seed=seed,
+        heads=options.ensemble,
+        revision=revision,
+        dtype=parts.dtype if parts.lora else torch.float32,
+    )
+    if parts.lora:
+        model = add_adapter(model, parts.lora, TaskType.SEQ_CLS, seed)
+    data = PreferenceDataModule(
+        parts.source,
+        encoder,
+        options.batch_size,
+        options.micro_batch_tokens,
+        seed,
+        options.ensemble,
+    )
+    scalar = ScalarModel(model)
+    metrics = _fit(parts, module, scalar, data, loggers, **resume)
+    counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)
+    if this_rank() > 0:
+        return metrics
+    scorer = Scorer(frozen(scalar).to(parts.device), encoder)
+    plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, parts.source)})
+    export(model, encoder.tokenizer, folder)
+    report = judge(
+        scorer.raw_heads,
+        parts.source.preferences("val"),
+        folder,
+        title=f"Reward model of {parts.backbone.name} on {parts.source.name}",
+        left_out=counts,
+    )
+    for tracker in trackers(loggers):
+        tracker.log_report(folder, report)
+    return metrics | report | counts
+
+
+def _fit(
+    parts: Parts,
+    module: SupervisedModule,
+    model: nn.Module,
+    data: LightningDataModule,
+    loggers: list[Logger],
+    **resume: Any,
+) -> dict[str, float]:
+    module.bind(model, parts.lr_multiplier)
+    # A stage is made by one process on one device; the others of a run wait for it.
+    hardware = parts.cfg.hardware
+    if module is not parts.algorithm:
+        hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
+    bar = ProgressBar(
+        parts.console, module.name, lambda trainer: trainer.estimated_stepping_batches
+    )
+    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
+
+
+def fit_supervised(
+    module: SupervisedModule,
+    data: LightningDataModule,
+    hardware: DictConfig,
+    *,
+    loggers: Sequence[Logger],
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Path | None = None,
+    resume_from: Path | None = None,
+) -> dict[str, float]:
+    """Train, keep the best epoch, and return its metrics. With `checkpoints`, one is saved after
+    every epoch, to resume from.
+    """
+    best = KeepBest()
+    saving = []
+    if checkpoints:
+        saving = [ModelCheckpoint(checkpoints, "epoch-{epoch:05d}", auto_insert_metric_name=False)]
+    trainer = make_trainer(
+        hardware,
+        max_epochs=module.options.epochs,
+        logger=list(loggers),
+        callbacks=[best, *callbacks, *saving],
+        enable_checkpointing=bool(checkpoints),
+    )
+    trainer.fit(
+        module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
+    )
+    return best.metrics

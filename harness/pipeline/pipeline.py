@@ -1,0 +1,74 @@
+"""The parts of a run, and the stages that make those which do not exist yet."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from harness.parts.choices import Choices
+from harness.parts.parts import Parts
+from harness.parts.recipes import recipe
+from harness.parts.scoring import scoring_encoder
+from harness.pipeline.fitting import fit_reward_model, fit_sft
+from harness.reports.console import stage_line
+from harness.runs.stages import Stage, StageCache
+from harness.tracking.loggers import tracked
+from lightning_modules.models.loading import pretrained_identity
+from lightning_modules.rewards.reward import RewardContext
+
+
+class Pipeline(Parts):
+    """Parts and stages. Constructing it checks the reward too, but trains nothing; `reference` and
+    `reward_model` train what is not in the cache, at the first call.
+    """
+
+    def __init__(self, choices: Choices, console: Console):
+        super().__init__(choices, console)
+        self.cache = StageCache(Path(self.cfg.cache_dir))
+        self.stages: list[Stage] = []
+        self.reward.check(self.reward_context())
+
+    def reward_context(self) -> RewardContext:
+        """What a reward may use."""
+        return RewardContext(
+            reward_model=lambda: self.reward_model() / "model",
+            gold=self.source.gold,
+            encoder=scoring_encoder,
+            dtype=self.dtype,
+        )
+
+    def reference(self) -> tuple[str | Path, str | None]:
+        """Folder or hub id of the reference, and its revision."""
+        if not self.backbone.embedded:
+            return self.backbone.pretrained, self.backbone.revision
+        stage = self._stage("sft", recipe(self, "sft"), partial(fit_sft, self))
+        return stage.path / "model", None
+
+    def reward_model(self) -> Path:
+        """Folder of the reward model trained on this data from this reference."""
+        start = path, revision = self.reference()
+        shaped_by = recipe(self, "reward_model") | {
+            "reference": path.parent.name
+            if self.backbone.embedded
+            else pretrained_identity(path, revision),
+            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+        }
+        return self._stage("reward_model", shaped_by, partial(fit_reward_model, self, start)).path
+
+    def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
+        done = next((stage for stage in self.stages if stage.name == name), None)
+        if done:
+            return done
+
+        def make(folder: Path) -> dict[str, Any]:
+            with tracked(self.cfg, self.run, folder, name) as loggers:
+                return fit(self.stage_modules[name], folder, loggers)
+
+        announce = partial(self.console.print, highlight=False)
+        stage = self.cache.get(name, shaped_by, make, announce)
+        self.stages.append(stage)
+        self.console.print(stage_line(stage), highlight=False, soft_wrap=True)
+        return stage

@@ -1,0 +1,111 @@
+"""A policy-gradient run: reference, reward, training, evaluation, export."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from pytorch_lightning.callbacks import Callback
+
+from datamodules.prompts import PromptDataModule
+from datamodules.tokenization.encoder import Encoder
+from harness.checks.health import Health
+from harness.checks.overoptimisation import OverOptimisationWatch
+from harness.checks.selfcheck import SelfCheck
+from harness.parts.trainer import make_trainer
+from harness.pipeline.exporting import export
+from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.policy_models import bind_policy
+from harness.reports.console import policy_summary, samples_table, say_what_was_cut
+from harness.reports.progress import ProgressBar
+from harness.reports.start_table import start_table
+from harness.runs.checkpoints import steps_done
+from harness.tracking.loggers import tracked
+from harness.tracking.samples import SampleTable
+from harness.tracking.traces import TokenTrace
+from harness.tracking.tracker import trackers
+from lightning_modules.policy import PolicyModule
+
+GLOSSARY = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
+    """Train `algorithm` and export its policy; returns the final metrics."""
+    cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
+    options = algorithm.options
+    best = keep_best(cfg.callbacks.keep_best)
+    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop)
+    encoder = bind_policy(pipeline, algorithm)
+    data = PromptDataModule(
+        pipeline.source,
+        encoder,
+        options.prompts_per_iteration,
+        options.val_prompts,
+        options.micro_batch_size,
+        cfg.seed,
+    )
+    done = steps_done(run.checkpoint)
+    samples = SampleTable(run.folder / "samples.jsonl", cfg.callbacks.samples, done)
+    tracking = {"is_run": True, "x_axis": "rollout/episodes", "keep_steps": done}
+    with tracked(cfg, run, run.folder, algorithm.name, **tracking) as loggers:
+        trainer = make_trainer(
+            cfg.hardware,
+            max_epochs=options.iterations,
+            limit_train_batches=1,
+            check_val_every_n_epoch=options.evaluate_every,
+            logger=loggers,
+            # A checkpoint is saved last: it holds the state of the others.
+            callbacks=[
+                *watchers(pipeline, algorithm, encoder, done),
+                samples,
+                watch,
+                *best,
+                instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
+            ],
+        )
+        console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
+        say_what_was_cut(console, encoder.counts)
+        try:
+            trainer.fit(
+                algorithm,
+                datamodule=data,
+                ckpt_path=run.checkpoint,
+                weights_only=True if run.checkpoint else None,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            console.print(f"stopped; the same command with resume={run.folder} goes on")
+            raise
+        if not trainer.is_global_zero:
+            return {}
+        result = loggers[0].last_values()
+        for kept in best:
+            # What is exported is described.
+            result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
+            result["best/iteration"] = kept.epoch + 1
+        export(algorithm.model.lm, encoder.tokenizer, run.folder)
+        for tracker in trackers(loggers):
+            tracker.log_model(run.folder)
+    console.print(samples_table(samples.latest))
+    console.print(policy_summary(result))
+    return result | dict(encoder.counts)
+
+
+def watchers(
+    pipeline: Pipeline, algorithm: PolicyModule, encoder: Encoder, done: int
+) -> list[Callback]:
+    """What looks at a run after its first `done` iterations, and changes nothing in it."""
+    cfg, console, folder = pipeline.cfg, pipeline.console, pipeline.run.folder
+    check = [SelfCheck(encoder, console, resumed=done > 0)] if cfg.selfcheck else []
+    return [
+        *check,
+        TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
+        ProgressBar(console, algorithm.name, lambda trainer: algorithm.options.iterations),
+        Health(console, GLOSSARY),
+    ]
+
+
+def keep_best(metric: str | None) -> list[Callback]:
+    """`callbacks.keep_best`: at whose best value the policy is exported; null: the last one."""
+    if metric is None:
+        return []
+    return [KeepBest(metric, highest=metric not in ("val/kl", "val/kl_k3"))]

@@ -1,0 +1,1 @@
+"""What a person reads: the terminal, and the report on a reward model."""

@@ -1,0 +1,25 @@
+"""Foreign texts inside Markdown: on one line, or in a fence that they cannot close."""
+
+import re
+import textwrap
+import unicodedata
+
+SHOWN = 300  # characters of a text
+
+
+def quoted(text: str) -> str:
+    """A text in a fence that nothing in it can close, on lines of 96 characters, shortened."""
+    text = one_line(text, escape=False)
+    if len(text) > SHOWN:
+        text = f"{text[: SHOWN * 2 // 3]} […] {text[-SHOWN // 3 :]}"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{textwrap.fill(text, 96, break_on_hyphens=False)}\n{fence}"
+
+
+def one_line(text: str, escape: bool = True) -> str:
+    """Without line breaks and control characters; `escape`: as plain words where Markdown is."""
+    text = "".join(
+        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace() else c for c in text
+    )
+    text = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", text) if escape else text

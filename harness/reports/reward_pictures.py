@@ -1,0 +1,92 @@
+"""The pictures of a reward model's report, each a small PNG drawn from numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from harness.reports.reward_words import bucket_name
+from lightning_modules.metrics.preferences import Bucket
+
+SIZE = (6.2, 3.8)  # inches
+DPI = 110
+HISTOGRAM_BINS = 40
+COLOUR, OTHER = "tab:blue", "tab:orange"
+
+
+def draw_reliability(buckets: Sequence[Bucket], path: Path) -> None:
+    """Accuracy over predicted probability with its intervals, and below it the pairs in each bin.
+
+    Probabilities are those of the predicted preference, so both axes begin at a half.
+    """
+    figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0.5, 1], [0.5, 1], "--", color="grey", label="calibrated")
+    _with_intervals(upper, [b.predicted for b in buckets], buckets)
+    upper.set(ylabel="share in the right order", ylim=(0, 1.02))
+    upper.legend(frameon=False, loc="lower right")
+    lower.bar(
+        [b.low for b in buckets],
+        [b.pairs for b in buckets],
+        [b.high - b.low for b in buckets],
+        align="edge",
+        color=COLOUR,
+        edgecolor="white",
+    )
+    lower.set(xlabel="predicted probability", ylabel="pairs", xlim=(0.49, 1.01))
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_accuracy(buckets: Sequence[Bucket], xlabel: str, path: Path) -> None:
+    """Accuracy of each bucket with its interval, what is predicted, and the line of a coin."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    places = range(len(buckets))
+    axes.axhline(0.5, ls="--", color="grey")
+    _with_intervals(axes, places, buckets)
+    axes.plot(places, [b.predicted for b in buckets], "_", ms=16, color=OTHER, label="predicted")
+    axes.set_xticks(places, [f"{bucket_name(b)}\n{b.pairs} pairs" for b in buckets], fontsize=8)
+    axes.set(xlabel=xlabel, ylabel="share in the right order", ylim=(0, 1.02))
+    axes.set_xlim(-0.5, len(buckets) - 0.5)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_scores(chosen: Tensor, rejected: Tensor, path: Path) -> None:
+    """Histograms of the scores (N,) of chosen and rejected answers over the same bins."""
+    both = torch.cat([chosen, rejected])
+    low, high = float(both.min()), float(both.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    for scores, colour, name in ((chosen, COLOUR, "chosen"), (rejected, OTHER, "rejected")):
+        axes.hist(
+            scores.tolist(),
+            bins=HISTOGRAM_BINS,
+            range=(low, high),
+            color=colour,
+            alpha=0.55,
+            label=name,
+        )
+    axes.set(xlabel="score", ylabel="answers")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=DPI)
+
+
+def _with_intervals(axes: Axes, places: Sequence[float], buckets: Sequence[Bucket]) -> None:
+    # A share of 1 lies on its interval's end, and rounding may put it a hair outside.
+    below = [max(0.0, b.accuracy - b.ci_low) for b in buckets]
+    above = [max(0.0, b.ci_high - b.accuracy) for b in buckets]
+    axes.errorbar(
+        places,
+        [b.accuracy for b in buckets],
+        yerr=(below, above),
+        fmt="o",
+        color=COLOUR,
+        capsize=3,
+        label="seen, with 95% interval",
+    )

@@ -1,0 +1,39 @@
+"""With what a run is made: versions, the project's commit, devices."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft")
+
+
+def versions() -> dict[str, str]:
+    """The libraries that shape results, each with its version."""
+    return {library: version(library) for library in LIBRARIES}
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and devices by dotted keys, for W&B."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        **{f"versions.{library}": v for library, v in versions().items()},
+        "versions.wandb": version("wandb"),
+        "versions.python": platform.python_version(),
+        "commit": commit(),
+        "devices.name": torch.cuda.get_device_name() if cuda else platform.machine(),
+        "devices.visible": torch.cuda.device_count() if cuda else 1,
+    }
+
+
+def commit() -> str | None:
+    """The project's git commit, marked if the tree has changes; None outside a checkout."""
+    here = str(Path(__file__).parent)
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,49 @@
+"""summary.json: a run in one flat file, to be compared with others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from harness.runs.files import SUMMARY, write_json
+from harness.runs.folder import Run
+from harness.runs.provenance import commit, versions
+from harness.runs.stages import Stage
+
+
+def write_summary(
+    run: Run,
+    cfg: DictConfig,
+    result: Mapping[str, Any],
+    *,
+    rows: Mapping[str, int],
+    stages: Sequence[Stage],
+) -> dict[str, Any]:
+    """Everything that one needs to compare this run with others, also returned.
+
+    `result` holds its metrics, `rows` the counts of what was read, by what became of it.
+    """
+    summary = {
+        "algo": cfg.algo.name,
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "seed": cfg.seed,
+        **{key: value for key, value in result.items() if not key.startswith("time/")},
+        **{f"data/{key}": value for key, value in rows.items()},
+        "time/total": run.seconds,
+    }
+    for stage in stages:
+        summary[f"stages/{stage.name}/path"] = str(stage.path)
+        summary[f"stages/{stage.name}/reused"] = stage.reused
+        summary[f"stages/{stage.name}/seconds"] = stage.seconds
+        for key, value in stage.summary.items():
+            summary[f"stages/{stage.name}/{key}"] = value
+    summary |= {f"versions/{library}": v for library, v in versions().items()}
+    summary["commit"] = commit()
+    write_json(run.folder / SUMMARY, _without_nan(summary))
+    return summary
+
+
+def _without_nan(summary: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN; what is undefined is null."""
+    return {k: None if v != v else v for k, v in summary.items()}

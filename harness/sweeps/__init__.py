@@ -1,0 +1,1 @@
+"""Sweeps: a sweep as a whole, and each of its jobs."""

@@ -1,0 +1,202 @@
+"""One job of a sweep: found again if an earlier sweep had it, and never the end of the others."""
+
+import contextlib
+import difflib
+import functools
+import json
+import math
+import os
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from harness.errors import USER_ERRORS, RunError
+from harness.runs.files import (
+    FAILED,
+    JOB,
+    OUTPUT,
+    SKIPPED,
+    STATE,
+    SUMMARY,
+    TRACEBACK,
+    write_json,
+)
+from harness.runs.folder import is_free
+from harness.runs.identity import runs_like
+from harness.sweeps.sweep import refusal, update_job
+
+
+class Busy(Exception):
+    """Another live process has this run."""
+
+
+_IN_HAND = threading.Lock()
+
+
+def run_job(cfg: DictConfig) -> float | None:
+    """Run `cfg.task` as a job of a sweep; returns its objective.
+
+    An error is written into the job's folder and ends this job only: where values are only gone
+    through, the job returns nan; a sweeper that optimises is given a RunError, a failed trial.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    with _IN_HAND:
+        if hydra.runtime.choices["hydra/launcher"] == "joblib":
+            _end_as_orphan(json.loads((folder / JOB).read_text())["parent"])
+        return _run_job(cfg, folder)
+
+
+@functools.cache
+def _end_as_orphan(parent: int) -> None:
+    """End this worker, between two jobs, once the process that started it is gone: joblib's would
+    wait for more work for ever, and hold its memory.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2)
+        with _IN_HAND:
+            os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run_job(cfg: DictConfig, folder: Path) -> float | None:
+    started = time.perf_counter()
+    _say(f"starts in {folder}")
+    try:
+        with _output(folder):
+            result = _run(cfg, folder)
+        value = _objective(cfg.sweep.objective, result)
+    except Busy as busy:
+        return _without_value(str(busy))
+    except Exception as error:
+        return _without_value(f"failed: {_write_failure(folder, error)}")
+    update_job(folder, value=None if value is None or math.isnan(value) else value)
+    told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
+    _say(f"done in {time.perf_counter() - started:.0f} s{told}")
+    return value
+
+
+def _without_value(text: str) -> float:
+    _say(text)
+    if _optimised():
+        raise RunError(text)  # plain text: it has to travel between processes
+    return math.nan
+
+
+def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """What the task returns. Raises Busy if another process has this run in hand."""
+    if reason := refusal(cfg):
+        raise RunError(reason)
+    run, status = _earlier(cfg, folder) if cfg.sweep.resume else (folder, "done")
+    update_job(folder, run=str(run))
+    if run.resolve() != folder.resolve():
+        write_json(folder / SKIPPED, {"run": str(run), "status": status})
+    if status == "running":
+        update_job(folder, status=status)
+        raise Busy("is being run by another process; left alone")
+    if status == "skipped":
+        result = json.loads((run / SUMMARY).read_text())
+    else:
+        _check_objective(cfg, folder)
+        if status == "continued":
+            cfg.resume = str(run)
+        result = instantiate(cfg.task)(cfg)
+    update_job(folder, status=status)
+    return result or {}
+
+
+def _earlier(cfg: DictConfig, folder: Path) -> tuple[Path, str]:
+    """The folder where this job's run is or shall be, and what the job will have been:
+    skipped (it was finished), running (elsewhere, now), continued, or done (it is new).
+    """
+    runs = runs_like(OmegaConf.to_container(cfg, resolve=True), _state_files(folder))
+    if finished := [run for run, _ in runs if (run / SUMMARY).is_file()]:
+        return finished[-1], "skipped"
+    if busy := [run for run, _ in runs if not is_free(run)]:
+        return busy[-1], "running"
+    return (runs[-1][0], "continued") if runs else (folder, "done")
+
+
+def _state_files(folder: Path) -> Iterator[Path]:
+    """Of all runs in the sweeps beside this one; of this one alone if the user named its folder."""
+    overrides = HydraConfig.get().overrides.hydra
+    return _files(
+        folder, STATE, beside=not any(o.startswith("hydra.sweep.dir=") for o in overrides)
+    )
+
+
+def _files(folder: Path, name: str, beside: bool) -> Iterator[Path]:
+    """Files of this name in the jobs of this sweep, or also of the sweeps beside it."""
+    sweep = Path(os.path.abspath(HydraConfig.get().sweep.dir))
+    levels = len(folder.relative_to(sweep).parts)
+    root, levels = (sweep.parent, levels + 1) if beside else (sweep, levels)
+    return root.glob("/".join(["*"] * levels + [name]))
+
+
+def _check_objective(cfg: DictConfig, folder: Path) -> None:
+    """Raise RunError if a finished job of this sweep shows that all training would be in vain."""
+    if not _optimised():
+        return
+    alike = {"algo": cfg.algo.name, "data": cfg.data.name}
+    for file in _files(folder, SUMMARY, beside=False):
+        summary = json.loads(file.read_text())
+        if summary.items() >= alike.items():
+            _objective(cfg.sweep.objective, summary)
+
+
+def _objective(name: str | None, result: dict[str, Any]) -> float | None:
+    """The value that a sweeper shall improve; None for one that only goes through values."""
+    if name in result:
+        return math.nan if result[name] is None else float(result[name])
+    if not _optimised():
+        return None
+    near = ", ".join(difflib.get_close_matches(str(name), result, n=3, cutoff=0.3))
+    raise RunError(
+        f"sweep.objective={name}: summary.json has no such name. Near it: {near or 'none'}."
+        " With another objective the runs that are finished are used again"
+    )
+
+
+def _optimised() -> bool:
+    """Whether the sweeper wants a value of every job."""
+    return HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
+
+
+def _write_failure(folder: Path, error: Exception) -> str:
+    """failed.json and the traceback; returns the message of one line or few."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
+    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+    overrides = list(HydraConfig.get().overrides.task)
+    write_json(folder / FAILED, {"error": text, "overrides": overrides})
+    update_job(folder, status="failed")
+    return text
+
+
+@contextlib.contextmanager
+def _output(folder: Path) -> Iterator[None]:
+    """Where jobs run side by side, what they print goes into a file each."""
+    if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+        yield
+        return
+    with (
+        open(folder / OUTPUT, "a", buffering=1) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield
+
+
+def _say(text: str) -> None:
+    print(f"job {HydraConfig.get().job.num} {text}", flush=True)

@@ -1,0 +1,68 @@
+"""task=compare: finished runs beside each other, as a page that needs no account and no network."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.comparison.measures import Measures
+from harness.comparison.pages import HEADER, final_row
+from harness.comparison.publishing import check_can_publish, publish
+from harness.comparison.reading import PAGE, SCORE
+from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
+from harness.reports.console import make_console
+from lightning_modules.options.checks import require
+
+ON_TERMINAL = 20  # configurations, and folders left out
+
+
+def compare(cfg: DictConfig) -> dict[str, Any]:
+    """Write comparison.md, comparison.html and pictures of the runs at or below `cfg.runs`.
+
+    Returns the mean final score of each configuration by its name. DataError if there are no
+    finished policy runs; OptionError if `runs` is empty, or `publish` is on and cannot be done.
+    """
+    patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or [])
+    require(
+        bool(patterns) and all(isinstance(p, str) for p in patterns),
+        "runs",
+        list(patterns),
+        "give a folder of runs, a glob, or several: runs=outputs/sweeps/2026-01-31_12-00-00",
+    )
+    if cfg.publish:
+        check_can_publish(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    found = write_comparison(patterns, folder)
+    _say(make_console(), found, folder)
+    if cfg.publish:
+        address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
+        print(f"W&B      {address}")
+    return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
+
+
+def _say(console: Console, found: Comparison, folder: Path) -> None:
+    """The table, what is left out, and where everything is."""
+    console.print(terminal_table(found.measures))
+    for item in found.left_out[:ON_TERMINAL]:
+        console.print(f"left out: {item.folder}: {item.reason}", soft_wrap=True, markup=False)
+    if (more := len(found.left_out) - ON_TERMINAL) > 0:
+        console.print(f"and {more} more; see the page")
+    pictures = "  ".join(str(path) for path in sorted(folder.glob("*.png")))
+    for name, where in (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures)):
+        console.print(f"{name:8} {where}", soft_wrap=True, markup=False)
+
+
+def terminal_table(measures: Measures) -> Table:
+    """The table of configurations, the best first; seconds are on the pages."""
+    table = Table(title="at the end of training, mean [95% interval]")
+    for name in HEADER[:-1]:
+        table.add_column(name.removeprefix("val/"), overflow="fold")
+    for row in measures.rows[:ON_TERMINAL]:
+        table.add_row(*map(escape, final_row(row)[:-1]))
+    if (more := len(measures.rows) - ON_TERMINAL) > 0:
+        table.add_row(f"and {more} more", *[""] * (len(HEADER) - 2))
+    return table

@@ -1,0 +1,13 @@
+"""What a user can mend: errors that end a run with one message and no traceback."""
+
+
+class OptionError(ValueError):
+    """An option has a value that makes no sense; the message names both, and the rule."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be had or cannot be used; the message says what to do."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says when, and why."""

@@ -1,0 +1,1 @@
+"""What is measured: means over ranks, intervals, preferences, held-out evaluation."""

@@ -1,0 +1,1 @@
+"""Models: where they come from, and what they say of tokens; one idea a file."""

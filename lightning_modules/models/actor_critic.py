@@ -1,0 +1,94 @@
+"""The policy and its value function as one module: log-probabilities and values of each token."""
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.models.adapters import active_adapter, adapter_parameters
+from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.token_outputs import TokenOutputs, last_hidden, response_outputs
+from lightning_modules.objectives.masked import masked
+
+
+class ActorCritic(nn.Module):
+    """The policy, and the value function if the algorithm has one.
+
+    `value_head` reads the policy's own hidden states or, with `value_adapter`, those of the same
+    trunk with that adapter in the place of the policy's; `critic` is a network of its own. At most
+    one of head and critic is there.
+    """
+
+    def __init__(
+        self,
+        lm: nn.Module,
+        value_head: nn.Linear | None = None,
+        critic: ScalarModel | None = None,
+        value_adapter: str | None = None,
+    ):
+        super().__init__()
+        self.lm = lm
+        self.value_head = value_head
+        self.critic = critic
+        self.value_adapter = value_adapter
+
+    def forward(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        temperature: float,
+        entropy: bool = False,
+    ) -> TokenOutputs:
+        shares_states = self.value_head is not None and self.value_adapter is None
+        outputs, hidden = response_outputs(
+            self.lm,
+            sequences,
+            prompt_mask,
+            response_mask,
+            temperature,
+            entropy=entropy,
+            hidden=shares_states,
+        )
+        if shares_states:
+            values = masked(self._head(hidden), response_mask)
+        else:
+            values = self.values(sequences, prompt_mask, response_mask)
+        return outputs._replace(values=values)
+
+    def values(
+        self, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor
+    ) -> Tensor | None:
+        """V(s_0) .. V(s_{T-1}), (B, T), or None; only `value_parameters` get gradients from it."""
+        attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
+        if self.critic is not None:
+            values = self.critic(sequences, attention_mask)
+        elif self.value_adapter is not None:
+            with active_adapter(self.lm, self.value_adapter):
+                values = self._head(last_hidden(self.lm, sequences, attention_mask))
+        elif self.value_head is not None:
+            with torch.no_grad():
+                hidden = last_hidden(self.lm, sequences, attention_mask)
+            values = self._head(hidden)
+        else:
+            return None
+        return masked(values[:, prompt_mask.shape[1] - 1 : -1], response_mask)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        # Returns are small differences of numbers: the head works in float32 under autocast.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1)
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """The trained parameters that only the value function uses."""
+        own = [m for m in (self.value_head, self.critic) if m is not None]
+        parameters = [p for module in own for p in module.parameters() if p.requires_grad]
+        if self.value_adapter is not None:
+            parameters += adapter_parameters(self.lm, self.value_adapter)
+        return parameters
+
+
+def new_value_head(lm: nn.Module) -> nn.Linear:
+    """A head on the policy's hidden states that values every state 0 to begin with, float32."""
+    head = nn.Linear(lm.config.get_text_config().hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head

@@ -1,0 +1,50 @@
+"""Where the language model of a run comes from: the hub, a folder, or a toy that is built here."""
+
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
+from lightning_modules.options.checks import require
+from lightning_modules.options.models import BackboneOptions
+
+
+class Backbone(BackboneOptions):
+    """A language model by its hub id or folder, or a toy by its config."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model is a toy without weights of its own."""
+        return self.pretrained is None
+
+    def check(self, max_tokens: int) -> None:
+        """Raise unless there is such a model and it takes sequences of `max_tokens` tokens.
+
+        Cheap: it reads the config alone.
+        """
+        config = self.config() if self.embedded else fetch_config(self.pretrained, self.revision)
+        limit = getattr(config, "max_position_embeddings", None)
+        require(
+            limit is None or max_tokens <= limit,
+            "data.max_prompt_tokens + data.max_response_tokens",
+            max_tokens,
+            f"{self.name} has {limit} positions; lower one of them",
+        )
+
+    def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+        """The toy with random weights."""
+        config = self.config(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        return random_causal_lm(config, seed)
+
+    def identity(self) -> dict[str, Any]:
+        """What the weights depend on, for the fingerprint of a stage."""
+        if self.embedded:
+            config = self.config(vocab_size=self.vocab_size).to_dict()
+            config.pop("transformers_version", None)
+            return {"vocab_size": self.vocab_size, "config": config}
+        return pretrained_identity(self.pretrained, self.revision)

@@ -1,0 +1,17 @@
+"""The parameters of any model: frozen, counted."""
+
+from torch import nn
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """`model` in evaluation mode, without gradients."""
+    return model.eval().requires_grad_(False)
+
+
+def parameter_counts(*models: nn.Module) -> tuple[int, int]:
+    """How many parameters the models have together, and how many of them are trained."""
+    parameters = {id(p): p for model in models for p in model.parameters()}.values()
+    return (
+        sum(p.numel() for p in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
+    )

@@ -1,0 +1,103 @@
+"""Models with one number per position: reward models, and critics with a network of their own."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PretrainedConfig
+
+from lightning_modules.models.adapters import plain
+from lightning_modules.models.token_outputs import at_least_float32, last_hidden, position_ids
+
+# Where the config of an exported reward model says what its scores mean.
+REWARD_CONFIG = "rlhf_ladder"
+
+
+class SharedPrompt(NamedTuple):
+    """Prompts that several answers continue: ids and mask (G, P), padded on the left, and the
+    prompt (R,) of each answer.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    owner: Tensor
+
+
+class ScalarModel(nn.Module):
+    """One number per position from a Hugging Face sequence-classification model.
+
+    A reward model reads it at the last real token, a critic at every state. Of an ensemble the
+    number is the mean of its heads. With `normalised`, each head's outputs are first brought to
+    mean 0 and standard deviation 1 on reference answers, if the model's config says how.
+    """
+
+    def __init__(self, model: nn.Module, *, normalised: bool = True):
+        super().__init__()
+        self.model = model
+        scale = score_scale(plain(model).config) if normalised else None
+        mean, std = scale or ([0.0], [1.0])
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Scalars, at least float32, shape (B, S)."""
+        return self._heads(last_hidden(self.model, input_ids, attention_mask)).mean(-1)
+
+    def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The scalar at the last real token, shape (B,), whatever side the padding is on."""
+        return self.heads(input_ids, attention_mask).mean(-1)
+
+    def heads(
+        self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
+    ) -> Tensor:
+        """What each of n heads says at the last real token, (B, n).
+
+        With `prompt`, `input_ids` are answers alone, and their prompts go through the model once.
+        """
+        if prompt is None:
+            hidden = last_hidden(self.model, input_ids, attention_mask)
+        else:
+            hidden = continued_hidden(self.model, prompt, input_ids, attention_mask)
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last = (places * attention_mask).argmax(-1)
+        return self._heads(hidden[torch.arange(len(hidden), device=hidden.device), last])
+
+    @property
+    def heads_count(self) -> int:
+        return plain(self.model).config.num_labels
+
+    def _heads(self, hidden: Tensor) -> Tensor:
+        return (at_least_float32(plain(self.model).score(hidden)) - self.mean) / self.std
+
+
+def continued_hidden(
+    model: nn.Module, prompt: SharedPrompt, answer_ids: Tensor, answer_mask: Tensor
+) -> Tensor:
+    """The trunk's last hidden states on answers (R, T, D), each after its prompt.
+
+    The prompts' keys and values are computed once and lent to every answer.
+    """
+    trunk = plain(model).base_model
+    cache = DynamicCache()
+    trunk(
+        input_ids=prompt.ids,
+        attention_mask=prompt.mask,
+        position_ids=position_ids(prompt.mask),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    cache.batch_select_indices(prompt.owner)
+    mask = torch.cat([prompt.mask[prompt.owner], answer_mask], dim=1)
+    return trunk(
+        input_ids=answer_ids,
+        attention_mask=mask,
+        position_ids=position_ids(mask)[:, prompt.ids.shape[1] :],
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+
+
+def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
+    """Mean and standard deviation of each head's scores on reference answers, if fitted."""
+    about = getattr(config, REWARD_CONFIG, None) or {}
+    return (about["score_mean"], about["score_std"]) if "score_mean" in about else None

@@ -1,0 +1,17 @@
+"""Checks of what a user may set, made in constructors: before any model is built or trained."""
+
+from typing import Any
+
+from lightning_modules.errors import OptionError
+
+
+def require(ok: bool, option: str, value: Any, rule: str) -> None:
+    """Raise OptionError unless `ok`: "algo.gamma=1.5: must lie in [0, 1]"."""
+    if not ok:
+        raise OptionError(f"{option}={value}: {rule}")
+
+
+def require_at_least(minimum: float, prefix: str, **options: float) -> None:
+    """Raise OptionError for the first option whose value is below `minimum`."""
+    for option, value in options.items():
+        require(value >= minimum, f"{prefix}.{option}", value, f"must be at least {minimum}")

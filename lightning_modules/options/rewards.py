@@ -1,0 +1,95 @@
+"""The options of rewards, checked as soon as they are read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_modules.options.checks import require
+
+
+def require_ensemble(heads: int, *, pessimism: float, held_out_head: bool) -> None:
+    """Raise OptionError if a reward model of so many heads cannot be used in this way."""
+    how = "train an ensemble with reward.ensemble=4"
+    scoring = heads - held_out_head
+    require(scoring > 0, "reward.held_out_head", True, f"there would be no other head; {how}")
+    require(
+        pessimism == 0 or scoring > 1,
+        "reward.pessimism",
+        pessimism,
+        f"one head cannot disagree; {how}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRewardOptions:
+    """How a reward model's scores are used; conf/reward/learned.yaml says what each means."""
+
+    name: str
+    normalise: bool = True
+    pessimism: float = 0.0
+    held_out_head: bool = False
+
+    def __post_init__(self):
+        require(self.pessimism >= 0, "reward.pessimism", self.pessimism, "must not be negative")
+
+    def require_ensemble(self, heads: int) -> None:
+        """Raise OptionError unless a model of so many heads can do what is asked for."""
+        require_ensemble(heads, pessimism=self.pessimism, held_out_head=self.held_out_head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedRewardOptions(ModelRewardOptions):
+    """What conf/reward/learned.yaml sets."""
+
+    name: str = "learned"
+    ensemble: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_ensemble(self.ensemble)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRewardOptions(ModelRewardOptions):
+    """What conf/reward/checkpoint.yaml sets."""
+
+    name: str = "checkpoint"
+    path: str | None
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            bool(self.path), "reward.path", self.path, "give the folder or hub id of a reward model"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionRewardOptions:
+    """What conf/reward/function.yaml sets."""
+
+    name: str = "function"
+    path: str | None
+
+    def __post_init__(self):
+        require(
+            bool(re.fullmatch(r"\w[\w.]*:\w+", self.path or "")),
+            "reward.path",
+            self.path,
+            "must be module:function",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombinedRewardOptions:
+    """What conf/reward/combined.yaml sets."""
+
+    name: str = "combined"
+    rewards: Mapping[str, Any]
+    weights: Mapping[str, float]
+
+    def __post_init__(self):
+        require(bool(self.rewards), "reward.rewards", self.rewards, "give at least one reward")
+        for each in self.rewards.keys() ^ self.weights.keys():
+            where = "weights" if each in self.rewards else "rewards"
+            require(False, f"reward.{where}.{each}", None, "every reward needs a weight")

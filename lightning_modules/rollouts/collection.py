@@ -1,0 +1,135 @@
+"""Collecting a rollout: the order of operations of RLHF, in one place."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.reference import Reference
+from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.objectives.advantages import last_token
+from lightning_modules.objectives.masked import masked_sum
+from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What of the policy's tokenizer sampling needs to know."""
+
+    stop_id: int
+    pad_id: int
+    max_response_tokens: int
+    decode: Callable[[Tensor], str]
+
+
+class Collector:
+    """Samples responses and gathers all that an update treats as constant."""
+
+    def __init__(
+        self,
+        *,
+        model: ActorCritic,
+        reference: Reference,
+        reward: Reward,
+        vocabulary: Vocabulary,
+        temperature: float,
+        micro_batch_size: int,
+    ):
+        self.model = model
+        self.reference = reference
+        self.reward = reward
+        self.vocabulary = vocabulary
+        self.temperature = temperature
+        self.micro_batch_size = micro_batch_size
+
+    def to(self, device: torch.device) -> None:
+        """Move the frozen models; the policy moves with its module."""
+        self.reference.to(device)
+        self.reward.to(device)
+
+    @torch.no_grad()
+    def collect(
+        self, batch: dict[str, Any], noise: torch.Generator, samples: int, *, with_reference: bool
+    ) -> tuple[Rollout, Answers, dict[str, float]]:
+        """`samples` responses to each prompt, with what policy, reference and reward say of them.
+
+        Returns the rollout (yet without rewards), its answers for reading, and seconds by part.
+        """
+        started = time.perf_counter()
+        # 1. Responses of the current policy.
+        answers = self.respond(self.model.lm, batch, noise, samples)
+        sampled = time.perf_counter()
+        # 2. Scores. An answer that was cut off ended there, and is scored as it stands; one that
+        #    cannot be scored leaves the rollout: no token of it is real from here on.
+        scores = self.reward.score(answers).float()
+        mask = answers.response_mask & ~scores.isnan()[:, None]
+        scored = time.perf_counter()
+        # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
+        #    that the first importance weight is 1.
+        tensors = (answers.sequences, answers.prompt_mask, mask)
+        old = self._policy_outputs(tensors)
+        # 4. The reference's log-probabilities.
+        ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
+        collected = time.perf_counter()
+        rollout = Rollout(
+            prompt_mask=answers.prompt_mask,
+            sequences=answers.sequences,
+            response_mask=mask,
+            stopped=answers.stopped,
+            old_logprobs=old.logprobs,
+            entropy=old.entropy,
+            ref_logprobs=ref_logprobs,
+            values=old.values,
+            scores=scores,
+        )
+        seconds = {
+            "time/collect": collected - started - (scored - sampled),
+            "time/score": scored - sampled,
+        }
+        return rollout, answers, seconds
+
+    @torch.no_grad()
+    def respond(
+        self, lm: nn.Module, batch: dict[str, Any], noise: torch.Generator, samples: int
+    ) -> Answers:
+        """Responses of `lm` to the prompts of `batch`, `samples` for each, side by side."""
+        words = self.vocabulary
+        count = len(batch["prompt_ids"]) * samples
+        uniforms = torch.rand(
+            count, words.max_response_tokens, generator=noise, dtype=torch.float64
+        )
+        sequences, response_mask = generate(
+            lm,
+            batch["prompt_ids"],
+            batch["prompt_mask"],
+            uniforms.to(batch["prompt_ids"].device),
+            temperature=self.temperature,
+            stop_id=words.stop_id,
+            pad_id=words.pad_id,
+        )
+        prompts = [p for p in batch["prompts"] for _ in range(samples)]
+        prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
+        # The last sampled token is the stop token; the prompt is not looked at.
+        last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
+        return Answers(
+            prompts, sequences, prompt_mask, response_mask, last == words.stop_id, words.decode
+        )
+
+    def _policy_outputs(self, tensors: tuple[Tensor, ...]) -> TokenOutputs:
+        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(tensors)]
+        return TokenOutputs(
+            *(torch.cat(xs) if xs[0] is not None else None for xs in zip(*parts, strict=True))
+        )
+
+    def _reference_logprobs(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(tensors)]
+        return torch.cat(parts)
+
+    def _parts(self, tensors: tuple[Tensor, ...]):
+        return zip(*(x.split(self.micro_batch_size) for x in tensors), strict=True)

@@ -1,0 +1,123 @@
+"""Updating a policy on a rollout: K epochs of M optimiser steps, and steps of the values alone."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lightning_modules.manual import ManualModule
+from lightning_modules.metrics.rollout_statistics import explained_variance
+from lightning_modules.metrics.update_statistics import UpdateStatistics
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.objectives.losses import value_error
+from lightning_modules.objectives.masked import aggregate
+from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.rollouts.rollout import Rollout
+from lightning_modules.rollouts.seeding import Stream, generator
+
+
+class UpdatingModule(ManualModule):
+    """Takes optimiser steps on rollouts. An algorithm says what the loss of a token is."""
+
+    options: PolicyOptions
+    model: ActorCritic
+    lr_multiplier: float
+
+    @abstractmethod
+    def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each token (B, T) under the current policy, and stats (B, T) to average."""
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """K epochs of M optimiser steps on one rollout; returns the train/* metrics."""
+        optimizer = self.optimizers()
+        self._set_learning_rates(optimizer)
+        statistics = UpdateStatistics(self.sum_over_ranks)
+        for minibatch in self._minibatches(rollout):
+            self._accumulate(minibatch, statistics)
+            approx_kl = statistics.approx_kl()
+            if self.options.target_kl is not None and approx_kl > self.options.target_kl:
+                optimizer.zero_grad()
+                break
+            statistics.add_step(self.clipped_step(optimizer, self.options.max_grad_norm))
+        ratio_max = self.trainer.strategy.reduce(statistics.ratio_max, reduce_op="max")
+        return statistics.means() | {
+            "train/ratio_max": float(ratio_max),
+            "train/lr": optimizer.param_groups[0]["lr"],
+            "train/explained_variance": explained_variance(rollout, self.sum_over_ranks),
+        }
+
+    def fit_values(self, rollout: Rollout) -> None:
+        """One more optimiser step of the value function alone, on the rollout's `returns`."""
+        optimizer = self.optimizers()
+        divisor = self.sum_over_ranks(self._count(rollout)).clamp(min=1)
+        parameters = self.model.value_parameters()
+        with self.without_sync():
+            for part in rollout.micro_batches(self.options.micro_batch_size):
+                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+                errors = value_error(values, part.returns)
+                self.manual_backward(aggregate(errors, part.response_mask, divisor))
+        for parameter in parameters:
+            parameter.grad = self.sum_over_ranks(parameter.grad)
+        self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
+
+    def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
+        """Every sequence once an epoch, each epoch in an order of its own."""
+        order = generator(
+            self.options.seed, Stream.MINIBATCHES, self.current_epoch, self.global_rank
+        )
+        for _ in range(self.options.epochs):
+            yield from rollout.minibatches(self.options.minibatches, order)
+
+    def _accumulate(self, minibatch: Rollout, statistics: UpdateStatistics) -> None:
+        """The gradient of one optimiser step, in micro-batches."""
+        # A minibatch may hold no answer that was scored.
+        divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
+        parts = list(minibatch.micro_batches(self.options.micro_batch_size))
+        for part in parts:
+            new = self.model(
+                part.sequences,
+                part.prompt_mask,
+                part.response_mask,
+                self.options.temperature,
+                entropy=self.options.entropy_coef > 0,
+            )
+            token_losses, stats = self.token_loss(part, new)
+            if self.options.entropy_coef > 0:
+                token_losses = token_losses - self.options.entropy_coef * new.entropy
+            loss = aggregate(token_losses, part.response_mask, divisor)
+            self.accumulate(loss, last=part is parts[-1])
+            stats = stats | {"loss": token_losses}
+            statistics.add(part, new.logprobs, stats, self._count(part))
+
+    def _count(self, batch: Rollout) -> Tensor:
+        """What losses are divided by: the number of sequences, or of tokens."""
+        by_sequences = self.options.normalise == "sequences"
+        return (batch.scored if by_sequences else batch.response_mask).sum().float()
+
+    def not_finite(self) -> str:
+        return (
+            f"iteration {self.current_epoch + 1}: the gradient is not finite. The run's"
+            " checkpoints hold the state before. A lower algo.optimizer.lr, a higher algo.beta"
+            " or a smaller algo.max_grad_norm may help"
+        )
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser with two groups of parameters: of the policy, of the value function."""
+        lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
+        value = self.model.value_parameters()
+        own = {id(p) for p in value}
+        policy = [p for p in self.trained_parameters() if id(p) not in own]
+        groups = [{"params": policy, "lr": lr, "initial_lr": lr}]
+        if value:
+            value_lr = self.options.value_lr or lr
+            groups.append({"params": value, "lr": value_lr, "initial_lr": value_lr})
+        return self.options.optimizer(groups)
+
+    def _set_learning_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """A function of the iteration alone, so there is no schedule to resume."""
+        decays = self.options.lr_decay == "linear"
+        left = 1 - self.current_epoch / self.options.iterations if decays else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * left

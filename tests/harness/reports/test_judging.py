@@ -1,0 +1,137 @@
+"""How a reward model from elsewhere reads, and what ours says of itself."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, LlamaConfig
+
+from datamodules.records import DataError, Message, Prompt
+from datamodules.tokenization.loading import train_tokenizer
+from datamodules.tokenization.templates import PLAIN_TEMPLATE
+from harness.parts.scoring import UNKNOWN_POSITIONS, describe_scores, scoring_encoder
+from harness.reports.judging import judge
+from tests.lightning_modules.supervised_parts import Given, pair, ranking
+
+OWN_TEMPLATE = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
+TALK = Prompt((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Bye")))
+QUESTION = Prompt.from_text("Where is the Taj Mahal?")
+
+
+@pytest.fixture
+def folder(world, tmp_path):
+    """folder(template, **config): a small reward model from elsewhere."""
+
+    def save(template, **about):
+        tokenizer = train_tokenizer(world.texts(), 320)
+        tokenizer.chat_template = template
+        config = LlamaConfig(
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            max_position_embeddings=64,
+            vocab_size=len(tokenizer),
+            num_labels=1,
+            **about,
+        )
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return tmp_path
+
+    return save
+
+
+def test_a_template_of_its_own_writes_the_whole_conversation(folder):
+    encoder = scoring_encoder(folder(OWN_TEMPLATE))
+    for stopped in (None, [True, False]):
+        rows = encoder.conversations([TALK, QUESTION], ["So long", "In Agra."], stopped)
+        assert [encoder.tokenizer.decode(row) for row in rows] == [
+            "[user]Hi[end][assistant]Hello[end][user]Bye[end][assistant]So long[end]",
+            "[user]Where is the Taj Mahal?[end][assistant]In Agra.[end]",
+        ]
+
+
+def test_without_a_template_of_its_own_the_answer_is_followed_by_a_stop_token(folder):
+    encoder = scoring_encoder(folder(None))
+    assert encoder.tokenizer.chat_template == PLAIN_TEMPLATE
+    rows = encoder.conversations([QUESTION] * 2, ["In Agra."] * 2, [True, False])
+    assert rows[0] == [*rows[1], encoder.stop_id]
+    text = "User:\nWhere is the Taj Mahal?\n\nAssistant:\nIn Agra."
+    assert encoder.tokenizer.decode(rows[1]) == text
+
+
+def test_of_what_is_too_long_the_end_is_read(folder):
+    encoder = scoring_encoder(folder(OWN_TEMPLATE))
+    text = "and so on, " * 40 + "the end."
+    (row,) = encoder.conversations([QUESTION], [text])
+    assert len(row) == 64
+    assert encoder.tokenizer.decode(row).endswith("the end.[end]")
+    short = encoder.conversations([QUESTION], ["In Agra."])[0]
+    assert encoder.tokenizer.decode(short).startswith("[user]Where")
+
+
+def test_one_of_ours_reads_within_its_limits_of_tokens(folder):
+    about = {"ensemble": 1, "max_prompt_tokens": 12, "max_response_tokens": 5}
+    encoder = scoring_encoder(folder(OWN_TEMPLATE, rlhf_ladder=about))
+    assert (encoder.max_prompt_tokens, encoder.max_response_tokens) == (12, 5)
+    (row,) = encoder.conversations([QUESTION], ["The Taj Mahal is in Agra, as I said."])
+    assert len(row) <= 12 + 5
+    assert not encoder.renders_answers
+
+
+def test_a_model_that_does_not_say_how_far_it_reads(folder, monkeypatch):
+    path = folder(OWN_TEMPLATE)
+    monkeypatch.setattr("harness.parts.scoring.fetch_config", lambda _: object())
+    encoder = scoring_encoder(path)
+    assert encoder.max_prompt_tokens + encoder.max_response_tokens == UNKNOWN_POSITIONS
+
+
+# -- descriptions and reports -----------------------------------------------------------------
+
+
+class Numbers:
+    """A scorer of text by its length, with two heads, and limits of tokens."""
+
+    encoder = type("Limits", (), {"max_prompt_tokens": 7, "max_response_tokens": 9})
+
+    def raw_heads(self, prompts, texts):
+        lengths = torch.tensor([float(len(text)) for text in texts])
+        return torch.stack([lengths, 3 * lengths + 1], dim=1)
+
+
+def test_a_description_is_of_the_held_out_reference_answers():
+    rows = [ranking(("aaaa", "b"), (1, 0)), pair("cc", "ddd", "Who?")]
+    about = describe_scores(Numbers(), Given([pair("x", "y")], rows))
+    assert about == {
+        "ensemble": 2,
+        "max_prompt_tokens": 7,
+        "max_response_tokens": 9,
+        "score_mean": [3.0, 10.0],
+        "score_std": [1.0, 3.0],
+    }
+
+
+def test_equal_scores_are_not_divided_by_nothing():
+    about = describe_scores(Numbers(), Given([pair("x", "y")], [pair("aa", "b")]))
+    assert about["score_std"] == [1.0, 1.0]
+
+
+def test_pairs_that_cannot_be_scored_are_left_out_and_counted(tmp_path):
+    def score(prompts, texts):
+        return torch.tensor([[math.nan if "?" in text else float(len(text))] for text in texts])
+
+    pairs = [pair("aaa", "b"), pair("c", "dd?", "Who?"), pair("e", "ff", "How?")]
+    numbers = judge(score, pairs, tmp_path, title="T", left_out={"rows": 5, "too long": 2, "x": 0})
+    assert numbers["val/accuracy"] == 0.5
+    report = (tmp_path / "report.md").read_text()
+    assert "held-out pairs that could not be scored" in report
+    assert "too long" in report
+
+
+def test_no_pair_that_can_be_scored_is_an_error(tmp_path):
+    def score(prompts, texts):
+        return torch.full((len(texts), 1), math.nan)
+
+    with pytest.raises(DataError, match="T: none of the 1 held-out pairs could be scored"):
+        judge(score, [pair()], tmp_path, title="T", left_out={})

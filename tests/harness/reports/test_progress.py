@@ -1,0 +1,57 @@
+import json
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from harness.reports.progress import ProgressBar
+from harness.tracking.samples import SampleTable
+
+
+def evaluated(iteration: int, table: SampleTable, count: int = 6) -> None:
+    rows = [{"prompt": f"p{i}", "answer": f"a{iteration}"} for i in range(count)]
+    module = SimpleNamespace(evaluation=SimpleNamespace(rows=rows))
+    table.on_validation_end(SimpleNamespace(current_epoch=iteration - 1, loggers=[]), module)
+
+
+def test_the_same_prompts_accumulate_over_iterations(tmp_path):
+    table = SampleTable(tmp_path / "samples.jsonl", count=3, keep_iterations=0)
+    evaluated(2, table)
+    evaluated(4, table)
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert [(r["iteration"], r["prompt"]) for r in rows] == [
+        (i, p) for i in (2, 4) for p in ("p0", "p2", "p4")
+    ]
+    assert table.latest == rows[3:]
+
+
+def test_a_resumed_table_forgets_what_came_after_the_checkpoint(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    table = SampleTable(path, count=2, keep_iterations=0)
+    evaluated(2, table)
+    evaluated(4, table)
+    path.write_text(path.read_text() + '{"half a li')
+    resumed = SampleTable(path, count=2, keep_iterations=2)
+    assert {row["iteration"] for row in resumed.rows} == {2}
+
+
+def test_without_a_terminal_progress_is_lines_with_the_numbers_that_matter():
+    console = Console(record=True, width=100, force_terminal=False)
+    bar = ProgressBar(console, "ppo", lambda trainer: 10)
+    progress = SimpleNamespace(total=SimpleNamespace(completed=0))
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        callback_metrics={
+            "rollout/score": 1.234,
+            "rollout/kl": 0.5,
+            "train/clip_fraction": 0.1,
+            "train/value_loss": 9.9,
+        },
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+    bar.on_train_start(trainer, None)
+    for _ in range(10):
+        bar.on_train_batch_start(trainer, None)
+        bar.on_train_batch_end(trainer, None)
+    bar.on_train_end(trainer, None)
+    text = console.export_text()
+    assert "ppo 10/10  score 1.23  kl 0.5  clip 0.1\n" in text

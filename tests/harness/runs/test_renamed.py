@@ -1,0 +1,41 @@
+"""Old names: refused with the new one on the command line and in presets, read in old runs."""
+
+import pytest
+
+from harness.runs.renamed import OPTIONS, TARGETS, refuse_old_keys, refuse_old_names, with_new_names
+from harness.tasks.train import train
+from lightning_modules.errors import OptionError
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++", "~"])
+@pytest.mark.parametrize(
+    ("key", "new"),
+    [("data.suits.beta", "data.recommended.beta"), ("data.overlong", "data.too_long")],
+)
+def test_an_override_with_an_old_name_is_refused_with_the_new_one(prefix, key, new):
+    with pytest.raises(OptionError, match=rf"^{key}: is called {new} now$"):
+        refuse_old_names(["algo=ppo", f"{prefix}{key}=1"])
+
+
+def test_other_names_are_let_through():
+    refuse_old_names(["algo.beta=0.1", "data.overlonger=1", "data.path=data.suits.jsonl", "-m"])
+    refuse_old_keys({"data": {"recommended": {}, "too_long": "cut"}})
+
+
+def test_a_preset_with_an_old_name_is_refused(configure, tmp_path):
+    with pytest.raises(OptionError, match=r"data\.overlong: is called data\.too_long now"):
+        train(configure(tmp_path, "+data.overlong=cut"))
+    target = "lightning_modules.backbone.Backbone"
+    with pytest.raises(OptionError, match=r"model\._target_=.*: is .*models"):
+        train(configure(tmp_path, f"model._target_={target}"))
+
+
+def test_the_config_of_an_old_run_has_todays_names():
+    old, new = ({"data": {}, "model": {"config": {}}, "seed": 0} for _ in range(2))
+    for (was, now), value in zip(OPTIONS.items(), ({"beta": 0.1}, "cut"), strict=True):
+        old["data"][was.split(".")[1]] = value
+        new["data"][now.split(".")[1]] = value
+    for was, now in TARGETS.items():
+        old["model"]["_target_"], new["model"]["_target_"] = was, now
+        assert with_new_names(old) == new
+    assert with_new_names(new) == new

@@ -1,0 +1,122 @@
+"""What the process of a sweep does; jobs in processes of their own are in tests/test_run.py."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from harness.sweeps.sweep import FAILED, JOB, Sweep, refusal, update_job, write_json
+
+ONE_DEVICE = {"name": "cpu", "devices": 1, "strategy": "auto"}
+
+
+def settings(folder, hardware=ONE_DEVICE, objective="val/score"):
+    return OmegaConf.create(
+        {
+            "hardware": hardware,
+            "sweep": {"resume": True, "objective": objective},
+            "hydra": {"sweep": {"dir": str(folder)}},
+        }
+    )
+
+
+def started(folder) -> Sweep:
+    sweep = Sweep()
+    sweep.on_multirun_start(settings(folder))
+    return sweep
+
+
+def add_job(sweep, number, status, value=None, run=None, **fields):
+    folder = sweep.folder / f"{number}_ppo"
+    folder.mkdir(parents=True)
+    overrides = ["model=llama", f"seed={number}"]
+    job = {"sweep": sweep.id, "number": number, "status": status, "run": str(run or folder)}
+    write_json(folder / JOB, job | {"overrides": overrides, "value": value} | fields)
+    return folder
+
+
+@pytest.mark.parametrize("devices", [1, "1", [3]])
+def test_jobs_of_one_device_are_accepted(devices, tmp_path):
+    assert refusal(settings(tmp_path, ONE_DEVICE | {"devices": devices})) is None
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [{"name": "ddp", "devices": "auto"}, {"devices": 2}, {"devices": [0, 1]}, {"num_nodes": 2}],
+)
+def test_a_sweep_of_several_devices_ends_before_it_begins(hardware, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        Sweep().on_multirun_start(settings(tmp_path / "sweep", ONE_DEVICE | hardware))
+    assert "start the whole sweep again" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(("objective", "accepted"), [("score", 0), ("val/gold", 1), (None, 1)])
+def test_an_objective_has_the_form_of_a_name_in_the_summary(objective, accepted, tmp_path):
+    reason = refusal(settings(tmp_path, objective=objective))
+    assert (reason is None) == accepted
+
+
+def test_a_failed_job_is_named_with_its_error_and_folder_and_the_exit_code_is_1(tmp_path, capsys):
+    sweep = started(tmp_path)
+    add_job(sweep, 10, "done", 0.25)
+    folder = add_job(sweep, 2, "failed")
+    write_json(folder / FAILED, {"error": "algo.beta=-1: must be at least 0 [or null]"})
+    with pytest.raises(SystemExit, match="1"):
+        sweep.on_multirun_end(settings(tmp_path))
+    text = capsys.readouterr().out
+    assert "job 2 failed: algo.beta=-1: must be at least 0 [or null]" in text
+    assert str(folder) in text
+    assert "0.2500" in text
+    assert text.index("seed=2") < text.index("seed=10"), "in the order of their numbers"
+    assert "model=llama" not in text, "what all jobs share is left out"
+
+
+@pytest.mark.parametrize(("status", "word"), [("stopped", "stopped before"), ("running", "still")])
+def test_a_job_without_its_result_is_no_success(status, word, tmp_path, capsys):
+    sweep = started(tmp_path)
+    add_job(sweep, 0, "done", 1.0)
+    add_job(sweep, 1, status)
+    with pytest.raises(SystemExit, match="1"):
+        sweep.on_multirun_end(settings(tmp_path))
+    assert f"job 1 {word}" in capsys.readouterr().out.replace("is ", "").replace("was ", "")
+
+
+def test_runs_of_before_are_success_and_are_said_where_they_are(tmp_path, capsys):
+    sweep = started(tmp_path / "sweep")
+    add_job(sweep, 0, "done", 1.0)
+    add_job(sweep, 1, "skipped", 2.0, run=tmp_path / "earlier")
+    add_job(sweep, 2, "continued", 3.0, run=tmp_path / "killed")
+    sweep.on_multirun_end(settings(tmp_path))
+    text = capsys.readouterr().out
+    assert f"job 1 was finished before: {tmp_path / 'earlier'}" in text
+    assert f"job 2 was continued: {tmp_path / 'killed'}" in text
+
+
+def test_jobs_of_another_sweep_in_the_same_folder_do_not_count(tmp_path, capsys):
+    earlier = started(tmp_path)
+    add_job(earlier, 0, "stopped")
+    earlier._report()
+    capsys.readouterr()
+    sweep = started(tmp_path)
+    add_job(sweep, 1, "done", 1.0)
+    sweep.on_multirun_end(settings(tmp_path))
+    text = capsys.readouterr().out
+    assert "1_ppo" in text
+    assert "0_ppo" not in text
+
+
+def test_the_table_is_printed_once(tmp_path, capsys):
+    sweep = started(tmp_path)
+    add_job(sweep, 0, "done", 1.0)
+    sweep.on_multirun_end(settings(tmp_path))
+    capsys.readouterr()
+    sweep._report()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_job_is_updated_in_place(tmp_path):
+    write_json(tmp_path / JOB, {"number": 3, "status": "stopped", "value": None})
+    update_job(tmp_path, status="done", value=2.0)
+    job = json.loads((tmp_path / JOB).read_text())
+    assert job == {"number": 3, "status": "done", "value": 2.0}

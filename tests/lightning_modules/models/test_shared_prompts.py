@@ -1,0 +1,95 @@
+"""Prompts that are read once for all their answers, and batches that need no mask."""
+
+import pytest
+import torch
+from peft import LoraConfig, TaskType
+
+from lightning_modules.models.adapters import add_adapter
+from lightning_modules.models.scalar import ScalarModel, SharedPrompt
+from lightning_modules.models.token_outputs import last_hidden, position_ids
+from tests.lightning_modules.supervised_parts import DTYPE, exact_scorer
+
+EQUAL = 1e-10
+PROMPTS = ([5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17])
+ANSWERS = ([20, 21, 22], [23], [24, 25, 26, 27, 28], [29, 30], [31, 32, 33])
+OWNER = torch.tensor([0, 0, 1, 2, 2])
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "lora"])
+def model(request, architecture, encoder):
+    """Three heads; with adapters that say something."""
+    scorer = exact_scorer(architecture, encoder, heads=3)
+    if request.param:
+        config = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+        scorer = add_adapter(scorer, config, TaskType.SEQ_CLS, seed=0).eval()
+    return ScalarModel(scorer).to(DTYPE)
+
+
+def gradients(model, scores):
+    """Of a sum that tells heads and answers apart."""
+    weights = torch.arange(1.0, scores.numel() + 1).view_as(scores).sin().to(scores)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.cat(
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for g, p in zip(
+                torch.autograd.grad((weights * scores).sum(), trained, allow_unused=True),
+                trained,
+                strict=True,
+            )
+        ]
+    )
+
+
+def test_a_shared_prompt_is_the_whole_conversation(model, encoder):
+    whole = [[*PROMPTS[g], *a] for g, a in zip(OWNER.tolist(), ANSWERS, strict=True)]
+    ids, mask = encoder.pad(whole, "right")
+    prompt = SharedPrompt(*encoder.pad(PROMPTS, "left"), OWNER)
+    expected = model.heads(ids, mask)
+    scores = model.heads(*encoder.pad(ANSWERS, "right"), prompt)
+    assert scores.shape == (5, 3)
+    assert (scores - expected).abs().max() < EQUAL
+    assert expected.std(0).min() > 1e-3
+    slopes = gradients(model, expected)
+    assert slopes.abs().max() > 0.01
+    assert (gradients(model, scores) - slopes).abs().max() < EQUAL * slopes.abs().max()
+
+
+def test_one_row_alone_says_the_same_as_in_a_batch(model, encoder):
+    prompt = SharedPrompt(*encoder.pad(PROMPTS, "left"), OWNER)
+    scores = model.heads(*encoder.pad(ANSWERS, "right"), prompt)
+    for i, (g, answer) in enumerate(zip(OWNER.tolist(), ANSWERS, strict=True)):
+        alone = SharedPrompt(*encoder.pad([PROMPTS[g]], "left"), torch.tensor([0]))
+        said = model.heads(*encoder.pad([answer], "right"), alone)
+        assert (said[0] - scores[i]).abs().max() < EQUAL
+
+
+def test_padding_on_the_right_needs_no_mask(model, encoder):
+    """Hidden states of real tokens, against those of a model that is given the mask."""
+    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, ANSWERS, strict=True)]
+    ids, mask = encoder.pad(rows, "right")
+    assert not mask.all()
+    base = model.model.get_base_model() if hasattr(model.model, "peft_config") else model.model
+    given = base.base_model(
+        input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
+    ).last_hidden_state
+    found = last_hidden(model.model, ids, mask)
+    assert (found - given)[mask].abs().max() < EQUAL
+    # Whatever the padding holds.
+    other = last_hidden(model.model, ids.masked_fill(~mask, 40), mask)
+    assert (other - found)[mask].abs().max() == 0
+
+
+def test_padding_on_the_left_is_masked(model, encoder):
+    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, ANSWERS, strict=True)]
+    left, right = (model.heads(*encoder.pad(rows, side)) for side in ("left", "right"))
+    assert (left - right).abs().max() < EQUAL
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_score_is_the_value_at_the_last_real_token(model, encoder, side):
+    ids, mask = encoder.pad([[5, 6, 7, 8], [9, 10], [11]], side)
+    values, scores = model(ids, mask), model.score(ids, mask)
+    last = [int(m.nonzero().max()) for m in mask]
+    assert (values[range(3), last] - scores).abs().max() < EQUAL
+    assert (model.heads(ids, mask).mean(-1) - scores).abs().max() < EQUAL
