@@ -1,4 +1,5 @@
-"""Advantage actor-critic (Mnih et al. 2016, without its parallel actors), as the lecture has it.
+"""Advantage actor-critic (Mnih et al. 2016, without its parallel actors), as the lecture has it
+(docs/lecture.md).
 
 For each rollout: advantages from the value function as it is; one policy step on
 -A_t log pi(a_t | s_t); then a few steps of the value function towards the rewards-to-go R_t.

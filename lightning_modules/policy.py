@@ -3,12 +3,11 @@
 An algorithm adds two methods: `weigh` says by what each token's log-probability is weighted, and
 `token_loss` is its loss. REINFORCE and A2C are the case epochs = minibatches = 1 of the same loop.
 
-One training_step is one iteration of the lecture's box, and one Lightning epoch of one batch: an
-epoch's end is the only place where Lightning's loops, validation, loggers and checkpoints agree
-about what has been done, which resuming needs.
+One training_step is one iteration of the lecture's box (docs/lecture.md), and one Lightning epoch
+of one batch: an epoch's end is the only place where Lightning's loops, validation, loggers and
+checkpoints agree about what has been done, which resuming needs.
 """
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +28,7 @@ from lightning_modules.options.checks import require
 from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
-from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.collection import Collector, Vocabulary, clock
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
 from lightning_modules.updates import UpdatingModule
@@ -132,12 +131,12 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         return {k: x.to(device) if isinstance(x, Tensor) else x for k, x in batch.items()}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        started = time.perf_counter()
+        started = clock(self.device)
         rollout, seconds = self.collect(batch)
-        collected = time.perf_counter()
+        collected = clock(self.device)
         self.rollout = rollout  # the latest, for callbacks to look at
         metrics = self.update(rollout)
-        ended = time.perf_counter()
+        ended = clock(self.device)
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])

@@ -1,4 +1,4 @@
-"""PPO-CLIP (Schulman et al. 2017), as the lecture has it.
+"""PPO-CLIP (Schulman et al. 2017), as the lecture has it (docs/lecture.md).
 
 For each rollout: advantages by GAE, once; then K epochs of M minibatch steps on
     -min(w A, clip(w, 1 - eps, 1 + eps) A) + c (V - R)^2 / 2,   w = pi / pi_old.

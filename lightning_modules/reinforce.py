@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992), as the lecture has it.
+"""REINFORCE (Williams 1992), as the lecture has it (docs/lecture.md).
 
 For each rollout, minimise -psi_t log pi(a_t | s_t), summed over an answer's tokens, where psi_t is
 the whole return of the answer or, with the same expectation, the reward-to-go; either less a

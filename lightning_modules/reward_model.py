@@ -1,4 +1,4 @@
-"""The reward model: a scalar head on a language model's trunk, fitted to preferences."""
+"""The reward model: a scalar head on a language model's backbone, fitted to preferences."""
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ class RewardModel(SupervisedModule):
     """Bradley-Terry on pairs, each ranking's pairs counting as one; or Plackett-Luce on rankings.
 
     Scores are read at the last real token of each answer. With `ensemble` > 1 there are so many
-    heads on one trunk, each fitted to a bootstrap sample of its own; the score is their mean. Logs
-    train|val/{loss, accuracy, margin, score_chosen, score_rejected}, and for val also what
+    heads on one backbone, each fitted to a bootstrap sample of its own; the score is their mean.
+    Logs train|val/{loss, accuracy, margin, score_chosen, score_rejected}, and for val also what
     `held_out_metrics` says; val/loss is plain Bradley-Terry on pairs, whatever is minimised.
     """
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from harness.errors import RunError
 from harness.runs.renamed import refuse_old_keys
 from lightning_modules.errors import OptionError
-from lightning_modules.options.models import BackboneOptions
+from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -30,7 +30,7 @@ OPTIONS = {
     "lightning_modules.reinforce.Reinforce": ReinforceOptions,
     "lightning_modules.a2c.A2C": A2COptions,
     "lightning_modules.ppo.PPO": PPOOptions,
-    "lightning_modules.models.backbone.Backbone": BackboneOptions,
+    "lightning_modules.models.language_model.LanguageModel": LanguageModelOptions,
     "lightning_modules.rewards.learned.LearnedReward": LearnedRewardOptions,
     "lightning_modules.rewards.learned.CheckpointReward": CheckpointRewardOptions,
     "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
@@ -75,5 +75,5 @@ def _check(place: str, section: dict[str, Any], options_class: type) -> None:
 def _require_adapters(cfg: DictConfig) -> None:
     if cfg.algo.get("critic") == "adapter" and cfg.adapter.config is None:
         raise OptionError(
-            "algo.critic=adapter: needs adapter=lora: it is a second adapter on the policy's trunk"
+            "algo.critic=adapter: needs adapter=lora: it is a second adapter of the policy"
         )

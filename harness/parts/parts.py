@@ -12,7 +12,7 @@ from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 from harness.parts.choices import Choices
 from harness.parts.trainer import check_hardware, frozen_dtype, on_gpu
 from harness.runs.folder import Run
-from lightning_modules.models.backbone import Backbone
+from lightning_modules.models.language_model import LanguageModel
 
 
 class Parts:
@@ -30,22 +30,22 @@ class Parts:
         check_hardware(cfg.hardware)
         self.algorithm = instantiate(cfg.algo)
         self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
-        self.backbone: Backbone = instantiate(cfg.model)
+        self.language_model: LanguageModel = instantiate(cfg.model)
         self.lora = instantiate(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
 
-    def check_backbone(self) -> None:
+    def check_language_model(self) -> None:
         """Raise unless the language model exists and takes what the data may give it."""
-        self.backbone.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        self.language_model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
 
     @cached_property
     def encoder(self) -> Encoder:
         """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
-        if self.backbone.embedded:
-            tokenizer = train_tokenizer(self.source.texts(), self.backbone.vocab_size)
+        if self.language_model.embedded:
+            tokenizer = train_tokenizer(self.source.texts(), self.language_model.vocab_size)
         else:
-            tokenizer = load_tokenizer(self.backbone.pretrained, self.backbone.revision)
+            tokenizer = load_tokenizer(self.language_model.pretrained, self.language_model.revision)
         return self.make_encoder(tokenizer)
 
     def make_encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:

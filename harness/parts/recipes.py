@@ -44,7 +44,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "max_prompt_tokens": source.max_prompt_tokens,
         "max_response_tokens": source.max_response_tokens,
         "too_long": source.too_long,
-        "model": parts.backbone.identity(),
+        "model": parts.language_model.identity(),
         "training": OmegaConf.to_container(cfg.stages[name], resolve=True),
         "seed": cfg.stage_seed,
         "precision": precision(cfg.hardware),

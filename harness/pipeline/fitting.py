@@ -39,17 +39,19 @@ def fit_sft(
     parts: Parts, module: SFT, folder: Path, loggers: list[Logger], **resume: Any
 ) -> dict[str, Any]:
     """Fine-tune the model on demonstrations; exports it to `folder` and returns a summary."""
-    seed, backbone, encoder = parts.cfg.stage_seed, parts.backbone, parts.encoder
+    seed, language_model, encoder = parts.cfg.stage_seed, parts.language_model, parts.encoder
     options = module.options
     data = DemonstrationDataModule(
         parts.source, encoder, options.batch_size, options.micro_batch_tokens, seed
     )
-    if backbone.embedded:
-        model = backbone.build(encoder.tokenizer, seed)
+    if language_model.embedded:
+        model = language_model.build(encoder.tokenizer, seed)
     else:
         dtype = parts.dtype if parts.lora else torch.float32
-        model = load_causal_lm(backbone.pretrained, revision=backbone.revision, dtype=dtype)
-    if parts.lora and not backbone.embedded:
+        model = load_causal_lm(
+            language_model.pretrained, revision=language_model.revision, dtype=dtype
+        )
+    if parts.lora and not language_model.embedded:
         model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
     metrics = _fit(parts, module, model, data, loggers, **resume)
     export(model, encoder.tokenizer, folder)
@@ -99,7 +101,7 @@ def fit_reward_model(
         scorer.raw_heads,
         parts.source.preferences("val"),
         folder,
-        title=f"Reward model of {parts.backbone.name} on {parts.source.name}",
+        title=f"Reward model of {parts.language_model.name} on {parts.source.name}",
         left_out=counts,
     )
     for tracker in trackers(loggers):

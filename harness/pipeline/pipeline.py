@@ -42,8 +42,8 @@ class Pipeline(Parts):
 
     def reference(self) -> tuple[str | Path, str | None]:
         """Folder or hub id of the reference, and its revision."""
-        if not self.backbone.embedded:
-            return self.backbone.pretrained, self.backbone.revision
+        if not self.language_model.embedded:
+            return self.language_model.pretrained, self.language_model.revision
         stage = self._stage("sft", recipe(self, "sft"), partial(fit_sft, self))
         return stage.path / "model", None
 
@@ -52,7 +52,7 @@ class Pipeline(Parts):
         start = path, revision = self.reference()
         shaped_by = recipe(self, "reward_model") | {
             "reference": path.parent.name
-            if self.backbone.embedded
+            if self.language_model.embedded
             else pretrained_identity(path, revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
         }

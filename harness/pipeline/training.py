@@ -27,7 +27,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
     quiet()
     pipeline = Pipeline(choices, make_console())
-    pipeline.check_backbone()
+    pipeline.check_language_model()
     run = pipeline.run = open_run(pipeline.cfg)
     try:
         if run.finished:

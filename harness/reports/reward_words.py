@@ -69,11 +69,11 @@ def _skill(rows: Judged, numbers: Mapping[str, float]) -> str:
     if low <= 0.5:
         return f"{accuracy}, which is not shown to be better than a coin."
     # If the labels prefer the shorter answer, that is what counting characters can do.
-    name, null = "longer", rows.longer
+    name, baseline = "longer", rows.longer
     if numbers["accuracy_longer"] < 0.5:
-        name, null = "shorter", 1 - rows.longer
-    rival = f"always taking the {name} answer ({_percent(float(null.mean()))})"
-    low, high = mean_interval(rows.right - null, rows.cluster)
+        name, baseline = "shorter", 1 - rows.longer
+    rival = f"always taking the {name} answer ({_percent(float(baseline.mean()))})"
+    low, high = mean_interval(rows.right - baseline, rows.cluster)
     if low > 0:
         return f"{accuracy}, more than {rival}."
     if high < 0:

@@ -23,7 +23,7 @@ TARGETS = {
     "harness.sweeps.Sweep": "harness.sweeps.sweep.Sweep",
     "harness.tracking.wandb_run": "harness.tracking.wandb_run.wandb_run",
     "harness.train.train": "harness.tasks.train.train",
-    "lightning_modules.backbone.Backbone": "lightning_modules.models.backbone.Backbone",
+    "lightning_modules.backbone.Backbone": "lightning_modules.models.language_model.LanguageModel",
 }
 
 

@@ -16,8 +16,10 @@ class Averages:
 
     def add(self, name: str, total: Tensor | float, count: Tensor | float = 1.0) -> None:
         """Add to the sum and to the count of a mean."""
+        # Where they are: a device is waited for at every copy, and `means` makes one.
+        place = total.device if isinstance(total, Tensor) else None
         pair = torch.stack(
-            [torch.as_tensor(x, dtype=torch.float64, device="cpu").detach() for x in (total, count)]
+            [torch.as_tensor(x, dtype=torch.float64, device=place).detach() for x in (total, count)]
         )
         self._sums[name] = self._sums.get(name, 0) + pair
 
@@ -38,5 +40,8 @@ class Averages:
         """The means over all ranks; `all_reduce` sums a tensor over them."""
         if not self._sums:
             return {}
-        table = all_reduce(torch.stack(list(self._sums.values())))
+        place = max(
+            (x.device for x in self._sums.values()), key=lambda device: device.type != "cpu"
+        )
+        table = all_reduce(torch.stack([x.to(place) for x in self._sums.values()])).cpu()
         return dict(zip(self._sums, (table[:, 0] / table[:, 1]).tolist(), strict=True))

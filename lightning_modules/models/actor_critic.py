@@ -13,8 +13,8 @@ class ActorCritic(nn.Module):
     """The policy, and the value function if the algorithm has one.
 
     `value_head` reads the policy's own hidden states or, with `value_adapter`, those of the same
-    trunk with that adapter in the place of the policy's; `critic` is a network of its own. At most
-    one of head and critic is there.
+    backbone with that adapter in the place of the policy's; `critic` is a network of its own. At
+    most one of head and critic is there.
     """
 
     def __init__(

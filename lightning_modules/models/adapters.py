@@ -68,11 +68,16 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: 
     config.task_type = task
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            # PEFT leaves the head in the base's bfloat16, in which small updates are lost.
+            parameter.data = parameter.data.float()
+    return adapted
 
 
 def add_value_adapter(model: PeftModel, lora: LoraConfig, seed: int) -> None:
-    """A second adapter on the policy's trunk, VALUE_ADAPTER, for a value head to read."""
+    """A second adapter on the policy's backbone, VALUE_ADAPTER, for a value head to read."""
     usual = model.active_adapter
     config = deepcopy(lora)
     config.task_type = TaskType.CAUSAL_LM

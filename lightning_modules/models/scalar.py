@@ -67,19 +67,22 @@ class ScalarModel(nn.Module):
         return plain(self.model).config.num_labels
 
     def _heads(self, hidden: Tensor) -> Tensor:
-        return (at_least_float32(plain(self.model).score(hidden)) - self.mean) / self.std
+        score = plain(self.model).score
+        if not torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(score.weight.dtype)  # a trained head is finer than a frozen backbone
+        return (at_least_float32(score(hidden)) - self.mean) / self.std
 
 
 def continued_hidden(
     model: nn.Module, prompt: SharedPrompt, answer_ids: Tensor, answer_mask: Tensor
 ) -> Tensor:
-    """The trunk's last hidden states on answers (R, T, D), each after its prompt.
+    """The backbone's last hidden states on answers (R, T, D), each after its prompt.
 
     The prompts' keys and values are computed once and lent to every answer.
     """
-    trunk = plain(model).base_model
+    backbone = plain(model).base_model
     cache = DynamicCache()
-    trunk(
+    backbone(
         input_ids=prompt.ids,
         attention_mask=prompt.mask,
         position_ids=position_ids(prompt.mask),
@@ -88,7 +91,7 @@ def continued_hidden(
     )
     cache.batch_select_indices(prompt.owner)
     mask = torch.cat([prompt.mask[prompt.owner], answer_mask], dim=1)
-    return trunk(
+    return backbone(
         input_ids=answer_ids,
         attention_mask=mask,
         position_ids=position_ids(mask)[:, prompt.ids.shape[1] :],

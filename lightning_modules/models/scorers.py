@@ -63,7 +63,7 @@ def new_scorer(
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A causal LM's trunk with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
+    """A causal LM's backbone with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
 
     Each head is drawn by a seed of its own, the first one by `seed`.
     Transformers reads a score at the last token that is not padding, so the padding token must not

@@ -70,7 +70,7 @@ def response_outputs(
 
 
 def last_hidden(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The trunk's last hidden states, (B, S, D), without a head's outputs."""
+    """The backbone's last hidden states, (B, S, D), without a head's outputs."""
     # Where padding is on the right alone, causality keeps it from every real token: without a mask
     # attention is faster, and none of size S x S is held.
     right_padded = bool(attention_mask[:, 0].all())

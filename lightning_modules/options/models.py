@@ -9,7 +9,7 @@ from lightning_modules.options.checks import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions:
+class LanguageModelOptions:
     """What conf/model/ sets.
 
     `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face

@@ -29,7 +29,8 @@ class Answers:
     @cached_property
     def texts(self) -> list[str]:
         responses = self.sequences[:, self.prompt_mask.shape[1] :]
-        rows = zip(responses, self.response_mask, strict=True)
+        # All at once: a device is waited for at every copy.
+        rows = zip(responses.cpu(), self.response_mask.cpu(), strict=True)
         return [self.decode(ids[mask]) for ids, mask in rows]
 
 

@@ -28,6 +28,13 @@ class Vocabulary:
     decode: Callable[[Tensor], str]
 
 
+def clock(device: torch.device) -> float:
+    """Seconds, read when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Collector:
     """Samples responses and gathers all that an update treats as constant."""
 
@@ -61,22 +68,23 @@ class Collector:
 
         Returns the rollout (yet without rewards), its answers for reading, and seconds by part.
         """
-        started = time.perf_counter()
+        device = next(self.model.parameters()).device
+        started = clock(device)
         # 1. Responses of the current policy.
         answers = self.respond(self.model.lm, batch, noise, samples)
-        sampled = time.perf_counter()
+        sampled = clock(device)
         # 2. Scores. An answer that was cut off ended there, and is scored as it stands; one that
         #    cannot be scored leaves the rollout: no token of it is real from here on.
         scores = self.reward.score(answers).float()
         mask = answers.response_mask & ~scores.isnan()[:, None]
-        scored = time.perf_counter()
+        scored = clock(device)
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
         tensors = (answers.sequences, answers.prompt_mask, mask)
         old = self._policy_outputs(tensors)
         # 4. The reference's log-probabilities.
         ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
-        collected = time.perf_counter()
+        collected = clock(device)
         rollout = Rollout(
             prompt_mask=answers.prompt_mask,
             sequences=answers.sequences,

@@ -304,12 +304,12 @@ def with_critic(lm: nn.Module, critic: str) -> ActorCritic:
     return ActorCritic(lm, random_head(lm))
 
 
-def plain_values(trunk: nn.Module, head: nn.Linear) -> Tensor:
+def plain_values(backbone: nn.Module, head: nn.Linear) -> Tensor:
     """V of the 40 states, state by state, with gradients."""
     values = []
     for state in STATES:
         ids = torch.tensor([PROMPT + state])
-        hidden = trunk(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        hidden = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         values.append(head(hidden[0, -1]))
     return torch.cat(values)
 

@@ -72,7 +72,7 @@ FLAT = torch.full((121,), 0.75, dtype=torch.float64)
     ],
 )
 def test_equal_scores_give_no_gradient_at_all(name, algorithm, measured):
-    """Their mean taken off, nothing is left; at the reference neither is there a price of KL."""
+    """Their mean taken off, nothing is left; at the reference neither is there a KL penalty."""
     ref = tiny_lm("gpt2")
     trained = fit(algorithm(**{"iterations": 3} | algorithm.keywords), ref, FLAT)
     moved = (flat_weights(trained) - flat_weights(ref)).abs().max()

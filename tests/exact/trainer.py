@@ -168,7 +168,7 @@ def encoder() -> Encoder:
 
 
 def critic(lm: nn.Module) -> ScalarModel:
-    """A network of its own on a copy of the trunk of `lm`, which values every state 0."""
+    """A network of its own on a copy of the backbone of `lm`, which values every state 0."""
     config = deepcopy(lm.config)
     config.num_labels = 1
     model = AutoModelForSequenceClassification.from_config(config)

@@ -189,7 +189,7 @@ def test_value_steps_are_divided_by_tokens_if_losses_are(tmp_path):
         ({"value_coef": 0.0}, r"algo\.value_coef=0\.0: must be greater than 0"),
         ({"value_coef": float("nan")}, r"algo\.value_coef=nan: must be greater than 0"),
         ({"critic": None}, r"algo\.critic=None: must be given"),
-        ({"critic": "trunk"}, r"algo\.critic=trunk: must be one of"),
+        ({"critic": "backbone"}, r"algo\.critic=backbone: must be one of"),
         ({"epochs": 2}, r"algo\.epochs x algo\.minibatches=2: A2C makes one"),
         ({"minibatches": 2}, r"algo\.epochs x algo\.minibatches=2: A2C makes one"),
     ],

@@ -253,7 +253,7 @@ def test_only_answers_that_were_cut_off_pay_and_at_their_last_token(tmp_path):
 # -- beta that follows the KL ---------------------------------------------------------------------
 
 
-def test_beta_follows_the_kl_of_each_iteration_and_is_the_price_in_the_next(tmp_path):
+def test_beta_follows_the_kl_of_each_iteration_and_is_the_coefficient_of_the_next(tmp_path):
     options = {"iterations": 5, "beta": BETA, "adaptive_beta": {"target": 9.0, "horizon": 20.0}}
     _, _, rollouts = tiny_runs.run("reinforce", tmp_path / "0", **options)
     # A target that the second KL is 10 % above: an error that is not cut. The first KL is 0.

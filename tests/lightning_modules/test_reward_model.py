@@ -163,7 +163,7 @@ def test_a_comparison_weighs_for_a_head_as_often_as_it_was_resampled(encoder):
     scores = drawn(part, 2)
     loss, _ = loss_of(part, scores)
     each = bradley_terry(scores[::2], scores[1::2])
-    # The mean over heads, so that the trunk's step does not grow with their number.
+    # The mean over heads, so that the backbone's step does not grow with their number.
     assert abs(loss - (each * part["resampled"]).sum() / 2) < EQUAL
 
 

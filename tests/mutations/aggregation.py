@@ -3,7 +3,7 @@
 from tests.mutations.mutation import Change, Mutation
 
 MASKED = "lightning_modules/objectives/test_masked.py"
-BACKBONE = "lightning_modules/models/test_backbone.py"
+LANGUAGE_MODEL = "lightning_modules/models/test_language_model.py"
 EVALUATION = "lightning_modules/metrics/test_evaluation.py"
 SAMPLING = "datamodules/test_sampling.py"
 POLICY = "lightning_modules/test_policy.py"
@@ -249,7 +249,7 @@ ROWS = (
         target="lightning_modules.models.parameters:frozen",
         old="model.eval().requires_grad_(False)",
         new="model.train().requires_grad_(False)",
-        tests=(f"{BACKBONE}::test_frozen_models_neither_learn_nor_drop_out",),
+        tests=(f"{LANGUAGE_MODEL}::test_frozen_models_neither_learn_nor_drop_out",),
     ),
     Mutation(
         bug="the reward model is in train mode",
@@ -292,7 +292,7 @@ ROWS = (
         target="lightning_modules.models.adapters:add_adapter",
         old="config.task_type = task",
         new="config.task_type = None",
-        tests=(f"{BACKBONE}::test_only_adapters_and_a_scalar_head_are_trained",),
+        tests=(f"{LANGUAGE_MODEL}::test_only_adapters_and_a_scalar_head_are_trained",),
     ),
     Mutation(
         bug="the reward head is lost when LoRA is merged",
@@ -303,7 +303,7 @@ ROWS = (
         "        return plain.apply(\n"
         "            lambda m: m.reset_parameters() if m is getattr(plain, 'score', 0) else None\n"
         "        )",
-        tests=(f"{BACKBONE}::test_a_merged_scorer_keeps_its_trained_head_through_a_folder",),
+        tests=(f"{LANGUAGE_MODEL}::test_a_merged_scorer_keeps_its_trained_head_through_a_folder",),
     ),
     Mutation(
         bug="a reward head that is missing is drawn at random",
@@ -311,13 +311,13 @@ ROWS = (
         target="lightning_modules.models.scorers:load_scorer",
         old='if info["missing_keys"]:',
         new="if False:",
-        tests=(f"{BACKBONE}::test_a_scalar_head_that_would_be_random_is_refused",),
+        tests=(f"{LANGUAGE_MODEL}::test_a_scalar_head_that_would_be_random_is_refused",),
     ),
     Mutation(
         bug="the adapters are lost when a policy is exported",
         target="lightning_modules.models.adapters:merged",
         old="merge_and_unload()",
         new="unload()",
-        tests=(f"{BACKBONE}::test_a_merged_policy_says_what_the_adapted_one_says",),
+        tests=(f"{LANGUAGE_MODEL}::test_a_merged_policy_says_what_the_adapted_one_says",),
     ),
 )

@@ -280,7 +280,7 @@ ROWS = (
         old='metrics["rollout/kl"],',
         new='metrics["rollout/kl"] / metrics["rollout/length"],',
         tests=(
-            f"{POLICY}::test_beta_follows_the_kl_of_each_iteration_and_is_the_price_in_the_next",
+            f"{POLICY}::test_beta_follows_the_kl_of_each_iteration_and_is_the_coefficient_of_the_next",
         ),
     ),
     Mutation(
@@ -289,7 +289,7 @@ ROWS = (
         old="self.options.sequences_per_iteration,",
         new="1,",
         tests=(
-            f"{POLICY}::test_beta_follows_the_kl_of_each_iteration_and_is_the_price_in_the_next",
+            f"{POLICY}::test_beta_follows_the_kl_of_each_iteration_and_is_the_coefficient_of_the_next",
         ),
     ),
     Mutation(

@@ -171,7 +171,7 @@ def random_linear(size: int) -> nn.Linear:
 
 
 def scalar_model(kind: str) -> ScalarModel:
-    """A classifier with one output on the trunk of a tiny language model."""
+    """A classifier with one output on the backbone of a tiny language model."""
     lm = tiny_lm(kind)
     lm.config.num_labels = 1
     model = AutoModelForSequenceClassification.from_config(lm.config)

@@ -38,7 +38,7 @@ def rows(encoder):
 
 @pytest.fixture
 def classifier(lm):
-    """A scalar model around a copy of the language model's trunk."""
+    """A scalar model around a copy of the language model's backbone."""
     torch.manual_seed(1)
     lm.config.num_labels = 1
     model = AutoModelForSequenceClassification.from_config(lm.config)

@@ -28,7 +28,7 @@ from lightning_modules.models.adapters import (
     add_value_adapter,
     merged,
 )
-from lightning_modules.models.backbone import Backbone
+from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config, load_causal_lm, pretrained_identity
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
@@ -49,8 +49,8 @@ LORA = LoraConfig(r=4, target_modules="all-linear")
 
 
 @pytest.fixture
-def backbone(architecture):
-    return Backbone(
+def language_model(architecture):
+    return LanguageModel(
         name=architecture, pretrained=None, vocab_size=512, config=TINY[architecture], lr={}
     )
 
@@ -95,61 +95,61 @@ def same(a, b):
 
 def test_a_model_needs_weights_or_a_config():
     with pytest.raises(OptionError, match=r"model\.pretrained"):
-        Backbone(name="x", pretrained=None)
+        LanguageModel(name="x", pretrained=None)
 
 
 @pytest.mark.parametrize("vocab_size", [None, 299])
 def test_a_toy_needs_room_for_bytes_and_special_tokens(vocab_size):
     with pytest.raises(OptionError, match=rf"model\.vocab_size={vocab_size}: .*300"):
-        Backbone(name="x", pretrained=None, vocab_size=vocab_size, config=TINY["llama"])
+        LanguageModel(name="x", pretrained=None, vocab_size=vocab_size, config=TINY["llama"])
 
 
-def test_sequences_must_fit_into_the_positions(backbone):
-    backbone.check(64)
+def test_sequences_must_fit_into_the_positions(language_model):
+    language_model.check(64)
     with pytest.raises(OptionError, match=r"max_response_tokens=65: .* has 64 positions"):
-        backbone.check(65)
+        language_model.check(65)
 
 
 def test_a_folder_is_checked_by_its_config(folder):
-    backbone = Backbone(name="mine", pretrained=str(folder))
-    assert not backbone.embedded
-    backbone.check(128)
+    language_model = LanguageModel(name="mine", pretrained=str(folder))
+    assert not language_model.embedded
+    language_model.check(128)
     with pytest.raises(OptionError, match="mine has 128 positions"):
-        backbone.check(129)
+        language_model.check(129)
 
 
 # -- toys -----------------------------------------------------------------------------------------
 
 
-def test_a_toy_depends_on_its_seed_alone(backbone, encoder):
+def test_a_toy_depends_on_its_seed_alone(language_model, encoder):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = backbone.build(encoder.tokenizer, 0)
+    first = language_model.build(encoder.tokenizer, 0)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert same(first, backbone.build(encoder.tokenizer, 0))
-    assert not same(first, backbone.build(encoder.tokenizer, 1))
+    assert same(first, language_model.build(encoder.tokenizer, 0))
+    assert not same(first, language_model.build(encoder.tokenizer, 1))
 
 
-def test_a_toy_has_its_tokenizers_vocabulary(backbone, encoder):
-    config = backbone.build(encoder.tokenizer, 0).config
+def test_a_toy_has_its_tokenizers_vocabulary(language_model, encoder):
+    config = language_model.build(encoder.tokenizer, 0).config
     assert config.vocab_size == len(encoder.tokenizer)
     assert (config.pad_token_id, config.eos_token_id) == (encoder.pad_id, encoder.stop_id)
 
 
-def test_identity_is_json_and_tells_toys_apart(backbone, architecture):
+def test_identity_is_json_and_tells_toys_apart(language_model, architecture):
     other = partial(TINY[architecture], num_attention_heads=4)
-    changed = Backbone(name="x", pretrained=None, vocab_size=512, config=other)
-    same_again = Backbone(
+    changed = LanguageModel(name="x", pretrained=None, vocab_size=512, config=other)
+    same_again = LanguageModel(
         name="renamed", pretrained=None, vocab_size=512, config=TINY[architecture]
     )
-    assert json.dumps(backbone.identity()) == json.dumps(same_again.identity())
-    assert backbone.identity() != changed.identity()
+    assert json.dumps(language_model.identity()) == json.dumps(same_again.identity())
+    assert language_model.identity() != changed.identity()
 
 
 def test_identity_of_a_folder_changes_with_its_files(folder):
     before = pretrained_identity(folder)
-    assert before == Backbone(name="x", pretrained=str(folder)).identity()
+    assert before == LanguageModel(name="x", pretrained=str(folder)).identity()
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
     assert pretrained_identity(folder) != before
 
@@ -240,8 +240,10 @@ def test_a_tokenizer_with_a_padding_token_is_left_alone(folder, encoder):
 
 def test_where_pad_is_eos_the_scorer_gets_a_padding_token_of_its_own(architecture, tmp_path):
     tokenizer = pad_is_eos()
-    backbone = Backbone(name="x", pretrained=None, vocab_size=512, config=TINY[architecture])
-    backbone.build(tokenizer, 0).save_pretrained(tmp_path / "lm")
+    language_model = LanguageModel(
+        name="x", pretrained=None, vocab_size=512, config=TINY[architecture]
+    )
+    language_model.build(tokenizer, 0).save_pretrained(tmp_path / "lm")
     model = new_scorer(tmp_path / "lm", tokenizer, seed=0)
     assert tokenizer.pad_token_id == model.config.pad_token_id == 500
     assert tokenizer.eos_token_id == 499
@@ -253,8 +255,10 @@ def test_an_exported_scorer_says_the_same_in_plain_transformers(
     architecture, encoder, tmp_path, tokens
 ):
     tokenizer = encoder.tokenizer if tokens == "its own" else pad_is_eos()
-    backbone = Backbone(name="x", pretrained=None, vocab_size=512, config=TINY[architecture])
-    backbone.build(tokenizer, 0).save_pretrained(tmp_path / "lm")
+    language_model = LanguageModel(
+        name="x", pretrained=None, vocab_size=512, config=TINY[architecture]
+    )
+    language_model.build(tokenizer, 0).save_pretrained(tmp_path / "lm")
     model = new_scorer(tmp_path / "lm", tokenizer, seed=0)
     model.save_pretrained(tmp_path / "rm")
     stop, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -343,8 +347,8 @@ def test_shared_parameters_are_counted_once(lm):
     assert count == trained == sum(p.numel() for p in lm.parameters())
 
 
-def test_a_causal_lm_of_the_hub_format_stays_plain(backbone, encoder, tmp_path):
-    model = backbone.build(encoder.tokenizer, 0)
+def test_a_causal_lm_of_the_hub_format_stays_plain(language_model, encoder, tmp_path):
+    model = language_model.build(encoder.tokenizer, 0)
     model.save_pretrained(tmp_path)
     assert same(AutoModelForCausalLM.from_pretrained(tmp_path), model)
 
@@ -419,3 +423,19 @@ def test_an_adapter_is_told_from_a_layer_of_the_same_name():
     assert found
     assert all(name.endswith(f".{VALUE_ADAPTER}.weight") for name in found)
     assert not any(p.requires_grad for n, p in model.named_parameters() if "lora_" not in n)
+
+
+def test_what_adapters_train_is_float32_on_a_bfloat16_base(folder, encoder):
+    """The scalar head too: small steps are lost in bfloat16's 8 bits."""
+    scorer = new_scorer(folder, encoder.tokenizer, seed=0, dtype=torch.bfloat16)
+    adapted = add_adapter(scorer, LORA, TaskType.SEQ_CLS, seed=0)
+    kinds = {p.dtype for p in adapted.parameters() if p.requires_grad}
+    assert kinds == {torch.float32}
+    assert any("score" in name for name, p in adapted.named_parameters() if p.requires_grad)
+    ids = torch.arange(3, 9)[None]
+    model = ScalarModel(adapted)
+    alone = model(ids, torch.ones_like(ids))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(ids, torch.ones_like(ids))
+    assert alone.dtype == mixed.dtype == torch.float32
+    torch.testing.assert_close(alone, mixed, rtol=0.05, atol=0.05)

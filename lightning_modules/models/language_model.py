@@ -6,10 +6,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
 from lightning_modules.options.checks import require
-from lightning_modules.options.models import BackboneOptions
+from lightning_modules.options.models import LanguageModelOptions
 
 
-class Backbone(BackboneOptions):
+class LanguageModel(LanguageModelOptions):
     """A language model by its hub id or folder, or a toy by its config."""
 
     @property

@@ -1,0 +1,208 @@
+"""What only a GPU can tell, phase by phase; benchmarks/gpu.sh runs them within time limits.
+
+    python benchmarks/gpu.py peaks                 # one phase, results as JSON lines
+    python benchmarks/gpu.py sampling --tiny       # the same at toy size, on a CPU too
+
+Phases: env, peaks, tests, main, sampling, graphs, update. Random weights of real shapes; nothing is
+downloaded.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from benchmarks.gpu_common import Bench  # noqa: E402
+from benchmarks.gpu_sampling import graphs, sampling  # noqa: E402
+from benchmarks.gpu_update import update  # noqa: E402
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "huggingface-hub",
+    "hydra-core",
+    "omegaconf",
+    "wandb",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "fsspec",
+    "protobuf",
+    "pydantic",
+    "triton",
+)
+# What a person wants to know of a finished job.
+KEY_FIGURES = (
+    "val/gold",
+    "reference/gold",
+    "val/score",
+    "val/kl",
+    "val/win_rate",
+    "rollout/kl_k3",
+    "train/ratio_max",
+    "time/total",
+    "stages/sft/seconds",
+    "stages/reward_model/seconds",
+    "stages/reward_model/val/accuracy",
+    "stages/reward_model/val/bayes_accuracy",
+)
+CLOCKS = ("time/iteration", "time/collect", "time/score", "time/update")
+# Jobs at a budget of seconds, for a machine without a GPU.
+TINY_JOB = (
+    "hardware=cpu",
+    "data.train_demonstrations=96",
+    "data.train_pairs=96",
+    "data.val_pairs=48",
+    "stages.sft.epochs=1",
+    "stages.reward_model.epochs=1",
+    "algo.iterations=2",
+    "algo.prompts_per_iteration=8",
+    "algo.val_prompts=8",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("phase", choices=PHASES)
+    parser.add_argument("--tiny", action="store_true", help="toy sizes, to see that it runs")
+    parser.add_argument("--cases", nargs="*", help="of sampling, graphs and update: only these")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    bench = Bench(options.phase, options.tiny, options.cases or None)
+    PHASES[options.phase](bench)
+    bench.say(done=True, wall_s=time.perf_counter() - started)
+
+
+def env(bench: Bench) -> None:
+    """The card and the versions."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    bench.say(python=platform.python_version(), cpus=os.cpu_count(), **versions)
+    if not torch.cuda.is_available():
+        bench.say(card=None)
+        return
+    card = torch.cuda.get_device_properties(0)
+    bench.say(
+        card=card.name,
+        capability=f"{card.major}.{card.minor}",
+        memory_gib=card.total_memory / 2**30,
+        free_gib=torch.cuda.mem_get_info()[0] / 2**30,
+        multiprocessors=card.multi_processor_count,
+        cuda=torch.version.cuda,
+    )
+
+
+def peaks(bench: Bench) -> None:
+    """What the card can do at best, by which the rest is judged."""
+    bench.say(matmul_tflops=bench.matmul_tflops())
+    bench.say(copy_tbps=bench.copy_tbps())
+
+
+def tests(bench: Bench) -> None:
+    """The tests that need a GPU; each one's outcome as a line."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-m",
+            "gpu",
+            "tests/gpu",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += ["--durations=12", "--timeout=60", f"--junit-xml={report}"]
+        done = subprocess.run(command, cwd=ROOT)
+        for case in _junit(report):
+            if case["outcome"] != "passed":
+                bench.say(**case)
+    bench.say(exit_code=done.returncode)
+
+
+def _junit(report: Path) -> list[dict[str, Any]]:
+    from xml.etree import ElementTree
+
+    found = []
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        bad = next((x for x in case if x.tag in ("failure", "error", "skipped")), None)
+        outcome = {"test": case.get("name"), "outcome": "passed" if bad is None else bad.tag}
+        outcome["seconds"] = float(case.get("time"))
+        if bad is not None:
+            outcome["message"] = (bad.get("message") or "")[:300]
+        found.append(outcome)
+    return found
+
+
+def main_job(bench: Bench) -> None:
+    """The README's command on the GPU, then two smoke runs: W&B offline, and LoRA."""
+    budget = TINY_JOB if bench.tiny else ["hardware=gpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {
+            "ppo": ["algo=ppo", "model=llama", "logger=none"],
+            "smoke, W&B offline": ["experiment=smoke", "logger=wandb", "logger.mode=offline"],
+            "smoke, LoRA": [
+                "experiment=smoke",
+                "adapter=lora",
+                "algo.critic=adapter",
+                "logger=none",
+            ],
+        }
+        for i, (name, overrides) in enumerate(jobs.items()):
+            if bench.wants(name):
+                run = Path(folder, f"run{i}")
+                places = [f"cache_dir={folder}/cache{i}", f"hydra.run.dir={run}"]
+                _job(bench, name, run, [*overrides, *budget, *places])
+
+
+def _job(bench: Bench, name: str, run: Path, overrides: list[str]) -> None:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "run.py", *overrides], cwd=ROOT)
+    bench.say(case=name, exit_code=done.returncode, wall_s=time.perf_counter() - started)
+    if not (run / "summary.json").exists():
+        return
+    summary = json.loads((run / "summary.json").read_text())
+    bench.say(case=name, **{k: summary[k] for k in KEY_FIGURES if k in summary})
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    medians = {k: statistics.median(float(r[k]) for r in rows if r.get(k)) for k in CLOCKS}
+    bench.say(case=name, iterations=len(rows), **{f"{k}, median s": v for k, v in medians.items()})
+    if "W&B" in name:
+        bench.say(case=name, offline_runs=len(list(run.glob("wandb/offline-run-*"))))
+
+
+PHASES = {
+    "env": env,
+    "peaks": peaks,
+    "tests": tests,
+    "main": main_job,
+    "sampling": sampling,
+    "graphs": graphs,
+    "update": update,
+}
+
+
+if __name__ == "__main__":
+    main()
