@@ -25,10 +25,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 from benchmarks.gpu_common import Bench  # noqa: E402
 from benchmarks.gpu_sampling import graphs, sampling  # noqa: E402
 from benchmarks.gpu_update import update  # noqa: E402
+from harness.parts.trainer import prepare_device  # noqa: E402
 
 PACKAGES = (
     "torch",
@@ -87,6 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     bench = Bench(options.phase, options.tiny, options.cases or None)
+    prepare_device(OmegaConf.create({"accelerator": "auto"}))
     PHASES[options.phase](bench)
     bench.say(done=True, wall_s=time.perf_counter() - started)
 

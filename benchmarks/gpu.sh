@@ -57,10 +57,10 @@ for phase in "${phases[@]}"; do
     fi
     log="$out/$phase.log"
     timeout --kill-after=5 "$limit" "$python" benchmarks/gpu.py "$phase" "${tiny[@]}" "${cases[@]}" \
-        2>&1 | tee "$log" | grep --line-buffered '^{"phase"'
+        2>&1 | tee "$log" | grep -a --line-buffered '^{"phase"'
     status=${PIPESTATUS[0]}
     if [ "$status" -ne 0 ]; then
         echo "{\"phase\": \"$phase\", \"exit_code\": $status, \"limit_s\": $limit}"
-        grep -v '^{"phase"' "$log" | tail -n 15 | cut -c1-300
+        grep -av '^{"phase"' "$log" | tail -n 15 | cut -c1-300
     fi
 done

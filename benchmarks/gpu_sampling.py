@@ -2,8 +2,8 @@
 what the time goes into, and an experiment with a captured graph.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, StaticCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from benchmarks.gpu_common import Bench, weight_bytes
+from lightning_modules.models.mixed_precision import casts_kept
 from lightning_modules.models.token_outputs import position_ids
 from lightning_modules.rollouts.generation import generate, sample_tokens
 
@@ -31,11 +32,23 @@ def sampling(bench: Bench) -> None:
     model = model.to(torch.bfloat16)
     speed.ours("bfloat16 weights, autocast", model, rows, new, _autocast(bench))
     speed.ours("bfloat16 weights", model, rows, new, nullcontext())
+    speed.ours("bfloat16 weights, cuDNN attention", model, rows, new, _cudnn_attention())
     speed.theirs("generate", model, rows, new)
     _profile(bench, "profile, bfloat16 weights", model, rows, _autocast(bench))
     _sampler(bench, "sample_tokens", rows)
     speed.ours(f"bfloat16 weights, {many} rows", model, many, new // 2, nullcontext())
     speed.theirs(f"generate, {many} rows", model, many, new // 2)
+
+
+@contextmanager
+def _cudnn_attention() -> Iterator[None]:
+    """PyTorch's default, which this project turns off (harness/parts/trainer.py)."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def _autocast(bench: Bench) -> AbstractContextManager:
@@ -62,16 +75,17 @@ class _Speed:
         prompts = self.bench.prompts(model, rows, self.prompt_tokens)
         uniforms = torch.rand(rows, new, dtype=torch.float64).to(self.bench.device)
 
-        def work(limit: int = new) -> None:
-            with context:
-                _ours(model, prompts, uniforms[:, :limit])
+        def work() -> None:
+            with casts_kept(self.bench.device):
+                _ours(model, prompts, uniforms)
 
-        self._measure(case, model, rows, new, work)
+        with context:
+            self._measure(case, model, rows, new, work)
 
     def theirs(self, case: str, model: PreTrainedModel, rows: int, new: int) -> None:
         prompts = self.bench.prompts(model, rows, self.prompt_tokens)
 
-        def work(limit: int = new) -> None:
+        def work() -> None:
             model.generate(
                 input_ids=prompts["prompt_ids"],
                 attention_mask=prompts["prompt_mask"],
@@ -80,12 +94,13 @@ class _Speed:
                     top_k=0,
                     top_p=1.0,
                     temperature=1.0,
-                    max_new_tokens=limit,
+                    max_new_tokens=new,
                     pad_token_id=0,
                 ),
             )
 
-        self._measure(case, model, rows, new, work)
+        with _cudnn_attention():
+            self._measure(case, model, rows, new, work)
 
     def _measure(
         self, case: str, model: PreTrainedModel, rows: int, new: int, work: Callable[..., None]
@@ -93,7 +108,7 @@ class _Speed:
         if not self.bench.wants(case):
             return
         with self.bench.case(case), torch.no_grad():
-            work(2)
+            first = self.bench.seconds(work)
             if self.bench.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             seconds = self.bench.seconds(work)
@@ -103,6 +118,7 @@ class _Speed:
                 case=case,
                 rows=rows,
                 new_tokens=new,
+                first_s=first,
                 seconds=seconds,
                 tokens_per_s=rows * new / seconds,
                 ms_per_step=1e3 * seconds / new,

@@ -82,6 +82,7 @@ def update(bench: Bench) -> None:
 
 def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     """A few iterations; returns what was seen of the last one."""
+    left = _gib(torch.cuda.memory_allocated)  # of the case before: no part of this one
     module = _module(bench, work)
     lm = module.model.lm
     weights = sum(p.numel() for p in lm.parameters())
@@ -89,12 +90,15 @@ def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     tables = {id(x): x.numel() for x in (head, lm.get_input_embeddings().weight)}
     trained = sum(p.numel() for p in module.trained_parameters())
     bench.say(
-        case=case, weights=weights, trained=trained, held_gib=_gib(torch.cuda.memory_allocated)
+        case=case,
+        weights=weights,
+        trained=trained,
+        held_gib=_gib(torch.cuda.memory_allocated) - left,
     )
     # Layers see every token, the head the answers' alone, and looking up embeddings is no product.
     flops = (weights - sum(tables.values())) * 2 * work.tokens + head.numel() * work.tokens
     flops *= work.prompts * work.flops_per_weight
-    watch = Watch(bench, case, work, flops, peak_tflops)
+    watch = Watch(bench, case, work, flops, peak_tflops, left)
     watch.attach(module)
     hardware = OmegaConf.create(
         {
@@ -172,8 +176,11 @@ def _module(bench: Bench, work: Work) -> PolicyModule:
 class Watch(LightningCallback):
     """Peaks of memory of collecting and updating, apart; and what each iteration took."""
 
-    def __init__(self, bench: Bench, case: str, work: Work, flops: int, peak_tflops: float):
+    def __init__(
+        self, bench: Bench, case: str, work: Work, flops: int, peak_tflops: float, left: float
+    ):
         self.bench, self.case, self.work = bench, case, work
+        self.left = left
         self.flops = flops
         self.peak_tflops = peak_tflops
         self.peaks: dict[str, float] = {}
@@ -196,7 +203,7 @@ class Watch(LightningCallback):
                 torch.cuda.reset_peak_memory_stats()
             result = work(*given)
             self.bench.synchronize()
-            self.peaks[verb] = _gib(torch.cuda.max_memory_allocated)
+            self.peaks[verb] = _gib(torch.cuda.max_memory_allocated) - self.left
             return result
 
         return watched

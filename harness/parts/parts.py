@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 from harness.parts.choices import Choices
-from harness.parts.trainer import check_hardware, frozen_dtype, on_gpu
+from harness.parts.trainer import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.runs.folder import Run
 from lightning_modules.models.language_model import LanguageModel
 
@@ -28,6 +28,7 @@ class Parts:
         self.source = choices.source
         self.console = console
         check_hardware(cfg.hardware)
+        prepare_device(cfg.hardware)
         self.algorithm = instantiate(cfg.algo)
         self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
         self.language_model: LanguageModel = instantiate(cfg.model)

@@ -40,6 +40,16 @@ def on_gpu(hardware: DictConfig) -> bool:
     return hardware.accelerator != "cpu" and torch.cuda.is_available()
 
 
+def prepare_device(hardware: DictConfig) -> None:
+    """Settings of the libraries for the device, for the whole process.
+
+    cuDNN's attention makes a plan for every new shape, which took 50 ms on an H200; rollouts and
+    their updates have a new shape nearly every time. PyTorch's own kernels need none.
+    """
+    if on_gpu(hardware):
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def precision(hardware: DictConfig) -> str:
     """The Trainer's precision: bf16 on a GPU unless the config says otherwise, else float32."""
     if hardware.precision != "auto":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.mixed_precision import casts_kept
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import last_token
@@ -112,15 +113,17 @@ class Collector:
         uniforms = torch.rand(
             count, words.max_response_tokens, generator=noise, dtype=torch.float64
         )
-        sequences, response_mask = generate(
-            lm,
-            batch["prompt_ids"],
-            batch["prompt_mask"],
-            uniforms.to(batch["prompt_ids"].device),
-            temperature=self.temperature,
-            stop_id=words.stop_id,
-            pad_id=words.pad_id,
-        )
+        device = batch["prompt_ids"].device
+        with casts_kept(device):
+            sequences, response_mask = generate(
+                lm,
+                batch["prompt_ids"],
+                batch["prompt_mask"],
+                uniforms.to(device),
+                temperature=self.temperature,
+                stop_id=words.stop_id,
+                pad_id=words.pad_id,
+            )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
         # The last sampled token is the stop token; the prompt is not looked at.
