@@ -24,6 +24,7 @@ class UpdatingModule(ManualModule):
     options: PolicyOptions
     model: ActorCritic
     lr_multiplier: float
+    beta: float  # the KL coefficient of this iteration
 
     @abstractmethod
     def token_loss(self, batch: Rollout, new: TokenOutputs) -> tuple[Tensor, dict[str, Tensor]]:
@@ -45,7 +46,7 @@ class UpdatingModule(ManualModule):
         return statistics.means() | {
             "train/ratio_max": float(ratio_max),
             "train/lr": optimizer.param_groups[0]["lr"],
-            "train/explained_variance": explained_variance(rollout, self.sum_over_ranks),
+            "train/explained_variance": explained_variance(rollout, self.beta, self.sum_over_ranks),
         }
 
     def fit_values(self, rollout: Rollout) -> None:

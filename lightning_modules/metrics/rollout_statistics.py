@@ -12,6 +12,9 @@ from lightning_modules.rollouts.rollout import Rollout
 
 # What two equal float64 numbers may differ by after a few hundred thousand additions, relatively.
 ROUNDING = 1e-12
+# Roundings of a number that a network says, in units of its last place: dozens of layers, each of
+# sums of thousands of terms whose errors partly cancel.
+NETWORK_ROUNDINGS = 100
 
 
 def rollout_metrics(
@@ -72,15 +75,32 @@ def _bounded(correlation: float) -> float:
     return min(max(correlation, -1.0), 1.0)
 
 
-def explained_variance(rollout: Rollout, all_reduce: Callable[[Tensor], Tensor]) -> float:
+def explained_variance(
+    rollout: Rollout, beta: float, all_reduce: Callable[[Tensor], Tensor]
+) -> float:
     """1 - Var(returns - values) / Var(returns) over real tokens of all ranks.
 
-    NaN where the returns are equal up to rounding: there is nothing to explain then. 0 without a
-    value function.
+    0 without a value function, and where the returns differ by rounding alone: there is nothing to
+    explain then.
     """
     if rollout.values is None:
         return 0.0
-    _, error = moments(rollout.returns - rollout.values, rollout.response_mask, all_reduce)
-    mean, total = moments(rollout.returns, rollout.response_mask, all_reduce)
-    rounding = (mean.abs() * torch.finfo(rollout.returns.dtype).eps * 4) ** 2
-    return float(1 - error / total) if total > rounding else float("nan")
+    mask = rollout.response_mask
+    _, error = moments(rollout.returns - rollout.values, mask, all_reduce)
+    _, total = moments(rollout.returns, mask, all_reduce)
+    rounding, spread = moments(_rounding(rollout, beta), mask, all_reduce)
+    return 0.0 if total <= rounding**2 + spread else float(1 - error / total)
+
+
+def _rounding(rollout: Rollout, beta: float) -> Tensor:
+    """(B, T) what each return may be off by: eps (NETWORK_ROUNDINGS + T) times what it is made of.
+
+    Log-probabilities, values and scores carry the roundings of a network, and each of at most T
+    tokens adds some of its own. Terms may be large where their sum is small: the log-probabilities
+    of a policy that is its reference, or advantages + values.
+    """
+    terms = rollout.returns.abs() + rollout.values.abs()
+    if rollout.ref_logprobs is not None:
+        terms = terms + beta * (rollout.old_logprobs.abs() + rollout.ref_logprobs.abs())
+    eps = torch.finfo(rollout.returns.dtype).eps
+    return eps * (NETWORK_ROUNDINGS + terms.shape[1]) * terms

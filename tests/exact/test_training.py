@@ -19,6 +19,7 @@ from tests.exact.trainer import (
     rloo,
 )
 from tests.exact.world import log_probabilities, optimum, tiny_lm
+from tests.tolerances import WHITENING, of_model
 
 # -- E6: every algorithm reaches the optimum ------------------------------------------------------
 
@@ -72,11 +73,17 @@ FLAT = torch.full((121,), 0.75, dtype=torch.float64)
     ],
 )
 def test_equal_scores_give_no_gradient_at_all(name, algorithm, measured):
-    """Their mean taken off, nothing is left; at the reference neither is there a KL penalty."""
+    """Their mean taken off, nothing is left; at the reference neither is there a KL penalty.
+
+    But rounding, where an update's batches have other shapes than the rollout. Adam would make
+    steps of full length of it, so steps are plain; whitening multiplies it by at most 1e4.
+    """
     ref = tiny_lm("gpt2")
-    trained = fit(algorithm(**{"iterations": 3} | algorithm.keywords), ref, FLAT)
+    plain = {"iterations": 3, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    trained = fit(algorithm(**plain | algorithm.keywords), ref, FLAT)
     moved = (flat_weights(trained) - flat_weights(ref)).abs().max()
-    measured(f"E13 constant score, {name}: largest change of a weight", moved, 0.0)
+    tolerance = WHITENING * of_model(ref)
+    measured(f"E13 constant score, {name}: largest change of a weight", moved, tolerance)
 
 
 STEPS, ANSWERS_A_STEP, LEARNING_RATE = 40, 256, 0.002

@@ -101,18 +101,19 @@ def tiny_lm(kind: str, seed: int = 0) -> nn.Module:
                 tie_word_embeddings=True,
             )
             model = LlamaForCausalLM(config)
-            _norms_in_float64(model)
+            norms_in_float64(model)
         for parameter in model.parameters():
             # Sharp enough that the distribution over answers is far from uniform.
             nn.init.normal_(parameter, std=0.6)
     return model.to(DTYPE).eval()
 
 
-def _norms_in_float64(model: nn.Module) -> None:
-    """Transformers computes Llama's RMSNorm in float32 whatever the weights are."""
+def norms_in_float64(model: nn.Module) -> None:
+    """Transformers computes Llama's RMSNorm in float32 whatever the weights are; torch does not."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LlamaRMSNorm):
             norm = nn.RMSNorm(module.weight.shape[0], eps=module.variance_epsilon)
+            norm.weight = module.weight
             model.set_submodule(name, norm)
 
 

@@ -23,7 +23,7 @@ from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.sft import SFT
 from lightning_modules.supervised import SupervisedModule
-from tests.exact.world import DTYPE, _norms_in_float64
+from tests.exact.world import DTYPE, norms_in_float64
 from tests.properties.drawing import OneProcess
 
 ROOM = 1_000_000  # tokens: a batch is one micro-batch
@@ -123,7 +123,7 @@ def exact_model(kind: str, encoder: Any, task: Any, **options: Any) -> nn.Module
         torch.manual_seed(0)
         model = task.from_config(config)
         if kind == "llama":
-            _norms_in_float64(model)
+            norms_in_float64(model)
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=0.4)
     return model.to(DTYPE).eval()

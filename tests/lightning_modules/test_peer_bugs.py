@@ -33,6 +33,7 @@ from tests.properties.drawing import (
     rollout_of_lengths,
 )
 from tests.properties.drawing import make as make_without_trainer
+from tests.tolerances import of_model
 
 # -- one update, by hand --------------------------------------------------------------------------
 
@@ -199,7 +200,8 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
     alone = [row[real][None] for row, real in zip(answers.sequences, whole, strict=True)]
     with torch.no_grad():
         expected = torch.cat([model.score(x, torch.ones_like(x)) for x in alone])
-    torch.testing.assert_close(reward.score(answers), expected, rtol=1e-5, atol=1e-5)
+    tolerance = of_model(model.model)
+    torch.testing.assert_close(reward.score(answers), expected, rtol=0, atol=tolerance)
 
 
 # -- what is frozen, and what is not --------------------------------------------------------------

@@ -21,6 +21,7 @@ from lightning_modules.rollouts.collection import Vocabulary
 from tests.exact.world import log_probabilities, tiny_lm
 from tests.lightning_modules import tiny_runs
 from tests.lightning_modules.tiny_runs import Constant, make, policy_and_values, ready
+from tests.tolerances import of_model
 
 
 class Length(Reward):
@@ -104,21 +105,25 @@ def weights(module: PPO) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in module.model.parameters()])
 
 
-def test_micro_batches_and_their_size_change_no_result(fit):
+def test_micro_batches_and_their_size_change_no_result(fit, lm):
+    """But for the rounding of log-probabilities, which is that of their gradient's size as well."""
     (a, metrics), (b, others) = (fit(micro_batch_size=size) for size in (3, 1000))
-    assert torch.allclose(weights(a), weights(b), atol=2e-5)
+    start, _ = fit(iterations=1, optimizer=partial(torch.optim.SGD, lr=0.0))
+    tolerance = 3 * of_model(lm)  # forwards, backwards to what came in, and to the weights
+    assert (weights(a) - weights(b)).norm() <= tolerance * (weights(a) - weights(start)).norm()
     for name, value in metrics.items():
         if not name.startswith(("time/", "throughput/")):
-            assert others[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+            assert others[name] == pytest.approx(value, rel=tolerance, abs=tolerance), name
 
 
-def test_one_step_on_a_rollout_is_on_policy(fit):
+def test_one_step_on_a_rollout_is_on_policy(fit, lm):
     """Dropout in the config, a temperature, ragged answers: the first ratio is 1 all the same."""
     _, metrics = fit(iterations=1, epochs=1, minibatches=1)
-    assert metrics["train/ratio_max"] == pytest.approx(1, abs=1e-6)
+    tolerance = of_model(lm)  # of a log-ratio d; k3 is d^2 / 2
+    assert metrics["train/ratio_max"] == pytest.approx(1, abs=tolerance)
     assert metrics["train/clip_fraction"] == metrics["train/ratio_outside"] == 0
-    assert metrics["train/approx_kl"] == pytest.approx(0, abs=1e-9)
-    assert metrics["rollout/kl"] == pytest.approx(0, abs=1e-4)
+    assert metrics["train/approx_kl"] == pytest.approx(0, abs=tolerance**2)
+    assert metrics["rollout/kl"] == pytest.approx(0, abs=metrics["rollout/length"] * tolerance)
 
 
 def test_several_steps_are_not(fit):

@@ -8,6 +8,7 @@ EVALUATION = "lightning_modules/metrics/test_evaluation.py"
 SAMPLING = "datamodules/test_sampling.py"
 POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
+ROLLOUT = "lightning_modules/rollouts/test_rollout.py"
 RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one[rloo-{{}}]"
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
 RANKS = "properties/test_splits.py::test_any_ranks_make_the_same_step"
@@ -52,6 +53,22 @@ ROWS = (
         old="self._minibatch.means(self.all_reduce)",
         new="self._minibatch.means(lambda x: x)",
         tests=(f"{PEERS}::test_all_ranks_agree_on_how_far_the_policy_has_moved",),
+    ),
+    Mutation(
+        bug="the last bits of equal returns are a variance that values should explain",
+        target="lightning_modules.metrics.rollout_statistics:explained_variance",
+        old="0.0 if total <= rounding**2 + spread else ",
+        new="",
+        tests=(f"{ROLLOUT}::test_constant_returns_leave_nothing_to_explain",),
+    ),
+    Mutation(
+        bug="what rounding is goes by the sums alone, which are small where large terms cancel",
+        target="lightning_modules.metrics.rollout_statistics:_rounding",
+        old="terms = terms + beta *",
+        new="terms = terms + 0 *",
+        tests=(
+            f"{ROLLOUT}::test_returns_of_log_ratios_that_are_rounding_leave_nothing_to_explain",
+        ),
     ),
     Mutation(
         bug="metrics are those of one rank",

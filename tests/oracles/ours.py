@@ -120,7 +120,7 @@ def explained_variance(lengths, returns, values) -> dict:
         scores=returns[:, 0],
         returns=returns,
     )
-    return {"share": tensor(share_explained(rollout, lambda x: x))}
+    return {"share": tensor(share_explained(rollout, 0.0, lambda x: x))}
 
 
 def running_moments(batches) -> dict:

@@ -38,7 +38,7 @@ def whole(algorithm: str, rollout: Rollout, **options):
 
 
 def same_metrics(one: dict, other: dict) -> bool:
-    return one == pytest.approx(other, rel=SAME, abs=SAME, nan_ok=True)
+    return one == pytest.approx(other, rel=SAME, abs=SAME)
 
 
 @pytest.mark.parametrize("normalise", ["sequences", "tokens"])

@@ -5,7 +5,8 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from harness.sweeps.sweep import FAILED, JOB, Sweep, refusal, update_job, write_json
+from harness.runs.files import FAILED, JOB, write_json
+from harness.sweeps.sweep import Sweep, refusal, update_job
 
 ONE_DEVICE = {"name": "cpu", "devices": 1, "strategy": "auto"}
 

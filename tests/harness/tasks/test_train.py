@@ -15,6 +15,7 @@ from harness.errors import RunError
 from harness.tasks.train import train
 from lightning_modules.errors import OptionError
 from lightning_modules.policy import PolicyModule
+from tests.tolerances import of_model
 
 EVERY_ITERATION = {
     "rollout/score",
@@ -96,10 +97,12 @@ def test_the_reference_starts_at_zero_kl_and_the_first_ratio_is_one(
         )
     )
     (row,) = metrics_of(tmp_path)
-    assert float(row["train/ratio_max"]) == pytest.approx(1, abs=1e-6)
+    # One step has hardly changed what rounding may come to in a log-ratio; k3 is half its square.
+    tolerance = of_model(AutoModelForCausalLM.from_pretrained(tmp_path / "model"))
+    assert float(row["train/ratio_max"]) == pytest.approx(1, abs=tolerance)
     assert float(row["train/clip_fraction"]) == 0
-    assert float(row["train/approx_kl"]) == pytest.approx(0, abs=1e-9)
-    assert float(row["rollout/kl"]) == pytest.approx(0, abs=1e-4)
+    assert float(row["train/approx_kl"]) == pytest.approx(0, abs=tolerance**2)
+    assert abs(float(row["rollout/kl"])) <= float(row["rollout/length"]) * tolerance
 
 
 def test_the_same_seed_repeats_and_another_does_not(configure, tmp_path, metrics_of):

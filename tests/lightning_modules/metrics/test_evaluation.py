@@ -9,6 +9,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from tests.tolerances import of_model
 
 
 def alone(x):
@@ -107,7 +108,8 @@ def mean(values):
 def test_metrics_are_the_means_of_the_rows(collector, batches):
     evaluation = Evaluation(collector, gold, 0)
     metrics, rows = run(evaluation, batches), evaluation.rows
-    scores = torch.tensor([[row["score"], row["reference_score"]] for row in rows]).T
+    pairs = [[row["score"], row["reference_score"]] for row in rows]
+    scores = torch.tensor(pairs, dtype=torch.float64).T
     expected = {
         "val/score": mean(row["score"] for row in rows),
         "val/gold": mean(row["gold"] for row in rows),
@@ -116,7 +118,7 @@ def test_metrics_are_the_means_of_the_rows(collector, batches):
         "reference/gold": mean(row["reference_gold"] for row in rows),
         "reference/score_std": float(scores[1].std(correction=0)),
     }
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-12)
     assert metrics["val/reward"] == pytest.approx(metrics["val/score"] - 0.1 * metrics["val/kl"])
     interval = metrics["val/win_rate_ci_low"], metrics["val/win_rate_ci_high"]
     assert interval == wilson_interval(metrics["val/win_rate"], 7)
@@ -152,10 +154,11 @@ def test_the_answers_depend_on_the_seed_and_the_rank(collector, batches):
     assert len(answers) == len(references) == 3
 
 
-def test_policy_and_reference_do_not_share_their_noise(collector, batches):
-    collector.reference = Reference(collector.model.lm, shares_policy=False)
+def test_policy_and_reference_do_not_share_their_noise(collector, batches, lm):
+    collector.reference = Reference(lm, shares_policy=False)
     evaluation = Evaluation(collector, None, 0)
-    assert run(evaluation, batches)["val/kl"] == pytest.approx(0, abs=1e-5)
+    metrics = run(evaluation, batches)
+    assert abs(metrics["val/kl"]) <= metrics["val/length"] * of_model(lm)
     assert any(row["answer"] != row["reference_answer"] for row in evaluation.rows)
 
 

@@ -16,10 +16,11 @@ from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.token_outputs import position_ids, response_outputs
+from tests.exact.world import norms_in_float64
+from tests.tolerances import of_model
 
 TEMPERATURE = 0.7
 LENGTHS = ((5, 7), (1, 3), (9, 1), (3, 10))  # prompt, response
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 @pytest.fixture
@@ -52,11 +53,18 @@ def dtype(request):
     return request.param
 
 
+def in_dtype(model, dtype):
+    """The model with all that it computes in `dtype`."""
+    if dtype == torch.float64:
+        norms_in_float64(model)
+    return model.to(dtype)
+
+
 @pytest.fixture(params=["head", "critic"])
 def model(request, lm, classifier, dtype):
-    lm.to(dtype)
+    in_dtype(lm, dtype)
     if request.param == "critic":
-        return ActorCritic(lm, None, ScalarModel(classifier.to(dtype)))
+        return ActorCritic(lm, None, ScalarModel(in_dtype(classifier, dtype)))
     head = torch.nn.Linear(32, 1)
     torch.nn.init.normal_(head.weight, std=0.1)
     return ActorCritic(lm, head.to(dtype), None)
@@ -85,9 +93,15 @@ def said(model, rows, **padding):
     return [stacked[:, i, mask] for i, mask in enumerate(response_mask)]
 
 
-def close(actual, expected, dtype):
-    tolerance = TOLERANCE[dtype]
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+def close(actual, expected, *models):
+    """Equal, but for what rounding may come to in these models."""
+    tolerance = max(map(of_model, models))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def parts(model):
+    """The language model, and the critic if it is another."""
+    return [model.lm] + ([model.critic.model] if model.critic else [])
 
 
 def test_position_ids_count_real_tokens():
@@ -98,14 +112,14 @@ def test_position_ids_count_real_tokens():
 @pytest.mark.parametrize(
     "padding", [{"left": 6}, {"right": 6}, {"left": 3, "right": 4, "fill": 9}], ids=str
 )
-def test_padding_changes_nothing(model, rows, dtype, padding):
-    close(said(model, rows, **padding), said(model, rows), dtype)
+def test_padding_changes_nothing(model, rows, padding):
+    close(said(model, rows, **padding), said(model, rows), *parts(model))
 
 
-def test_company_and_order_change_nothing(model, rows, dtype):
+def test_company_and_order_change_nothing(model, rows):
     together = said(model, rows)
-    close([said(model, [row])[0] for row in rows], together, dtype)
-    close(said(model, rows[::-1])[::-1], together, dtype)
+    close([said(model, [row])[0] for row in rows], together, *parts(model))
+    close(said(model, rows[::-1])[::-1], together, *parts(model))
 
 
 def test_logprobs_and_entropies_are_those_of_a_plain_forward(model, rows, dtype):
@@ -115,10 +129,10 @@ def test_logprobs_and_entropies_are_those_of_a_plain_forward(model, rows, dtype)
         log_softmax = (logits.double() / TEMPERATURE).log_softmax(-1)[len(prompt) - 1 : -1]
         logprobs = log_softmax[torch.arange(len(response)), response]
         entropy = -(log_softmax.exp() * log_softmax).sum(-1)
-        close(outputs[:2], torch.stack([logprobs, entropy]).to(dtype), dtype)
+        close(outputs[:2], torch.stack([logprobs, entropy]).to(dtype), model.lm)
 
 
-def test_values_are_the_heads_number_at_the_state_before_the_action(model, rows, dtype):
+def test_values_are_the_heads_number_at_the_state_before_the_action(model, rows):
     for (prompt, response), outputs in zip(rows, said(model, rows), strict=True):
         ids = torch.tensor([prompt + response])
         with torch.no_grad():
@@ -127,16 +141,16 @@ def test_values_are_the_heads_number_at_the_state_before_the_action(model, rows,
                 values = model.critic.model.score(values)
             else:
                 values = model.value_head(model.lm.base_model(ids).last_hidden_state)
-        close(outputs[2], values[0, len(prompt) - 1 : -1, 0], dtype)
+        close(outputs[2], values[0, len(prompt) - 1 : -1, 0], *parts(model))
 
 
 @pytest.mark.parametrize("t", [0, 3, 9])
-def test_a_token_changes_nothing_before_it_was_taken(model, rows, dtype, t):
+def test_a_token_changes_nothing_before_it_was_taken(model, rows, t):
     prompt, response = rows[3]
     other = [*response[:t], (response[t] + 1) % 400, *response[t + 1 :]]
     ((before,), (after,)) = said(model, [[prompt, response]]), said(model, [[prompt, other]])
-    close(after[0, :t], before[0, :t], dtype)
-    close(after[1:, : t + 1], before[1:, : t + 1], dtype)
+    close(after[0, :t], before[0, :t], model.lm)
+    close(after[1:, : t + 1], before[1:, : t + 1], *parts(model))
     assert after[0, t] != before[0, t]
     if t + 1 < len(response):
         assert (after[:, t + 1 :] - before[:, t + 1 :]).abs().amax(-1).gt(1e-3).all()
@@ -172,14 +186,14 @@ def test_value_parameters_are_the_trained_ones_of_the_value_function(lm, classif
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_score_is_what_transformers_says(classifier, encoder, rows, dtype, side):
     """Of one row at a time and unpadded, for which transformers needs no padding token."""
-    classifier.to(dtype)
+    in_dtype(classifier, dtype)
     whole = [prompt + response for prompt, response in rows]
     ids, mask = encoder.pad(whole, side)
     classifier.config.pad_token_id = None
     with torch.no_grad():
         scores = ScalarModel(classifier).score(ids, mask)
         expected = torch.cat([classifier(torch.tensor([row])).logits[:, 0] for row in whole])
-    close(scores, expected, dtype)
+    close(scores, expected, classifier)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -191,7 +205,7 @@ def test_score_of_a_padded_batch_is_what_transformers_says(classifier, encoder, 
     with torch.no_grad():
         scores = ScalarModel(classifier).score(ids, mask)
         expected = classifier(ids, attention_mask=mask, position_ids=positions).logits[:, 0]
-    close(scores, expected, torch.float32)
+    close(scores, expected, classifier)
 
 
 def test_score_ends_at_the_mask_even_where_pad_is_the_stop_token(classifier, encoder, rows):
@@ -202,7 +216,7 @@ def test_score_ends_at_the_mask_even_where_pad_is_the_stop_token(classifier, enc
     scorer = ScalarModel(classifier)
     with torch.no_grad():
         alone = torch.cat([scorer.score(torch.tensor([r]), torch.ones(1, len(r))) for r in rows])
-        close(scorer.score(ids, mask), alone, torch.float32)
+        close(scorer.score(ids, mask), alone, classifier)
 
 
 # -- the reference --------------------------------------------------------------------------------
@@ -224,12 +238,12 @@ def test_with_its_adapters_off_the_policy_is_its_reference(lm, rows, request):
     before = Reference(lm, shares_policy=False).logprobs(sequences, *masks, TEMPERATURE)
     policy = request.getfixturevalue("adapted")
     reference = Reference(policy, shares_policy=True)
-    close(reference.logprobs(sequences, *masks, TEMPERATURE), before, torch.float32)
+    close(reference.logprobs(sequences, *masks, TEMPERATURE), before, lm)
     with torch.no_grad():
         outputs, _ = response_outputs(policy, sequences, *masks, TEMPERATURE)
     assert (outputs.logprobs - before).abs().max() > 0.1
     after = Reference(policy, shares_policy=False).logprobs(sequences, *masks, TEMPERATURE)
-    close(after, outputs.logprobs, torch.float32)
+    close(after, outputs.logprobs, lm)
 
 
 def test_the_reference_records_no_gradient(lm, rows):
@@ -288,7 +302,7 @@ def test_values_are_the_heads_number_on_the_trunk_with_the_value_adapter(two_ada
             ids = torch.tensor([prompt + response])
             hidden = lm.get_base_model().base_model(ids).last_hidden_state
             values = two_adapters.value_head(hidden)[0, len(prompt) - 1 : -1, 0]
-        close(of_row[2], values, torch.float32)
+        close(of_row[2], values, lm)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +383,7 @@ def test_both_adapters_off_is_the_reference(lm, rows, request):
     sequences, *masks = batch(rows)
     before = Reference(lm, shares_policy=False).logprobs(sequences, *masks, TEMPERATURE)
     reference = Reference(request.getfixturevalue("two_adapters").lm, shares_policy=True)
-    close(reference.logprobs(sequences, *masks, TEMPERATURE), before, torch.float32)
+    close(reference.logprobs(sequences, *masks, TEMPERATURE), before, lm)
 
 
 def test_the_value_functions_parameters_are_its_adapter_and_its_head(two_adapters):
@@ -396,7 +410,7 @@ def test_values_alone_are_those_of_the_whole_forward(any_critic, rows):
     sequences, *masks = batch(rows, left=2, right=3)
     with torch.no_grad():
         values = any_critic(sequences, *masks, TEMPERATURE).values
-        close(any_critic.values(sequences, *masks), values, torch.float32)
+        close(any_critic.values(sequences, *masks), values, *parts(any_critic))
     assert (values[masks[1]] != 0).all()
 
 

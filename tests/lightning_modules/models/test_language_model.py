@@ -33,6 +33,7 @@ from lightning_modules.models.loading import fetch_config, load_causal_lm, pretr
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import load_scorer, new_scorer
+from tests.tolerances import of_model
 
 TINY = {
     "llama": partial(
@@ -83,6 +84,11 @@ def shake(model, name):
     for key, parameter in model.named_parameters():
         if name in key:
             torch.nn.init.normal_(parameter, std=0.2)
+
+
+def close(actual, expected, model):
+    """Equal, but for rounding in this model."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=of_model(model))
 
 
 def same(a, b):
@@ -191,7 +197,7 @@ def test_a_folder_whose_weights_are_missing(folder, load):
 def test_a_causal_lm_is_loaded_in_evaluation_mode(lm, folder, ids):
     model = load_causal_lm(folder)
     assert not model.training
-    torch.testing.assert_close(model(ids).logits, lm(ids).logits)
+    close(model(ids).logits, lm(ids).logits, lm)
 
 
 def test_a_causal_lm_is_no_reward_model(folder):
@@ -269,7 +275,7 @@ def test_an_exported_scorer_says_the_same_in_plain_transformers(
         expected = plain(ids, attention_mask=mask).logits[:, 0]
         for scorer in (model, load_scorer(tmp_path / "rm")):
             scores = ScalarModel(scorer).score(ids, mask)
-            torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+            close(scores, expected, plain)
 
 
 # -- heads and adapters ---------------------------------------------------------------------------
@@ -303,7 +309,7 @@ def test_adapters_depend_on_their_seed_alone_and_begin_without_effect(lm, folder
     ]
     assert same(adapted[0], adapted[1])
     assert not same(adapted[0], adapted[2])
-    torch.testing.assert_close(adapted[0].eval()(ids).logits, before)
+    close(adapted[0].eval()(ids).logits, before, lm)
 
 
 def test_a_merged_policy_says_what_the_adapted_one_says(lm, ids):
@@ -313,7 +319,7 @@ def test_a_merged_policy_says_what_the_adapted_one_says(lm, ids):
         expected = adapted(ids).logits
         plain = merged(adapted)
         assert type(plain) is type(adapted.get_base_model())
-        torch.testing.assert_close(plain(ids).logits, expected, rtol=1e-5, atol=1e-4)
+        close(plain(ids).logits, expected, adapted)
         torch.testing.assert_close(adapted(ids).logits, expected, rtol=0, atol=0)
         with adapted.disable_adapter():
             assert (adapted(ids).logits - expected).abs().max() > 0.1
@@ -329,7 +335,7 @@ def test_a_merged_scorer_keeps_its_trained_head_through_a_folder(folder, encoder
         expected = ScalarModel(adapted).score(ids, mask)
         merged(adapted).save_pretrained(tmp_path / "rm")
         scores = ScalarModel(load_scorer(tmp_path / "rm")).score(ids, mask)
-    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
+    close(scores, expected, adapted)
 
 
 def test_a_model_without_adapters_is_its_own_merge(lm):
@@ -377,7 +383,7 @@ def test_a_value_adapter_is_trained_too_and_begins_without_effect(lm, ids):
     twins = [name.replace("default", VALUE_ADAPTER) for name in before]
     assert set(after) == {*before, *twins}
     with torch.no_grad(), active_adapter(model, VALUE_ADAPTER):
-        torch.testing.assert_close(model(ids).logits, base)
+        close(model(ids).logits, base, model)
     assert LORA.task_type is None
 
 
@@ -397,7 +403,7 @@ def test_merging_folds_in_the_policys_own_adapter_alone(two_adapters, ids):
         with active_adapter(two_adapters, VALUE_ADAPTER):
             assert (two_adapters(ids).logits - expected).abs().max() > 0.1
         plain = merged(two_adapters)
-        torch.testing.assert_close(plain(ids).logits, expected, rtol=1e-5, atol=1e-4)
+        close(plain(ids).logits, expected, two_adapters)
         # The original is not touched, and still has both.
         torch.testing.assert_close(two_adapters(ids).logits, expected, rtol=0, atol=0)
     assert set(two_adapters.peft_config) == {"default", VALUE_ADAPTER}

@@ -10,6 +10,7 @@ from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Answers, RewardContext
+from tests.tolerances import of_model
 
 TEXTS = ["The Taj Mahal is in Agra.", "I do not know.", "Paris", ""]
 
@@ -61,13 +62,19 @@ def transformers_says(folder, rows):
     return torch.cat([model(torch.tensor([row])).logits[:, 0] for row in rows])
 
 
+def close(scores, expected, reward):
+    """Equal, but for rounding in the reward's model."""
+    tolerance = of_model(reward.scorer.model.model)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance)
+
+
 def test_learned_scores_the_very_ids_that_were_sampled(context, folder, answers):
     reward = LearnedReward()
     reward.bind(context)
     mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
     rows = [ids[m].tolist() for ids, m in zip(answers.sequences, mask, strict=True)]
     scores = reward.score(answers)
-    torch.testing.assert_close(scores, transformers_says(folder, rows), rtol=1e-5, atol=1e-5)
+    close(scores, transformers_says(folder, rows), reward)
     assert len(set(scores.tolist())) == len(TEXTS)
 
 
@@ -85,7 +92,7 @@ def test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer(
     assert rows[0] != encoder.prompts(answers.prompts)[0] + encoder.responses(TEXTS)[0]
     assert other.tokenizer.decode(rows[0]).endswith(f"<|assistant|>{TEXTS[0]}<|eos|>")
     expected = transformers_says(folder, rows)
-    torch.testing.assert_close(reward.score(answers), expected, rtol=1e-5, atol=1e-5)
+    close(reward.score(answers), expected, reward)
 
 
 @pytest.mark.parametrize("kind", ["learned", "checkpoint"])
@@ -108,7 +115,7 @@ def test_text_is_scored_alike_alone_in_a_batch_and_in_any_order(context, folder,
         prompts = [answers.prompts[i] for i in order]
         tensors = (answers.sequences, answers.prompt_mask, answers.response_mask, answers.stopped)
         part = Answers(prompts, *(x[rows] for x in tensors), answers.decode)
-        torch.testing.assert_close(reward.score(part), whole[rows], rtol=1e-5, atol=1e-5)
+        close(reward.score(part), whole[rows], reward)
 
 
 def test_long_batches_are_scored_in_parts_without_a_difference(
@@ -120,7 +127,7 @@ def test_long_batches_are_scored_in_parts_without_a_difference(
     whole = [reward.score(answers) for reward in rewards]
     monkeypatch.setattr("lightning_modules.rewards.learned.BATCH_TOKENS", 1)
     for reward, expected in zip(rewards, whole, strict=True):
-        torch.testing.assert_close(reward.score(answers), expected, rtol=1e-5, atol=1e-5)
+        close(reward.score(answers), expected, reward)
 
 
 @pytest.mark.parametrize("path", [None, ""])
