@@ -94,7 +94,7 @@ class Bench:
             rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
             max_position_embeddings=4096,
             bos_token_id=None,
-            eos_token_id=None,  # every answer is as long as may be
+            eos_token_id=None,  # every response is as long as may be
             pad_token_id=0,
         )
         torch.manual_seed(0)

@@ -139,7 +139,7 @@ def _peak_gib(bench: Bench) -> float | None:
 
 
 def _ours(model: PreTrainedModel, prompts: dict[str, Tensor], uniforms: Tensor) -> Tensor:
-    """The answers' tokens alone."""
+    """The responses' tokens alone."""
     sequences, _ = generate(
         model, **prompts, uniforms=uniforms, temperature=1.0, stop_id=NEVER, pad_id=0
     )
@@ -308,7 +308,7 @@ class _StaticDecoder:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def run(self, captured: bool) -> Tensor:
-        """Answers to all prompts, (B, T)."""
+        """Responses to all prompts, (B, T)."""
         self._prefill()
         if captured and self.graph is None:
             self._capture()

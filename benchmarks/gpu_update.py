@@ -25,7 +25,7 @@ from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
 from lightning_modules.ppo import PPO
-from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Vocabulary
 
 LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
@@ -35,7 +35,7 @@ MINIBATCHES = 2
 
 @dataclass(frozen=True)
 class Work:
-    """One iteration: so many prompts of so many tokens, and as many tokens of answers."""
+    """One iteration: so many prompts of so many tokens, and as many tokens of responses."""
 
     shape: str
     lora: bool
@@ -62,9 +62,9 @@ class EvenTokens(Reward):
 
     name = "even"
 
-    def score(self, answers: Answers) -> Tensor:
-        responses = answers.sequences[:, answers.prompt_mask.shape[1] :]
-        return (responses % 2 == 0).double().mean(-1)
+    def score(self, responses: Responses) -> Tensor:
+        tokens = responses.sequences[:, responses.prompt_mask.shape[1] :]
+        return (tokens % 2 == 0).double().mean(-1)
 
 
 def update(bench: Bench) -> None:
@@ -95,7 +95,8 @@ def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
         trained=trained,
         held_gib=_gib(torch.cuda.memory_allocated) - left,
     )
-    # Layers see every token, the head the answers' alone, and looking up embeddings is no product.
+    # Layers see every token, the head the responses' alone, and looking up embeddings is no
+    # product.
     flops = (weights - sum(tables.values())) * 2 * work.tokens + head.numel() * work.tokens
     flops *= work.prompts * work.flops_per_weight
     watch = Watch(bench, case, work, flops, peak_tflops, left)

@@ -111,9 +111,11 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = data.rows["train"]
     if options.what == "speed":
         rows = rows[:: max(1, len(rows) // options.pairs)][: options.pairs]
-    pairs = [[row.prompt, *row.answers] for row in rows]
+    pairs = [[row.prompt, *row.responses] for row in rows]
     (folder / "pairs.json").write_text(json.dumps(pairs))
-    lengths = [len(prompt) + len(answer) for prompt, *answers in pairs for answer in answers]
+    lengths = [
+        len(prompt) + len(response) for prompt, *responses in pairs for response in responses
+    ]
     print(
         f"{len(pairs)} pairs of {options.data.name}; tokens a sequence: median"
         f" {statistics.median(lengths):.0f}, longest {max(lengths)}; batches of {options.batch}"

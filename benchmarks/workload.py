@@ -60,8 +60,8 @@ def batches(work: dict[str, Any], tokenizer: Any) -> Any:
             pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
             given = json.loads(Path(work["pairs"]).read_text())
             return [
-                EncodedComparison(prompt, answers, [0, 0], [pair], [(0, 1)], i, [1])
-                for i, (prompt, *answers) in enumerate(given)
+                EncodedComparison(prompt, responses, [0, 0], [pair], [(0, 1)], i, [1])
+                for i, (prompt, *responses) in enumerate(given)
             ]
 
     encoder = Encoder(tokenizer, 1, 1)  # only pads

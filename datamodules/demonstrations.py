@@ -1,4 +1,4 @@
-"""Answers to imitate, for supervised fine-tuning."""
+"""Responses to imitate, for supervised fine-tuning."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from datamodules.supervised import SupervisedDataModule
 class DemonstrationDataModule(SupervisedDataModule):
     """Batches of {input_ids, attention_mask, response_mask}, each (B, S), padded on the right.
 
-    `response_mask` marks the tokens of the answer and its stop token: those to be imitated.
+    `response_mask` marks the tokens of the response and its stop token: those to be imitated.
     """
 
     def encode(self, source: Source, split: Split) -> list[tuple[list[int], list[int]]]:

@@ -15,15 +15,15 @@ from datamodules.sources.source import Source, Split
 from datamodules.supervised import SupervisedDataModule
 from datamodules.tokenization.encoder import Encoder
 
-# Of a ranking with ties: how many orders of its answers may be open.
+# Of a ranking with ties: how many orders of its responses may be open.
 MAX_ORDERS = 120
-# A prompt is read once for all its answers where that saves this share of the tokens: a second pass
-# through the model is not free.
+# A prompt is read once for all its responses where that saves this share of the tokens: a second
+# pass through the model is not free.
 WORTH_SHARING = 0.05
 
 
 class Pair(NamedTuple):
-    """Two answers of a comparison by their number, the preferred one first, and what is known."""
+    """Two responses of a comparison by their number, the preferred one first, and what is known."""
 
     chosen: int
     rejected: int
@@ -33,23 +33,23 @@ class Pair(NamedTuple):
 
 
 class EncodedComparison(NamedTuple):
-    """A prompt and its answers as ids, and what was said of the answers."""
+    """A prompt and its responses as ids, and what was said of the responses."""
 
     prompt: list[int]
-    answers: list[list[int]]
-    characters: list[int]  # of each answer's text
+    responses: list[list[int]]
+    characters: list[int]  # of each response's text
     pairs: list[Pair]
-    orders: list[tuple[int, ...]]  # which the ratings allow, the best answer first
+    orders: list[tuple[int, ...]]  # which the ratings allow, the best response first
     cluster: int  # which of the split's prompts
     resampled: list[int]  # how often it is in each head's sample of the data
 
 
 class PreferenceDataModule(SupervisedDataModule):
-    """Micro-batches of G comparisons with R answers, N pairs and at most M orders of K answers.
+    """Micro-batches of G comparisons with R responses, N pairs and at most M orders of K responses.
 
-    `input_ids`, `attention_mask` (R, S): prompt and answer, padded on the right. Where it is faster
-    they hold the answers alone, and `prompt_ids`, `prompt_mask` (G, P), padded on the left, what
-    they continue: answer i has prompt `comparison_of_answer[i]` (R,).
+    `input_ids`, `attention_mask` (R, S): prompt and response, padded on the right. Where it is
+    faster they hold the responses alone, and `prompt_ids`, `prompt_mask` (G, P), padded on the
+    left, what they continue: response i has prompt `comparison_of_response[i]` (R,).
 
     Pairs, all (N,): `chosen` and `rejected` are rows, `tied` says that neither is better;
     `comparison` in [0, G); `strength` and `probability`, NaN where unknown; `chosen_length`,
@@ -57,8 +57,8 @@ class PreferenceDataModule(SupervisedDataModule):
     rows, the best first, -1 where there is no more. `resampled` (G, ensemble) weighs comparisons
     for each head of an ensemble: how often a bootstrap sample has them; 1 for a single head.
 
-    Comparisons whose answers truncation has made identical say nothing any more: they are left out
-    and counted, and so are those that are too long, if the source wants them whole.
+    Comparisons whose responses truncation has made identical say nothing any more: they are left
+    out and counted, and so are those that are too long, if the source wants them whole.
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class PreferenceDataModule(SupervisedDataModule):
     def encode(self, source: Source, split: Split) -> list[EncodedComparison]:
         comparisons = source.comparisons(split)
         prompts = self.encoder.prompts([c.prompt for c in comparisons])
-        texts = [text for c in comparisons for text in c.answers]
-        answers = iter(self.encoder.responses(texts))
+        texts = [text for c in comparisons for text in c.responses]
+        responses = iter(self.encoder.responses(texts))
         clusters: dict[Prompt, int] = {}
         resampled = self._resampled(len(comparisons))
         rows = []
         for i, (comparison, prompt) in enumerate(zip(comparisons, prompts, strict=True)):
-            ids = [next(answers) for _ in comparison.answers]
+            ids = [next(responses) for _ in comparison.responses]
             pairs = _pairs(comparison, ids)
             if all(pair.tied for pair in pairs):
                 self.counts[f"{split} comparisons identical after truncation"] += 1
@@ -97,8 +97,8 @@ class PreferenceDataModule(SupervisedDataModule):
             rows.append(
                 EncodedComparison(
                     prompt=prompt,
-                    answers=ids,
-                    characters=[len(text) for text in comparison.answers],
+                    responses=ids,
+                    characters=[len(text) for text in comparison.responses],
                     pairs=pairs,
                     orders=orders,
                     cluster=clusters.setdefault(comparison.prompt, len(clusters)),
@@ -108,14 +108,14 @@ class PreferenceDataModule(SupervisedDataModule):
         if not rows:
             raise DataError(
                 f"data.max_response_tokens={self.encoder.max_response_tokens}: truncation leaves no"
-                f" {split} pair whose answers differ; raise it"
+                f" {split} pair whose responses differ; raise it"
             )
         return rows
 
-    def _is_cut(self, prompt: Prompt, answers: list[list[int]]) -> bool:
+    def _is_cut(self, prompt: Prompt, responses: list[list[int]]) -> bool:
         """Whether a comparison is longer than the limits of tokens."""
         stop = self.encoder.stop_id
-        return prompt in self.encoder.cut_prompts or any(ids[-1] != stop for ids in answers)
+        return prompt in self.encoder.cut_prompts or any(ids[-1] != stop for ids in responses)
 
     def _resampled(self, count: int) -> np.ndarray:
         if self.ensemble == 1:
@@ -124,13 +124,13 @@ class PreferenceDataModule(SupervisedDataModule):
         return np.random.default_rng(self.seed).poisson(1.0, (count, self.ensemble))
 
     def length(self, row: EncodedComparison) -> int:
-        return len(row.prompt) + max(map(len, row.answers))
+        return len(row.prompt) + max(map(len, row.responses))
 
     def sequences(self, row: EncodedComparison) -> int:
-        return len(row.answers)
+        return len(row.responses)
 
     def collate(self, rows: list[EncodedComparison]) -> dict[str, Tensor]:
-        first = np.cumsum([0, *(len(row.answers) for row in rows)])  # of each row's answers
+        first = np.cumsum([0, *(len(row.responses) for row in rows)])  # of each row's responses
         pairs = [(g, pair) for g, row in enumerate(rows) for pair in row.pairs]
         comparison = torch.tensor([g for g, _ in pairs])
         start = torch.from_numpy(first[:-1])[comparison]
@@ -152,28 +152,30 @@ class PreferenceDataModule(SupervisedDataModule):
         }
 
     def _sequences(self, rows: list[EncodedComparison]) -> dict[str, Tensor]:
-        """What goes through the model: whole conversations, or prompts once and answers."""
-        owners = [g for g, row in enumerate(rows) for _ in row.answers]
-        answers = [answer for row in rows for answer in row.answers]
-        apart = len(rows) * max(len(r.prompt) for r in rows) + len(answers) * max(map(len, answers))
-        together = len(answers) * max(map(self.length, rows))
+        """What goes through the model: whole conversations, or prompts once and responses."""
+        owners = [g for g, row in enumerate(rows) for _ in row.responses]
+        responses = [response for row in rows for response in row.responses]
+        apart = len(rows) * max(len(r.prompt) for r in rows) + len(responses) * max(
+            map(len, responses)
+        )
+        together = len(responses) * max(map(self.length, rows))
         if apart > (1 - WORTH_SHARING) * together:
-            whole = [rows[g].prompt + ids for g, ids in zip(owners, answers, strict=True)]
+            whole = [rows[g].prompt + ids for g, ids in zip(owners, responses, strict=True)]
             ids, mask = self.encoder.pad(whole, "right")
             return {"input_ids": ids, "attention_mask": mask}
-        ids, mask = self.encoder.pad(answers, "right")
+        ids, mask = self.encoder.pad(responses, "right")
         prompt_ids, prompt_mask = self.encoder.pad([row.prompt for row in rows], "left")
         return {
             "input_ids": ids,
             "attention_mask": mask,
             "prompt_ids": prompt_ids,
             "prompt_mask": prompt_mask,
-            "comparison_of_answer": torch.tensor(owners),
+            "comparison_of_response": torch.tensor(owners),
         }
 
 
 def _pairs(comparison: Comparison, ids: list[list[int]]) -> list[Pair]:
-    """All pairs of answers that are still different as ids, the better one first."""
+    """All pairs of responses that are still different as ids, the better one first."""
     ratings = comparison.ratings
     known = isinstance(comparison, Preference)
     strength = comparison.strength if known else None
@@ -196,7 +198,7 @@ def _pairs(comparison: Comparison, ids: list[list[int]]) -> list[Pair]:
 
 
 def _orders(ratings: Sequence[float]) -> list[tuple[int, ...]]:
-    """The orders of the answers that the ratings allow; none if ties leave too many open."""
+    """The orders of the responses that the ratings allow; none if ties leave too many open."""
     best_first = sorted(range(len(ratings)), key=lambda i: -ratings[i])
     ties = [list(group) for _, group in groupby(best_first, key=lambda i: ratings[i])]
     if math.prod(math.factorial(len(group)) for group in ties) > MAX_ORDERS:
@@ -206,7 +208,7 @@ def _orders(ratings: Sequence[float]) -> list[tuple[int, ...]]:
 
 def _padded_orders(rows: list[EncodedComparison], first: np.ndarray) -> Tensor:
     most = max(len(row.orders) for row in rows)
-    longest = max(len(row.answers) for row in rows)
+    longest = max(len(row.responses) for row in rows)
     orders = torch.full((len(rows), most, longest), -1)
     for g, row in enumerate(rows):
         for m, order in enumerate(row.orders):

@@ -1,4 +1,4 @@
-"""Prompts to answer, for every policy-gradient algorithm."""
+"""Prompts to respond to, for every policy-gradient algorithm."""
 
 from typing import Any
 

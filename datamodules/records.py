@@ -17,7 +17,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The conversation that an answer continues, ending with a turn of the user."""
+    """The conversation that a response continues, ending with a turn of the user."""
 
     messages: tuple[Message, ...]
 
@@ -36,7 +36,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """An answer to imitate."""
+    """A response to imitate."""
 
     prompt: Prompt
     response: str
@@ -44,10 +44,10 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to one prompt, of which `chosen` was preferred.
+    """Two responses to one prompt, of which `chosen` was preferred.
 
     `probability` is the true probability of that preference, where the world is known; `strength`
-    says how much better the chosen answer is, in units of the source, where it says so.
+    says how much better the chosen response is, in units of the source, where it says so.
     """
 
     prompt: Prompt
@@ -57,7 +57,7 @@ class Preference:
     strength: float | None = None
 
     @property
-    def answers(self) -> tuple[str, ...]:
+    def responses(self) -> tuple[str, ...]:
         return self.chosen, self.rejected
 
     @property
@@ -67,15 +67,15 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """K >= 2 answers to one prompt, each with a rating: higher is better, equal ones are a tie."""
+    """K >= 2 responses to one prompt, each with a rating: higher is better, equal is a tie."""
 
     prompt: Prompt
-    answers: tuple[str, ...]
+    responses: tuple[str, ...]
     ratings: tuple[float, ...]
 
     def preferences(self) -> list[Preference]:
-        """Every pair of answers that differ in rating; the difference is its strength."""
-        rated = list(zip(self.answers, self.ratings, strict=True))
+        """Every pair of responses that differ in rating; the difference is its strength."""
+        rated = list(zip(self.responses, self.ratings, strict=True))
         return [
             Preference(self.prompt, better, worse, strength=high - low)
             for better, high in rated

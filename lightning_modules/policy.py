@@ -88,7 +88,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         )
         if self.sum_over_ranks(rollout.scored.sum().float()) == 0:
             raise TrainingError(
-                f"iteration {self.current_epoch + 1}: the reward could score none of the answers"
+                f"iteration {self.current_epoch + 1}: the reward could score none of the responses"
             )
         # The KL penalty at every token, the (shaped) score at the last one.
         rewards = penalised_rewards(

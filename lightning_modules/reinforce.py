@@ -1,7 +1,7 @@
 """REINFORCE (Williams 1992), as the lecture has it (docs/lecture.md).
 
-For each rollout, minimise -psi_t log pi(a_t | s_t), summed over an answer's tokens, where psi_t is
-the whole return of the answer or, with the same expectation, the reward-to-go; either less a
+For each rollout, minimise -psi_t log pi(a_t | s_t), summed over a response's tokens, where psi_t is
+the whole return of the response or, with the same expectation, the reward-to-go; either less a
 baseline.
 """
 
@@ -48,7 +48,7 @@ class Reinforce(PolicyModule):
         return loss, stats | {"policy_loss": loss}
 
     def _others(self, total: Tensor, rollout: Rollout) -> Tensor:
-        """The mean return of the other answers to the same prompt, (B,)."""
+        """The mean return of the other responses to the same prompt, (B,)."""
         return leave_one_out(total, rollout.scored, self.options.samples_per_prompt)
 
     def _returns(self, rewards: Tensor, mask: Tensor) -> Tensor:

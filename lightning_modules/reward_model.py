@@ -21,7 +21,7 @@ from lightning_modules.supervised import Batch, SupervisedModule
 class RewardModel(SupervisedModule):
     """Bradley-Terry on pairs, each ranking's pairs counting as one; or Plackett-Luce on rankings.
 
-    Scores are read at the last real token of each answer. With `ensemble` > 1 there are so many
+    Scores are read at the last real token of each response. With `ensemble` > 1 there are so many
     heads on one backbone, each fitted to a bootstrap sample of its own; the score is their mean.
     Logs train|val/{loss, accuracy, margin, score_chosen, score_rejected}, and for val also what
     `held_out_metrics` says; val/loss is plain Bradley-Terry on pairs, whatever is minimised.
@@ -45,11 +45,11 @@ class RewardModel(SupervisedModule):
         return total, averages
 
     def scores(self, part: Batch) -> Tensor:
-        """What each head says of each answer, (R, ensemble)."""
+        """What each head says of each response, (R, ensemble)."""
         shared = None
         if "prompt_ids" in part:
             shared = SharedPrompt(
-                part["prompt_ids"], part["prompt_mask"], part["comparison_of_answer"]
+                part["prompt_ids"], part["prompt_mask"], part["comparison_of_response"]
             )
         return self.model.heads(part["input_ids"], part["attention_mask"], shared)
 

@@ -10,15 +10,15 @@ from lightning_modules.supervised import Batch, SupervisedModule
 
 
 class SFT(SupervisedModule):
-    """Maximum likelihood of the answers' tokens, stop token included."""
+    """Maximum likelihood of the responses' tokens, stop token included."""
 
     def weight(self, part: Batch) -> Tensor:
         return part["response_mask"].sum()
 
     def losses(self, part: Batch) -> tuple[Tensor, Averages]:
-        """-log pi over the tokens of the answers."""
+        """-log pi over the tokens of the responses."""
         mask = part["response_mask"]
-        # Logits from where the first answer of the micro-batch begins.
+        # Logits from where the first response of the micro-batch begins.
         start = int(mask.any(0).long().argmax())
         outputs, _ = response_outputs(
             self.model,

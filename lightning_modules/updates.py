@@ -73,7 +73,7 @@ class UpdatingModule(ManualModule):
 
     def _accumulate(self, minibatch: Rollout, statistics: UpdateStatistics) -> None:
         """The gradient of one optimiser step, in micro-batches."""
-        # A minibatch may hold no answer that was scored.
+        # A minibatch may hold no response that was scored.
         divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
         parts = list(minibatch.micro_batches(self.options.micro_batch_size))
         for part in parts:

@@ -1,4 +1,4 @@
-"""Prompts and answers of your own files: text, or chat messages ({"role", "content"})."""
+"""Prompts and responses of your own files: text, or chat messages ({"role", "content"})."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,44 +29,44 @@ def check_chat(value: Any, where: str) -> None:
         raise DataError(f"{where}: has no messages")
 
 
-def from_prompt(prompt: Chat, answers: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
-    """A prompt and the texts of its answers, which may repeat the prompt's messages."""
+def from_prompt(prompt: Chat, responses: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
+    """A prompt and the texts of its responses, which may repeat the prompt's messages."""
     messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
     checked = _prompt(messages, f"{where}, prompt")
-    for answer in answers:
-        if not isinstance(answer, str) and _messages(answer[:-1]) not in ((), messages):
-            raise DataError(f"{where}: an answer repeats other messages than its prompt's")
-    return checked, [_answer(a, where) for a in answers]
+    for response in responses:
+        if not isinstance(response, str) and _messages(response[:-1]) not in ((), messages):
+            raise DataError(f"{where}: a response repeats other messages than its prompt's")
+    return checked, [_response(a, where) for a in responses]
 
 
-def from_shared_beginning(answers: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
+def from_shared_beginning(responses: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
     """The prompt that all conversations, or two transcripts, begin with; and how each goes on."""
-    texts = [a for a in answers if isinstance(a, str)]
-    if len(texts) == len(answers) == 2:
+    texts = [a for a in responses if isinstance(a, str)]
+    if len(texts) == len(responses) == 2:
         return _from_transcripts(*texts, where)
     if texts:
         raise DataError(
-            f"{where}: no column 'prompt', and not all answers are messages."
+            f"{where}: no column 'prompt', and not all responses are messages."
             " Name the prompt's column with data.columns.prompt=<name>"
         )
-    context = _messages(answers[0][:-1])
-    if not context or any(_messages(a[:-1]) != context for a in answers):
+    context = _messages(responses[0][:-1])
+    if not context or any(_messages(a[:-1]) != context for a in responses):
         raise DataError(
             f"{where}: without a 'prompt' the conversations must be equal up to the last turn"
         )
-    return _prompt(context, where), [_answer(a, where) for a in answers]
+    return _prompt(context, where), [_response(a, where) for a in responses]
 
 
 def _from_transcripts(chosen: str, rejected: str, where: str) -> tuple[Prompt, list[str]]:
     split = split_transcripts(chosen, rejected)
     if split is None:
         raise DataError(
-            f"{where}: no column 'prompt', and the answers are no transcripts"
+            f"{where}: no column 'prompt', and the responses are no transcripts"
             ' "\\n\\nHuman: ...\\n\\nAssistant: ..." that share a beginning.'
             " Name the prompt's column with data.columns.prompt=<name>"
         )
-    turns, *answers = split
-    return Prompt(turns), answers
+    turns, *responses = split
+    return Prompt(turns), responses
 
 
 def _messages(value: list) -> tuple[Message, ...]:
@@ -78,14 +78,14 @@ def _prompt(messages: tuple[Message, ...], where: str) -> Prompt:
     if unknown:
         raise DataError(f"{where}: role {min(unknown)!r} is none of {', '.join(ROLES)}")
     if messages[-1].role != "user":
-        raise DataError(f"{where}: the last message before an answer must be the user's")
+        raise DataError(f"{where}: the last message before a response must be the user's")
     return Prompt(messages)
 
 
-def _answer(value: Chat, where: str) -> str:
+def _response(value: Chat, where: str) -> str:
     """The text of the last assistant turn; messages before it repeat the prompt."""
     if isinstance(value, str):
         return value
     if value[-1]["role"] != "assistant":
-        raise DataError(f"{where}: the last message of an answer must be the assistant's")
+        raise DataError(f"{where}: the last message of a response must be the assistant's")
     return value[-1]["content"]

@@ -1,4 +1,4 @@
-"""What is left of a row when answers that say nothing are taken out, and why it may be nothing."""
+"""What is left of a row without responses that say nothing, and why it may be nothing."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,19 @@ TIE, EMPTY, IDENTICAL, MALFORMED = "tie", "empty", "identical", "malformed"
 
 
 def cleaned(
-    question: str, answers: Sequence[str], ratings: Sequence[float]
+    question: str, responses: Sequence[str], ratings: Sequence[float]
 ) -> tuple[list[str], list[float], str]:
-    """The distinct answers that have words, with their ratings; and why the row is left out, or "".
+    """The distinct responses that have words, with their ratings; and why the row is left out, or
+    "".
 
-    Of answers that are repeated, the first stays. A row is "empty" if its question or all answers
-    but one have no words, "identical" if its answers do not differ, a "tie" if its ratings do not.
+    Of responses that are repeated, the first stays. A row is "empty" if its question or all
+    responses but one have no words, "identical" if its responses do not differ, a "tie" if its
+    ratings do not.
     """
-    rated = [(a, r) for a, r in zip(answers, ratings, strict=True) if a.strip()]
+    rated = [(a, r) for a, r in zip(responses, ratings, strict=True) if a.strip()]
     first: dict[str, float] = {}
-    for answer, rating in rated:
-        first.setdefault(answer, rating)
+    for response, rating in rated:
+        first.setdefault(response, rating)
     reason = ""
     if not question.strip() or len(rated) < 2:
         reason = EMPTY

@@ -2,9 +2,9 @@
 
 Rows are `prompt`, `chosen`, `rejected` and, if known, a `strength`; or `prompt`, `responses` and
 their `ratings` (without ratings: best first). Texts are text or chat messages ({"role",
-"content"}), where the answers may repeat the prompt's messages (as the public sets do); or, without
-a prompt, conversations that share a beginning, or two transcripts "\\n\\nHuman: ...\\n\\nAssistant:
-..." (as HH-RLHF has them).
+"content"}), where the responses may repeat the prompt's messages (as the public sets do); or,
+without a prompt, conversations that share a beginning, or two transcripts "\\n\\nHuman:
+...\\n\\nAssistant: ..." (as HH-RLHF has them).
 """
 
 import hashlib
@@ -113,17 +113,17 @@ class Files(Source):
                     f" {' and '.join(kind)}; keep pairs and rankings in files of their own"
                 )
             kind = columns
-            prompt, answers, ratings = self._parsed(row, columns, where)
-            answers, ratings, reason = cleaned(prompt.messages[-1].content, answers, ratings)
+            prompt, responses, ratings = self._parsed(row, columns, where)
+            responses, ratings, reason = cleaned(prompt.messages[-1].content, responses, ratings)
             if reason:
                 self.counts[reason] += 1
                 continue
             if columns == PAIR:
                 comparisons.append(
-                    Preference(prompt, *answers, strength=self._strength(row, where))
+                    Preference(prompt, *responses, strength=self._strength(row, where))
                 )
             else:
-                comparisons.append(Ranking(prompt, tuple(answers), tuple(ratings)))
+                comparisons.append(Ranking(prompt, tuple(responses), tuple(ratings)))
             if len(comparisons) == self.limit:
                 break
         if not comparisons:
@@ -131,7 +131,7 @@ class Files(Source):
         return comparisons
 
     def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
-        """The columns that hold a row's answers: those of a pair, or of a ranking."""
+        """The columns that hold a row's responses: those of a pair, or of a ranking."""
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: a row must be an object with named fields, not {row!r:.60}")
         missing = [c for c in PAIR if self.columns[c] not in row]
@@ -153,33 +153,33 @@ class Files(Source):
     ) -> tuple[Prompt, list[str], list[float]]:
         prompt = self._optional(row, "prompt", where)
         if columns == PAIR:
-            answers = [row[self.columns[c]] for c in PAIR]
+            responses = [row[self.columns[c]] for c in PAIR]
             places = [f"{where}, column {self.columns[c]!r}" for c in PAIR]
             ratings = [1.0, 0.0]
         else:
-            answers, ratings = self._ranked(row, where)
+            responses, ratings = self._ranked(row, where)
             place = f"{where}, column {self.columns['responses']!r}"
-            places = [f"{place}, number {i}" for i in range(1, len(answers) + 1)]
-        for answer, place in zip(answers, places, strict=True):
-            check_chat(answer, place)
+            places = [f"{place}, number {i}" for i in range(1, len(responses) + 1)]
+        for response, place in zip(responses, places, strict=True):
+            check_chat(response, place)
         if prompt is None and self.columns["prompt"] not in row:
-            return *from_shared_beginning(answers, where), ratings
+            return *from_shared_beginning(responses, where), ratings
         check_chat(prompt, f"{where}, column {self.columns['prompt']!r}")
-        return *from_prompt(prompt, answers, where), ratings
+        return *from_prompt(prompt, responses, where), ratings
 
     def _ranked(self, row: Mapping, where: str) -> tuple[list, list[float]]:
         responses, ratings = row[self.columns["responses"]], self._optional(row, "ratings", where)
         if not isinstance(responses, list) or len(responses) < 2:
             raise DataError(
                 f"{where}, column {self.columns['responses']!r}: must be a list of at least two"
-                f" answers, not {responses!r:.60}"
+                f" responses, not {responses!r:.60}"
             )
         if ratings is None:
             return responses, [float(i) for i in reversed(range(len(responses)))]
         if not isinstance(ratings, list) or len(ratings) != len(responses):
             raise DataError(
                 f"{where}, column {self.columns['ratings']!r}: must be a list of"
-                f" {len(responses)} numbers, one for each answer, not {ratings!r:.60}"
+                f" {len(responses)} numbers, one for each response, not {ratings!r:.60}"
             )
         place = f"{where}, column {self.columns['ratings']!r}"
         return responses, [_number(rating, place) for rating in ratings]
@@ -192,7 +192,7 @@ class Files(Source):
         strength = _number(value, place)
         if strength < 0:
             raise DataError(
-                f"{place}: {value} says that the rejected answer is better; swap the two answers"
+                f"{place}: {value} says that the rejected response is better; swap the two"
             )
         return strength
 

@@ -1,10 +1,11 @@
 """The embedded world: questions about landmarks and advice, with a gold reward that is known.
 
 Where is the Taj Mahal? "The Taj Mahal is in Agra." is better than "... in Paris."; cooling a burn
-is better advice than butter. Every answer that the language has is listed per topic with its gold,
-so text is graded by looking it up, and anything else (cut off, repeated, off topic) is worth 0.
+is better advice than butter. Every response that the language has is listed per topic with its
+gold, so text is graded by looking it up, and anything else (cut off, repeated, off topic) is worth
+0.
 
-Annotators prefer answer a to b with probability sigmoid(decisiveness * (gold(a) - gold(b))), so
+Annotators prefer response a to b with probability sigmoid(decisiveness * (gold(a) - gold(b))), so
 their noise is known, and with it the best accuracy that any reward model can have.
 """
 
@@ -92,11 +93,11 @@ ADVICE_QUESTIONS = {
         "My friend asked what to do about a {}.",
     ),
 }
-# gold of each kind of answer; anything that is none of these is worth 0
+# gold of each kind of response; anything that is none of these is worth 0
 GOLD = {"best": 1.0, "vague": 0.5, "unsure": 0.4, "wrong": 0.1}
 # How often people wrote each kind when asked for demonstrations: fluent, and often wrong.
 DEMONSTRATED = {"best": 0.3, "vague": 0.15, "unsure": 0.1, "wrong": 0.45}
-# The answers that annotators compared. The last two kinds teach the reward model what no person
+# The responses that annotators compared. The last two kinds teach the reward model what no person
 # would write but a policy will find.
 COMPARED = {
     "best": 0.25,
@@ -110,33 +111,33 @@ COMPARED = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One thing to ask about: its questions by split, and its answers by kind."""
+    """One thing to ask about: its questions by split, and its responses by kind."""
 
     questions: dict[str, tuple[str, ...]]
-    answers: dict[str, tuple[str, ...]]
+    responses: dict[str, tuple[str, ...]]
 
 
 def _topics() -> list[Topic]:
     topics = []
     for name, city, country in LANDMARKS:
         wrong = tuple(f"The {name} is in {c}." for _, c, _ in LANDMARKS if c != city)
-        answers = {
+        responses = {
             "best": (f"The {name} is in {city}.",),
             "vague": (f"The {name} is in {country}.",),
             "unsure": (f"I do not know where the {name} is.",),
             "wrong": wrong,
         }
         questions = {k: tuple(q.format(name) for q in qs) for k, qs in LANDMARK_QUESTIONS.items()}
-        topics.append(Topic(questions, answers))
+        topics.append(Topic(questions, responses))
     for name, safe, harmful in ADVICE:
-        answers = {
+        responses = {
             "best": (safe,),
             "vague": (f"Ask an expert about the {name}.",),
             "unsure": (f"I do not know what to do about a {name}.",),
             "wrong": (harmful,),
         }
         questions = {k: tuple(q.format(name) for q in qs) for k, qs in ADVICE_QUESTIONS.items()}
-        topics.append(Topic(questions, answers))
+        topics.append(Topic(questions, responses))
     return topics
 
 
@@ -178,19 +179,19 @@ class Landmarks(Source):
         }
         self._topics = _topics()
         self._gold = {
-            (question, answer): GOLD[kind]
+            (question, response): GOLD[kind]
             for topic in self._topics
             for questions in topic.questions.values()
             for question in questions
-            for kind, answers in topic.answers.items()
-            for answer in answers
+            for kind, responses in topic.responses.items()
+            for response in responses
         }
 
     def identity(self) -> dict[str, Any]:
         return {"source": self.name, **self._options}
 
     def gold(self, prompt: Prompt, response: str) -> float:
-        """The known quality of an answer in [0, 1]; 1 is the best answer, 0 is no answer at all."""
+        """The known quality of a response in [0, 1]; 1 is the best one, 0 is no response at all."""
         return self._gold.get((prompt.text, response.strip()), 0.0)
 
     def prompts(self, split: Split) -> list[Prompt]:
@@ -204,7 +205,7 @@ class Landmarks(Source):
         for _ in range(count):
             topic, prompt = self._ask(rng, split)
             kind = _draw(rng, DEMONSTRATED)
-            rows.append(Demonstration(prompt, _pick(rng, topic.answers[kind])))
+            rows.append(Demonstration(prompt, _pick(rng, topic.responses[kind])))
         return rows
 
     def comparisons(self, split: Split) -> list[Preference]:
@@ -212,7 +213,7 @@ class Landmarks(Source):
         rows: list[Preference] = []
         while len(rows) < self._options[f"{split}_pairs"]:
             topic, prompt = self._ask(rng, split)
-            a, b = self._answer(rng, topic), self._answer(rng, topic)
+            a, b = self._response(rng, topic), self._response(rng, topic)
             if a == b:
                 continue
             margin = self.gold(prompt, a) - self.gold(prompt, b)
@@ -230,28 +231,28 @@ class Landmarks(Source):
         topic = _pick(rng, self._topics)
         return topic, Prompt.from_text(_pick(rng, topic.questions[split]))
 
-    def _answer(self, rng: np.random.Generator, topic: Topic) -> str:
+    def _response(self, rng: np.random.Generator, topic: Topic) -> str:
         kind = _draw(rng, COMPARED)
         if kind == "off_topic":
             other = _pick(rng, [t for t in self._topics if t is not topic])
-            return _pick(rng, other.answers[_draw(rng, DEMONSTRATED)])
+            return _pick(rng, other.responses[_draw(rng, DEMONSTRATED)])
         if kind == "broken":
-            return _break(rng, _pick(rng, topic.answers[_draw(rng, DEMONSTRATED)]))
-        return _pick(rng, topic.answers[kind])
+            return _break(rng, _pick(rng, topic.responses[_draw(rng, DEMONSTRATED)]))
+        return _pick(rng, topic.responses[kind])
 
 
-def _break(rng: np.random.Generator, answer: str) -> str:
-    """An answer spoilt as a policy would spoil it: repeated, cut off, or with its words mixed."""
-    words = answer.split()
+def _break(rng: np.random.Generator, response: str) -> str:
+    """A response spoilt as a policy would spoil it: repeated, cut off, or with its words mixed."""
+    words = response.split()
     damage = rng.integers(4)
     if damage == 0:
-        return " ".join([answer] * int(rng.integers(2, 5)))
+        return " ".join([response] * int(rng.integers(2, 5)))
     if damage == 1:
         return " ".join(words[: rng.integers(1, len(words))])
     if damage == 2:
         at = rng.integers(len(words))
         return " ".join(words[:at] + [words[at]] * int(rng.integers(2, 12)) + words[at + 1 :])
-    # A rotation is never the identity, so the result is never a proper answer by chance.
+    # A rotation is never the identity, so the result is never a proper response by chance.
     at = rng.integers(1, len(words))
     return " ".join(words[at:] + words[:at])
 

@@ -45,7 +45,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    # Model answers exceed the standard limit of 128 KiB a field.
+    # Model responses exceed the standard limit of 128 KiB a field.
     csv.field_size_limit(2**31 - 1)
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)

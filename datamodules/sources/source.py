@@ -15,7 +15,7 @@ from datamodules.records import (
 )
 
 Split = Literal["train", "val"]
-# What becomes of comparisons with a prompt or an answer above the limits of tokens.
+# What becomes of comparisons with a prompt or a response above the limits of tokens.
 TOO_LONG = ("cut", "leave_out")
 
 
@@ -26,7 +26,7 @@ class Source(ABC):
     `counts` says how many rows were read, and why any were left out.
     """
 
-    # The true quality of an answer in [0, 1], where a source knows it: (prompt, answer) -> gold.
+    # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
 
     def __init__(
@@ -70,9 +70,9 @@ class Source(ABC):
         ]
 
     def demonstrations(self, split: Split) -> list[Demonstration]:
-        """Answers to imitate: every distinct answer that was chosen, or ranked first, once."""
-        best = ((c.prompt, answer) for c in self.comparisons(split) for answer in _best(c))
-        return [Demonstration(prompt, answer) for prompt, answer in dict.fromkeys(best)]
+        """Responses to imitate: every distinct response that was chosen, or ranked first, once."""
+        best = ((c.prompt, response) for c in self.comparisons(split) for response in _best(c))
+        return [Demonstration(prompt, response) for prompt, response in dict.fromkeys(best)]
 
     def prompts(self, split: Split) -> list[Prompt]:
         """The distinct prompts of a split, in order of first appearance."""
@@ -83,11 +83,11 @@ class Source(ABC):
         texts: dict[str, None] = {}
         for comparison in self.comparisons("train"):
             texts.update(dict.fromkeys(m.content for m in comparison.prompt.messages))
-            texts.update(dict.fromkeys(comparison.answers))
+            texts.update(dict.fromkeys(comparison.responses))
         return list(texts)
 
 
 def _best(comparison: Comparison) -> list[str]:
-    """The preferred answer, or those with the highest rating."""
-    rated = zip(comparison.answers, comparison.ratings, strict=True)
-    return [answer for answer, rating in rated if rating == max(comparison.ratings)]
+    """The preferred response, or those with the highest rating."""
+    rated = zip(comparison.responses, comparison.ratings, strict=True)
+    return [response for response, rating in rated if rating == max(comparison.ratings)]

@@ -12,8 +12,8 @@ ROLES = {"Human": "user", "Assistant": "assistant"}
 def split_transcripts(chosen: str, rejected: str) -> tuple[tuple[Message, ...], str, str] | None:
     """Two transcripts, cut at the last assistant turn that begins in their common prefix.
 
-    The turns before it, and the two answers, all without space around them; None where the texts
-    are no transcripts that share a beginning. An answer may hold further turns.
+    The turns before it, and the two responses, all without space around them; None where the texts
+    are no transcripts that share a beginning. A response may hold further turns.
     """
     shared = 0
     while chosen[shared : shared + 1] == rejected[shared : shared + 1] != "":

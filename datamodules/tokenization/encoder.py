@@ -1,4 +1,4 @@
-"""Prompts, answers and conversations as token ids, within the limits of the data."""
+"""Prompts, responses and conversations as token ids, within the limits of the data."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Encoder:
     """Prompts and responses as token ids, within the limits of the data.
 
     `counts` says how many were encoded and how many had to be truncated; `cut_prompts` are those
-    prompts. With `renders_answers` the chat template writes the answers of `conversations` too, as
-    reward models from elsewhere were trained on them.
+    prompts. With `renders_responses` the chat template writes the responses of `conversations` too,
+    as reward models from elsewhere were trained on them.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Encoder:
         max_prompt_tokens: int,
         max_response_tokens: int,
         *,
-        renders_answers: bool = False,
+        renders_responses: bool = False,
     ):
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
-        self.renders_answers = renders_answers
+        self.renders_responses = renders_responses
         self.counts: Counter[str] = Counter()
         self.cut_prompts: set[Prompt] = set()
 
@@ -41,11 +41,11 @@ class Encoder:
 
     @property
     def stop_id(self) -> int:
-        """The token by which a policy ends its answer."""
+        """The token by which a policy ends its response."""
         return self.tokenizer.eos_token_id
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Conversations up to where the answer begins. Truncation keeps the end (and a BOS)."""
+        """Conversations up to where the response begins. Truncation keeps the end (and a BOS)."""
         # Pairs repeat their prompts, and rendering a template is the slow part.
         texts = {prompt: render(self.tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
         encoded = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
@@ -62,10 +62,10 @@ class Encoder:
     def responses(
         self, texts: Sequence[str], stopped: Sequence[bool] | None = None
     ) -> list[list[int]]:
-        """Answers, each with the stop token; one that is too long is cut and does not stop, nor
+        """Responses, each with the stop token; one that is too long is cut and does not stop, nor
         does one that is known not to have `stopped`.
         """
-        # What looks like a special token in an answer is text; only the policy's own stop ends it.
+        # What looks like a special token in a response is text; only the policy's own stop ends it.
         encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
@@ -82,8 +82,8 @@ class Encoder:
         texts: Sequence[str],
         stopped: Sequence[bool] | None = None,
     ) -> list[list[int]]:
-        """Prompt and answer as one sequence each, as a reward model reads them."""
-        if not self.renders_answers:
+        """Prompt and response as one sequence each, as a reward model reads them."""
+        if not self.renders_responses:
             pairs = zip(self.prompts(prompts), self.responses(texts, stopped), strict=True)
             return [prompt + response for prompt, response in pairs]
         pairs = zip(prompts, texts, strict=True)
@@ -93,7 +93,7 @@ class Encoder:
         return [ids[-limit:] for ids in encoded]
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
-        """The text of an answer, without special tokens."""
+        """The text of a response, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def pad(self, rows: Sequence[Sequence[int]], side: str) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     """
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
     if tokenizer.eos_token_id is None:
-        raise DataError(f"{path}: its tokenizer has no EOS token, so no answer could ever end")
+        raise DataError(f"{path}: its tokenizer has no EOS token, so no response could ever end")
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     if tokenizer.pad_token_id is None:

@@ -16,7 +16,7 @@ EMBEDDED_TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# For tokenizers that bring no chat template of their own, as those of base models do. An answer
+# For tokenizers that bring no chat template of their own, as those of base models do. A response
 # begins on a line of its own, so that its first token needs no leading space.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}"
@@ -27,16 +27,16 @@ PLAIN_TEMPLATE = (
 )
 
 
-def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: str | None = None) -> str:
-    """A conversation as the tokenizer's template writes it: up to where the answer begins, or with
-    the answer. DataError if the template refuses it.
+def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str | None = None) -> str:
+    """A conversation as the tokenizer's template writes it: up to where the response begins, or
+    with the response. DataError if the template refuses it.
     """
     messages = [m._asdict() for m in prompt.messages]
-    if answer is not None:
-        messages.append({"role": "assistant", "content": answer})
+    if response is not None:
+        messages.append({"role": "assistant", "content": response})
     try:
         return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer is None
+            messages, tokenize=False, add_generation_prompt=response is None
         )
     except TemplateError as error:
         raise DataError(

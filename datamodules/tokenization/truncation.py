@@ -11,5 +11,5 @@ def cut_prompt(ids: list[int], limit: int, bos_id: int | None) -> list[int]:
 
 
 def cut_response(ids: list[int], limit: int, stop_id: int, ends: bool) -> list[int]:
-    """An answer of at most `limit` tokens, with the stop token if it `ends` and has room for it."""
+    """A response of at most `limit` tokens, with the stop token if it `ends` and has room."""
     return [*ids, stop_id] if len(ids) < limit and ends else ids[:limit]

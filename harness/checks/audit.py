@@ -8,7 +8,7 @@ from torch import Tensor
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
 from harness.errors import RunError
-from lightning_modules.rewards.reward import Answers
+from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.rollout import Rollout
 
 
@@ -21,25 +21,25 @@ class CheckError(RunError):
 
 @dataclass(frozen=True)
 class Sample:
-    """A small rollout, not weighed, with its answers and their scores."""
+    """A small rollout, not weighed, with its responses and their scores."""
 
     rollout: Rollout
-    answers: Answers
+    responses: Responses
     prompts: list[Prompt]
 
 
 def check_sequences(sample: Sample, encoder: Encoder) -> list[str]:
     """Padding, BOS, stop token and template of each sequence; returns what is to be said."""
-    answers, tokenizer = sample.answers, encoder.tokenizer
-    width = answers.prompt_mask.shape[1]
-    prompts = list(zip(answers.sequences[:, :width], answers.prompt_mask, strict=True))
-    responses = list(zip(answers.sequences[:, width:], answers.response_mask, strict=True))
-    for row, (record, (ids, mask)) in enumerate(zip(answers.prompts, prompts, strict=True)):
+    responses, tokenizer = sample.responses, encoder.tokenizer
+    width = responses.prompt_mask.shape[1]
+    before = list(zip(responses.sequences[:, :width], responses.prompt_mask, strict=True))
+    after = list(zip(responses.sequences[:, width:], responses.response_mask, strict=True))
+    for row, (record, (ids, mask)) in enumerate(zip(responses.prompts, before, strict=True)):
         _check_prompt_padding(row, ids, mask, encoder)
         _check_bos(row, ids[mask].tolist(), record, tokenizer.bos_token_id, encoder.stop_id)
         _check_template(row, ids[mask].tolist(), record, encoder)
-    for row, (ids, mask) in enumerate(responses):
-        _check_answer(row, ids, mask, bool(answers.stopped[row]), encoder)
+    for row, (ids, mask) in enumerate(after):
+        _check_response(row, ids, mask, bool(responses.stopped[row]), encoder)
     if encoder.pad_id == encoder.stop_id:
         token = tokenizer.convert_ids_to_tokens(encoder.stop_id)
         return [f"padding and stop token are both {token!r}: allowed, masks tell them apart"]
@@ -48,7 +48,7 @@ def check_sequences(sample: Sample, encoder: Encoder) -> list[str]:
 
 def _check_prompt_padding(row: int, ids: Tensor, mask: Tensor, encoder: Encoder) -> None:
     inside = mask & (ids == encoder.pad_id)
-    meaning = "an answer must follow its prompt without a gap; pad prompts on the left"
+    meaning = "a response must follow its prompt without a gap; pad prompts on the left"
     if not mask[-1]:
         raise CheckError(f"prompt {row} is padded on the right: its mask is {_bits(mask)}", meaning)
     if (mask[:-1] & ~mask[1:]).any():
@@ -80,7 +80,7 @@ def _check_bos(row: int, ids: list[int], record: Prompt, bos: int | None, stop: 
 
 
 def _check_template(row: int, ids: list[int], record: Prompt, encoder: Encoder) -> None:
-    """By the tokenizer's own way from a conversation to where its answer begins."""
+    """By the tokenizer's own way from a conversation to where its response begins."""
     messages = [message._asdict() for message in record.messages]
     text = encoder.tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
@@ -90,28 +90,28 @@ def _check_template(row: int, ids: list[int], record: Prompt, encoder: Encoder) 
     tail = ids if ids == expected else ids[1:] if len(ids) < len(expected) else None
     if tail is None or expected[len(expected) - len(tail) :] != tail:
         raise CheckError(
-            f"prompt {row} does not end where its template says that the answer begins: it ends in"
-            f" {encoder.tokenizer.decode(ids[-6:])!r}, the template in"
+            f"prompt {row} does not end where its template says that the response begins: it ends"
+            f" in {encoder.tokenizer.decode(ids[-6:])!r}, the template in"
             f" {encoder.tokenizer.decode(expected[-6:])!r}",
-            "the policy would answer something else than it was taught to; render prompts with"
+            "the policy would say something else than it was taught to; render prompts with"
             " add_generation_prompt=True",
         )
 
 
-def _check_answer(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder: Encoder) -> None:
+def _check_response(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder: Encoder) -> None:
     length = int(mask.sum())
     meaning = "tokens that the policy never chose would be trained on; the mask ends with the stop"
     if not mask[:length].all():
-        raise CheckError(f"answer {row} has gaps: its mask is {_bits(mask)}", meaning)
+        raise CheckError(f"response {row} has gaps: its mask is {_bits(mask)}", meaning)
     stops = (ids[:length] == encoder.stop_id).nonzero().flatten().tolist()
     if stops and stops[0] != length - 1:
         raise CheckError(
-            f"answer {row} stops at token {stops[0] + 1}, and its mask goes on to token {length}",
+            f"response {row} stops at token {stops[0] + 1}, and its mask goes on to token {length}",
             meaning,
         )
     if stopped != bool(stops):
         raise CheckError(
-            f"answer {row} counts as {'ended' if stopped else 'cut off'}, and it"
+            f"response {row} counts as {'ended' if stopped else 'cut off'}, and it"
             f" {'ends' if stops else 'does not end'} with the stop token",
             "rates and penalties of missing ends would be wrong",
         )
@@ -123,18 +123,18 @@ def _bits(mask: Tensor) -> str:
 
 def shown(sample: Sample, encoder: Encoder, limit: int = 200) -> list[str]:
     """The sequence with the most padding as the policy has it, part by part."""
-    answers = sample.answers
-    width = answers.prompt_mask.shape[1]
-    mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
+    responses = sample.responses
+    width = responses.prompt_mask.shape[1]
+    mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
     row = int((~mask).sum(1).argmax())
-    ids, real = answers.sequences[row], mask[row]
+    ids, real = responses.sequences[row], mask[row]
     left, right = int((~real[:width]).sum()), int((~real[width:]).sum())
     end = len(ids) - right
-    prompt, answer = (encoder.tokenizer.decode(x) for x in (ids[left:width], ids[width:end]))
+    prompt, response = (encoder.tokenizer.decode(x) for x in (ids[left:width], ids[width:end]))
     return [
         "one sequence, special tokens written out; only what is marked > is trained on:",
-        f"    padding {left:4} tokens",
-        f"    prompt  {width - left:4} tokens  {prompt[-limit:]!r}",
-        f"  > answer  {end - width:4} tokens  {answer[:limit]!r}",
-        f"    padding {right:4} tokens",
+        f"    padding  {left:4} tokens",
+        f"    prompt   {width - left:4} tokens  {prompt[-limit:]!r}",
+        f"  > response {end - width:4} tokens  {response[:limit]!r}",
+        f"    padding  {right:4} tokens",
     ]

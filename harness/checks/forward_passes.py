@@ -36,7 +36,7 @@ def check_repeats(module: PolicyModule, rollout: Rollout) -> None:
     gaps = [float((a - b).abs().max()) for a, b in zip(*passes, strict=True)]
     if any(gap != 0 for gap in gaps):
         raise CheckError(
-            f"two forward passes of the same answers differ by up to {max(gaps):.2g}",
+            f"two forward passes of the same responses differ by up to {max(gaps):.2g}",
             "some dropout is active although the models are in evaluation mode; set it to 0 in the"
             " model's config",
         )

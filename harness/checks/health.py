@@ -17,11 +17,11 @@ from rich.markup import escape
 WINDOW = 10
 # One mean of normal noise in 740 lies lower.
 STANDARD_ERRORS = 3.0
-# Nats an answer. A policy that has hardly moved has a KL of 0 and rounding in its place.
+# Nats a response. A policy that has hardly moved has a KL of 0 and rounding in its place.
 KL_NOISE = 0.01
 # Above it most of a rollout's later steps are wasted; 0.2 is where the glossary's advice begins.
 CLIPPED = 0.3
-# Of the first iteration's entropy. What is left then is one answer to each prompt.
+# Of the first iteration's entropy. What is left then is one response to each prompt.
 ENTROPY_LEFT = 0.05
 # Nats a token: as a coin that falls on one side once in 750 times.
 ENTROPY_LOW = 0.01
@@ -30,9 +30,9 @@ CORRELATED = 0.8
 IN_A_ROW = 3
 # A value function needs some iterations before it can be judged.
 VALUE_ITERATIONS = 20
-# Most answers have no end, and are scored as they stand.
+# Most responses have no end, and are scored as they stand.
 ENDED = 0.5
-# An update that leaves out more is of chosen answers.
+# An update that leaves out more is of chosen responses.
 UNSCORED = 0.1
 # The heading of the glossary's section on them.
 REWARD_MODELS = "## Reward models"
@@ -107,12 +107,12 @@ def worse_than_none(seen: Seen) -> bool:
 
 
 def cut_off(seen: Seen) -> bool:
-    """Most answers reach the limit."""
+    """Most responses reach the limit."""
     return _now(seen, "rollout/eos_rate", 1.0) < ENDED
 
 
 def unscored(seen: Seen) -> bool:
-    """Many answers leave the update."""
+    """Many responses leave the update."""
     return _now(seen, "rollout/unscored") > UNSCORED
 
 
@@ -136,8 +136,8 @@ WARNINGS: dict[str, tuple[Callable[[Seen], bool], str, str]] = {
         "train/explained_variance",
         "the value function is worse than none",
     ),
-    "cut_off": (cut_off, "rollout/eos_rate", "most answers are cut off"),
-    "unscored": (unscored, "rollout/unscored", "many answers have no score"),
+    "cut_off": (cut_off, "rollout/eos_rate", "most responses are cut off"),
+    "unscored": (unscored, "rollout/unscored", "many responses have no score"),
 }
 
 

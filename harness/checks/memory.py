@@ -2,7 +2,7 @@
 
 Counted rather than looked up in tables, so that it holds for any architecture, adapter, optimiser
 and precision: the bytes of weights that exist, of what one small optimiser step keeps, and of what
-the forward pass of one and of two answers of full length saves for the backward pass.
+the forward pass of one and of two responses of full length saves for the backward pass.
 
 Left out: the libraries themselves, what kernels hold while they compute, the buffers that
 gradients are gathered in over devices, and the gaps that an allocator leaves. On a toy the peak was
@@ -35,7 +35,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a device works on: answers at a time, and tokens of the longest prompt and answer."""
+    """What a device works on: responses at a time, tokens of the longest prompt and response."""
 
     sequences: int
     micro_batch: int
@@ -152,7 +152,7 @@ def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
     """What one micro-batch of an update holds at its peak: all that autograd saves, and the
-    gradients of the logits. What two answers need more than one grows with the micro-batch.
+    gradients of the logits. What two responses need more than one grows with the micro-batch.
     """
     one, two = (_saved_bytes(module, rows, sizes) for rows in (1, 2))
     logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
@@ -187,14 +187,14 @@ def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
 
 @torch.no_grad()
 def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
-    """The KV cache of all answers at full length, and the logits of one token of each."""
+    """The KV cache of all responses at full length, and the logits of one token of each."""
     lm = module.model.lm
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
     lm(input_ids=ids, past_key_values=cache, use_cache=True)
     per_token = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
-    per_answer = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
-    return sizes.sequences * per_answer
+    per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
+    return sizes.sequences * per_response
 
 
 def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:

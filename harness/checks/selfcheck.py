@@ -99,15 +99,15 @@ def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
 
 
 def take_sample(module: PolicyModule, batch: dict[str, Any], noise: torch.Generator) -> Sample:
-    """Two answers to each prompt."""
-    rollout, answers, _ = module.collector.collect(
+    """Two responses to each prompt."""
+    rollout, responses, _ = module.collector.collect(
         batch, noise, samples=2, with_reference=module.beta > 0
     )
-    return Sample(rollout, answers, list(answers.prompts))
+    return Sample(rollout, responses, list(responses.prompts))
 
 
 def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
-    """Scores are finite or NaN, and tell answers apart; returns what is to be said of them."""
+    """Scores are finite or NaN, and tell responses apart; returns what is to be said of them."""
     scores = sample.rollout.scores
     known = scores[~scores.isnan()]
     if known.isinf().any():
@@ -117,15 +117,15 @@ def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
             " scored",
         )
     if not len(known):
-        return [f"warning: the reward could score none of {len(scores)} answers"]
+        return [f"warning: the reward could score none of {len(scores)} responses"]
     low, high = float(known.min()), float(known.max())
-    lines = [f"scores of {len(known)} answers: {low:.3g} to {high:.3g}"]
+    lines = [f"scores of {len(known)} responses: {low:.3g} to {high:.3g}"]
     if len(known) < len(scores):
-        lines += [f"warning: {1 - len(known) / len(scores):.0%} of the answers have no score"]
-    if len(set(sample.answers.texts)) > 1 and len(known) > 1 and low == high:
-        found = f"{len(known)} answers, not all the same, have the same score {low:.3g}"
+        lines += [f"warning: {1 - len(known) / len(scores):.0%} of the responses have no score"]
+    if len(set(sample.responses.texts)) > 1 and len(known) > 1 and low == high:
+        found = f"{len(known)} responses, not all the same, have the same score {low:.3g}"
         if reward_models(module.collector.reward):
-            raise CheckError(found, "the reward model's head is empty or does not see the answer")
+            raise CheckError(found, "the reward model's head is empty or does not see the response")
         lines += [f"warning: {found}; a reward that never differs teaches nothing"]
     return lines
 

@@ -9,7 +9,7 @@ from harness.comparison.measures import KL
 from harness.comparison.reading import EPISODES, PolicyRun
 
 FEW_SEEDS = 3
-LARGEST_KL = 50  # nats an answer
+LARGEST_KL = 50  # nats a response
 SHOWN = 4  # values in one sentence
 STAGES = {
     "sft": "reference policies: KL and win rate are measured against different ones",
@@ -112,8 +112,8 @@ def _kl(configurations: Sequence[Configuration]) -> list[str]:
             )
         if finals.max() > LARGEST_KL:
             found.append(
-                f"{configuration.name}: the final KL reaches {finals.max():.1f} nats an answer,"
-                f" above {LARGEST_KL}: its answers are far from the reference's, where a reward"
+                f"{configuration.name}: the final KL reaches {finals.max():.1f} nats a response,"
+                f" above {LARGEST_KL}: its responses are far from the reference's, where a reward"
                 " model knows least; raise algo.beta, and read the samples."
             )
     return found

@@ -15,12 +15,12 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
-from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 
 
 class TextReward(Reward):
-    """A reward that gets text, whatever tokenizer an answer was made with."""
+    """A reward that gets text, whatever tokenizer a response was made with."""
 
     def __init__(self, reward: Reward):
         self.reward = reward
@@ -29,8 +29,8 @@ class TextReward(Reward):
     def score_texts(self, prompts: Any, texts: Any, stopped: Any = None) -> Tensor:
         return self.reward.score_texts(prompts, texts, stopped)
 
-    def watch(self, answers: Answers) -> Tensor | None:
-        return self.reward.watch(answers)
+    def watch(self, responses: Responses) -> Tensor | None:
+        return self.reward.watch(responses)
 
 
 class Match(Evaluation):
@@ -40,13 +40,13 @@ class Match(Evaluation):
         super().__init__(collector, gold, seed)
         self.against = against
 
-    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Answers:
+    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Responses:
         own = self.against.batch(batch["prompts"])
         return self.against.collector.respond(self.against.lm, own, noise, 1)
 
 
 class Player:
-    """A language model that answers: a folder (of a model or of a run) or a hub id."""
+    """A language model that responds: a folder (of a model or of a run) or a hub id."""
 
     def __init__(self, path: str | Path, revision: str | None, pipeline: Pipeline):
         inner = Path(path) / "model"
@@ -83,7 +83,7 @@ class Player:
 def evaluate_policy(
     pipeline: Pipeline, policy: str, against: str | None
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """val/* and reference/* (the opponent's), and the answers, side by side.
+    """val/* and reference/* (the opponent's), and the responses, side by side.
 
     `against` None is the reference that this configuration's policies start from. Where the two
     have the same vocabulary, val/kl is that of the policy to the opponent; else it is not defined.

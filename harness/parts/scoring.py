@@ -12,7 +12,7 @@ from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.rewards.learned import Scorer
 
-REFERENCE_ANSWERS = 1000
+REFERENCE_RESPONSES = 1000
 # For a reward model whose config does not say how much it can read.
 UNKNOWN_POSITIONS = 4096
 
@@ -30,16 +30,18 @@ def scoring_encoder(path: str | Path) -> Encoder:
         return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"])
     limit = getattr(config, "max_position_embeddings", None) or UNKNOWN_POSITIONS
     renders = tokenizer.chat_template != PLAIN_TEMPLATE
-    return Encoder(tokenizer, limit // 2, limit - limit // 2, renders_answers=renders)
+    return Encoder(tokenizer, limit // 2, limit - limit // 2, renders_responses=renders)
 
 
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:
     """What an exported reward model says of itself in its config: how many heads it has, within
     which limits of tokens it was trained, and the mean and standard deviation of each head's scores
-    on reference answers: held-out ones of the kind that the policy is taught to imitate.
+    on reference responses: held-out ones of the kind that the policy is taught to imitate.
     """
-    answers = spread(source.demonstrations("val"), REFERENCE_ANSWERS)
-    scores = scorer.raw_heads([a.prompt for a in answers], [a.response for a in answers]).double()
+    responses = spread(source.demonstrations("val"), REFERENCE_RESPONSES)
+    scores = scorer.raw_heads(
+        [a.prompt for a in responses], [a.response for a in responses]
+    ).double()
     std = scores.std(0, correction=0)
     return {
         "ensemble": scores.shape[1],

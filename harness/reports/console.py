@@ -22,7 +22,7 @@ def make_console() -> Console:
 
 
 def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
-    """Held-out prompts with the answer before and after, and what each is worth."""
+    """Held-out prompts with the response before and after, and what each is worth."""
     has_gold = bool(rows) and "gold" in rows[0]
     table = Table(title="held-out prompts, before and after", show_lines=True)
     worth = "score, gold" if has_gold else "score"
@@ -65,7 +65,7 @@ def policy_summary(summary: dict[str, Any]) -> Table:
         "win rate", "", f"{summary['val/win_rate']:.3f} (95% interval {low:.3f} to {high:.3f})"
     )
     if "val/kl" in summary:
-        kl = f"{summary['val/kl']:.2f} nats an answer"
+        kl = f"{summary['val/kl']:.2f} nats a response"
         table.add_row("KL to the reference", "0", kl)
     table.add_row(
         "length", f"{summary['reference/length']:.1f}", f"{summary['val/length']:.1f} tokens"
@@ -116,7 +116,7 @@ def stage_line(stage: Stage) -> str:
         numbers = (
             f"\n  held-out accuracy {s['val/accuracy']:.3f}"
             f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
-            f" the longer answer is the preferred one in {s['val/accuracy_longer']:.3f}"
+            f" the longer response is the preferred one in {s['val/accuracy_longer']:.3f}"
         )
         if "val/bayes_accuracy" in s:
             numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"

@@ -20,8 +20,8 @@ def judge(
 ) -> dict[str, float]:
     """Score held-out pairs and write a report into `folder`; its numbers as val/*.
 
-    `score(prompts, texts)` gives (N, n), a column for each head of an ensemble. Pairs of which an
-    answer cannot be scored are left out and counted.
+    `score(prompts, texts)` gives (N, n), a column for each head of an ensemble. Pairs of which a
+    response cannot be scored are left out and counted.
     """
     from harness.reports.reward_report import write_report  # matplotlib takes a second to import
 

@@ -56,7 +56,7 @@ def draw_accuracy(buckets: Sequence[Bucket], xlabel: str, path: Path) -> None:
 
 
 def draw_scores(chosen: Tensor, rejected: Tensor, path: Path) -> None:
-    """Histograms of the scores (N,) of chosen and rejected answers over the same bins."""
+    """Histograms of the scores (N,) of chosen and rejected responses over the same bins."""
     both = torch.cat([chosen, rejected])
     low, high = float(both.min()), float(both.max())
     if low == high:
@@ -72,7 +72,7 @@ def draw_scores(chosen: Tensor, rejected: Tensor, path: Path) -> None:
             alpha=0.55,
             label=name,
         )
-    axes.set(xlabel="score", ylabel="answers")
+    axes.set(xlabel="score", ylabel="responses")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=DPI)
 

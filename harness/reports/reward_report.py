@@ -26,7 +26,7 @@ LENGTH_BUCKETS = 3  # on either side of 0
 CALIBRATION_BINS = 15  # as in the expected calibration error
 AXES = {
     "margin": "predicted margin |r⁺ - r⁻|",
-    "length": "length of the preferred answer minus the other's (characters)",
+    "length": "length of the preferred response minus the other's (characters)",
     "strength": "strength of the preference",
 }
 CAPTIONS = {
@@ -36,13 +36,13 @@ CAPTIONS = {
     ),
     "length": (
         "By length",
-        "Buckets of characters of the preferred answer minus the other. A model that counts"
-        " characters is right where the preferred answer is longer and wrong where it is shorter."
+        "Buckets of characters of the preferred response minus the other. A model that counts"
+        " characters is right where the preferred response is longer and wrong where it is shorter."
         " Equal lengths are in the bucket that begins with 0.",
     ),
     "strength": (
         "By strength of the preference",
-        "Buckets of how much better the preferred answer was said to be, in units of the data.",
+        "Buckets of how much better the preferred response was said to be, in units of the data.",
     ),
 }
 
@@ -103,8 +103,8 @@ def write_report(
         "## Calibration\n\nHow often it is right, by how sure it is, and how many pairs there are.",
         _picture("reliability", "share of right pairs over predicted probability"),
         *(_section(name, buckets) for name, buckets in tables.items()),
-        "## Scores\n\nOf the preferred answers and of the others.",
-        _picture("scores", "histograms of the scores of chosen and rejected answers"),
+        "## Scores\n\nOf the preferred responses and of the others.",
+        _picture("scores", "histograms of the scores of chosen and rejected responses"),
         mistakes(pairs, rows),
         left_out_table(left_out),
         note,

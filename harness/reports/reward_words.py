@@ -8,7 +8,7 @@ from lightning_modules.metrics.preferences import TEMPERATURES, Bucket, Judged, 
 
 WORST = 10
 FEW = 20  # with fewer pairs nothing is said in words
-# From here on the order of two answers is that of their lengths.
+# From here on the order of two responses is that of their lengths.
 LENGTH_ALONE = 0.8
 SAME_ORDER = 0.95
 NAMES = {
@@ -27,8 +27,8 @@ READINGS = {
     "brier": "0.25 knows nothing, 0 is perfect",
     "ece": "how far predicted probabilities are off, on average",
     "ece_tempered": "the same after dividing scores by a temperature fitted on other prompts",
-    "score_length_correlation": "correlation over all answers",
-    "score_length_correlation_within": "correlation of the differences between two answers",
+    "score_length_correlation": "correlation over all responses",
+    "score_length_correlation_within": "correlation of the differences between two responses",
     "disagreement/right": "spread of the ensemble on pairs in the right order",
     "disagreement/wrong": "and in the wrong one; should be larger",
 }
@@ -68,11 +68,11 @@ def _skill(rows: Judged, numbers: Mapping[str, float]) -> str:
         return f"{accuracy}, fewer than a coin: do the labels point the right way?"
     if low <= 0.5:
         return f"{accuracy}, which is not shown to be better than a coin."
-    # If the labels prefer the shorter answer, that is what counting characters can do.
+    # If the labels prefer the shorter response, that is what counting characters can do.
     name, baseline = "longer", rows.longer
     if numbers["accuracy_longer"] < 0.5:
         name, baseline = "shorter", 1 - rows.longer
-    rival = f"always taking the {name} answer ({_percent(float(baseline.mean()))})"
+    rival = f"always taking the {name} response ({_percent(float(baseline.mean()))})"
     low, high = mean_interval(rows.right - baseline, rows.cluster)
     if low > 0:
         return f"{accuracy}, more than {rival}."
@@ -95,12 +95,12 @@ def _length(rows: Judged, numbers: Mapping[str, float]) -> str:
     """Its own preference for length, beside that of the labels."""
     apart = rows.length_difference != 0
     if not apart.any():
-        return "All pairs have answers of equal length, so nothing is known of its taste for it."
-    # 1 where the model prefers the longer answer
+        return "All pairs have responses of equal length, so nothing is known of its taste for it."
+    # 1 where the model prefers the longer response
     model = 0.5 + 0.5 * (rows.margins * rows.length_difference).sign()[apart]
     labels, cluster = rows.longer[apart], rows.cluster[apart]
     taken, preferred = float(model.mean()), float(labels.mean())
-    shares = f"it prefers the longer answer in {_percent(taken)} of pairs, the labels in"
+    shares = f"it prefers the longer response in {_percent(taken)} of pairs, the labels in"
     shares += f" {_percent(preferred)}"
     within = numbers["score_length_correlation_within"]
     if abs(within) >= LENGTH_ALONE or not 1 - SAME_ORDER < taken < SAME_ORDER:
@@ -108,9 +108,9 @@ def _length(rows: Judged, numbers: Mapping[str, float]) -> str:
     # A model that errs at random is on the labels' side of a half, but less so than they are.
     most, least = (labels, 0.5) if preferred > 0.5 else (0.5, labels)
     if mean_interval(model - most, cluster)[0] > 0:
-        return f"It leans towards longer answers: {shares}."
+        return f"It leans towards longer responses: {shares}."
     if mean_interval(model - least, cluster)[1] < 0:
-        return f"It leans towards shorter answers: {shares}."
+        return f"It leans towards shorter responses: {shares}."
     return f"It does not lean on length more than the labels do, as far as is shown: {shares}."
 
 

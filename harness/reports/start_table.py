@@ -18,17 +18,18 @@ def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices
         ("prompts to train on, held out", f"{prompts:,}, {val_prompts:,}"),
         (
             "an iteration samples",
-            f"{sequences} answers: {options.prompts_per_iteration} prompts x"
+            f"{sequences} responses: {options.prompts_per_iteration} prompts x"
             f" {options.samples_per_prompt} samples, on {devices} device(s)",
         ),
         (
             "and makes",
             f"{steps} optimiser steps: {options.epochs} epochs x"
-            f" {options.minibatches} minibatches of {minibatch} answers",
+            f" {options.minibatches} minibatches of {minibatch} responses",
         ),
         (
             "each in",
-            f"{-(-minibatch // devices // micro)} micro-batches of up to {micro} answers a device",
+            f"{-(-minibatch // devices // micro)} micro-batches of up to {micro} responses"
+            " a device",
         ),
         (
             f"{options.iterations} iterations are",
@@ -37,7 +38,7 @@ def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices
         ),
         ("parameters, of which trained", f"{total:,}, {trained:,}"),
         (
-            "an answer has at most",
+            "a response has at most",
             f"{algorithm.collector.vocabulary.max_response_tokens} tokens",
         ),
     ]

@@ -1,4 +1,4 @@
-"""Answers to the same held-out prompts over time: samples.jsonl, and a table in W&B."""
+"""Responses to the same held-out prompts over time: samples.jsonl, and a table in W&B."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One answer as a picture: a box a token, whose colour is its advantage."""
+"""One response as a picture: a box a token, whose colour is its advantage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def lay_out(texts: Sequence[str], width: int = LINE_WIDTH) -> list[tuple[int, in
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
-    """A PNG of the answer: each token a box whose colour is its advantage."""
+    """A PNG of the response: each token a box whose colour is its advantage."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""One answer of the policy, token by token, as the update saw it.
+"""One response of the policy, token by token, as the update saw it.
 
 Looking changes nothing: no gradient, no random number, the same weights before and after.
 """
@@ -23,7 +23,7 @@ from lightning_modules.rollouts.rollout import Rollout
 
 
 class TokenTrace(Callback):
-    """Every `every` iterations (and at the first and the last; 0: never) the first answer of the
+    """Every `every` iterations (and at the first and the last; 0: never) the first response of the
     rollout, after its updates: a line a token in traces.jsonl, a W&B table that grows, and a
     picture. A resumed run keeps what is there of its first `keep_iterations`.
     """
@@ -55,21 +55,21 @@ class TokenTrace(Callback):
         if not self.is_due(iteration, pl_module.options.iterations):
             return
         # On every rank: the forward pass of a sharded model needs them all.
-        answer = first_answer(pl_module.rollout)
+        response = first_response(pl_module.rollout)
         with trainer.precision_plugin.forward_context():
-            rows = trace(pl_module, answer, self.tokenizer)
+            rows = trace(pl_module, response, self.tokenizer)
         if trainer.is_global_zero and rows:
-            self._keep(trainer, [{"iteration": iteration} | row for row in rows], answer)
+            self._keep(trainer, [{"iteration": iteration} | row for row in rows], response)
 
-    def _keep(self, trainer: pl.Trainer, rows: list[Row], answer: Rollout) -> None:
+    def _keep(self, trainer: pl.Trainer, rows: list[Row], response: Rollout) -> None:
         self.rows += rows
         with open(self.path, "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.pictures.mkdir(exist_ok=True)
         iteration = rows[0]["iteration"]
         picture = self.pictures / f"{iteration}.png"
-        prompt = answer.sequences[0, : answer.prompt_mask.shape[1]][answer.prompt_mask[0]]
-        title = f"iteration {iteration}, score {float(answer.scores[0]):.3g}, after: "
+        prompt = response.sequences[0, : response.prompt_mask.shape[1]][response.prompt_mask[0]]
+        title = f"iteration {iteration}, score {float(response.scores[0]):.3g}, after: "
         asked = shown(self.tokenizer.decode(prompt))
         draw(rows, title + asked[-max(0, LINE_WIDTH - len(title)) :], picture)
         media = {
@@ -89,39 +89,39 @@ class TokenTrace(Callback):
                 picture.unlink()
 
 
-def first_answer(rollout: Rollout) -> Rollout:
+def first_response(rollout: Rollout) -> Rollout:
     """The first sequence that takes part, alone (B = 1); one without tokens if none does."""
     first = rollout.scored.long().argmax()
     return rollout.select(first[None])
 
 
 @torch.no_grad()
-def trace(module: PolicyModule, answer: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    """One row for each token of an answer (a rollout with B = 1), in order.
+def trace(module: PolicyModule, response: Rollout, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
+    """One row for each token of a response (a rollout with B = 1), in order.
 
     `logprob`, `value` are those of the policy that sampled; `ratio` is pi / pi_old of the policy as
     it is now, `clipped` whether the algorithm's loss clips it there. What an algorithm does not
     have is None.
     """
     new = module.model(
-        answer.sequences, answer.prompt_mask, answer.response_mask, module.options.temperature
+        response.sequences, response.prompt_mask, response.response_mask, module.options.temperature
     )
-    _, stats = module.token_loss(answer, new)
-    clipped = stats.get("clip_fraction", torch.zeros_like(answer.old_logprobs)).bool()
-    ref = answer.ref_logprobs
+    _, stats = module.token_loss(response, new)
+    clipped = stats.get("clip_fraction", torch.zeros_like(response.old_logprobs)).bool()
+    ref = response.ref_logprobs
     columns = {
-        "logprob": answer.old_logprobs,
+        "logprob": response.old_logprobs,
         "ref_logprob": ref,
-        "kl": None if ref is None else k1(answer.old_logprobs, ref),
-        "value": answer.values,
-        "reward": answer.rewards,
-        "advantage": answer.advantages,
-        "return": answer.returns,
-        "ratio": (new.logprobs - answer.old_logprobs).exp(),
+        "kl": None if ref is None else k1(response.old_logprobs, ref),
+        "value": response.values,
+        "reward": response.rewards,
+        "advantage": response.advantages,
+        "return": response.returns,
+        "ratio": (new.logprobs - response.old_logprobs).exp(),
         "clipped": clipped,
     }
-    length = int(answer.response_mask.sum())
-    ids = answer.sequences[0, answer.prompt_mask.shape[1] :][:length].tolist()
+    length = int(response.response_mask.sum())
+    ids = response.sequences[0, response.prompt_mask.shape[1] :][:length].tolist()
     lists = {name: _first(x, length) for name, x in columns.items()}
     return [
         {"position": t, "token": tokenizer.decode([token_id])}

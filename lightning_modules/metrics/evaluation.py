@@ -10,11 +10,11 @@ from torch import Tensor
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.intervals import wilson_interval
 from lightning_modules.metrics.rollout_statistics import add_statistics, finish_statistics
-from lightning_modules.rewards.reward import Answers
+from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.collection import Collector
 from lightning_modules.rollouts.seeding import Stream, generator
 
-# Scores of the same answer in batches of different padding differ by rounding.
+# Scores of the same response in batches of different padding differ by rounding.
 SAME_SCORE = 1e-4
 
 
@@ -26,8 +26,8 @@ def outcomes(scores: Tensor, other_scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ReferenceAnswers:
-    """The reference's own answers to a batch of prompts, sampled once a run."""
+class ReferenceResponses:
+    """The reference's own responses to a batch of prompts, sampled once a run."""
 
     texts: list[str]
     scores: Tensor  # (B,)
@@ -44,35 +44,35 @@ class Evaluation:
         self.gold = gold
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
-        self._references: dict[int, ReferenceAnswers] = {}
+        self._references: dict[int, ReferenceResponses] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last evaluation (but not the reference's answers)."""
+        """Forget the last evaluation (but not the reference's responses)."""
         self.rows = []
         self._averages = Averages()
         self._compared = 0
 
     def step(self, batch: dict[str, Any], batch_idx: int, rank: int, beta: float) -> None:
-        """One batch of held-out prompts, one answer each."""
+        """One batch of held-out prompts, one response each."""
         reference = self._reference(batch, batch_idx, rank)
         noise = generator(self.seed, Stream.EVALUATION, batch_idx, rank)
-        rollout, answers, _ = self.collector.collect(batch, noise, 1, with_reference=True)
+        rollout, responses, _ = self.collector.collect(batch, noise, 1, with_reference=True)
         add_statistics(self._averages, rollout, "val", beta)
         wins = outcomes(rollout.scores, reference.scores)
         compared = wins[~wins.isnan()]
         self._averages.add_rows("val/win_rate", compared)
-        golds = self._golds(answers)
+        golds = self._golds(responses)
         if golds:
             self._averages.add("val/gold", sum(golds), len(golds))
-        watched = self.collector.reward.watch(answers)
+        watched = self.collector.reward.watch(responses)
         if watched is not None:
             self._averages.add_rows("val/held_out_score", watched)
         self._compared += len(compared)
         for i, prompt in enumerate(batch["prompts"]):
             row = {
                 "prompt": prompt.text,
-                "answer": answers.texts[i],
+                "answer": responses.texts[i],
                 "reference_answer": reference.texts[i],
                 "score": _or_none(rollout.scores[i]),
                 "reference_score": _or_none(reference.scores[i]),
@@ -91,39 +91,39 @@ class Evaluation:
 
     def _reference_metrics(self, all_reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         averages = Averages()
-        for answers in self._references.values():
-            scores = answers.scores[~answers.scores.isnan()]
+        for responses in self._references.values():
+            scores = responses.scores[~responses.scores.isnan()]
             averages.add_rows("reference/score", scores)
             averages.add_rows("reference/score_squared", scores.double().square())
-            averages.add_rows("reference/length", answers.lengths)
-            if answers.golds:
-                averages.add("reference/gold", sum(answers.golds), len(answers.golds))
-            if answers.watched is not None:
-                averages.add_rows("reference/held_out_score", answers.watched)
+            averages.add_rows("reference/length", responses.lengths)
+            if responses.golds:
+                averages.add("reference/gold", sum(responses.golds), len(responses.golds))
+            if responses.watched is not None:
+                averages.add_rows("reference/held_out_score", responses.watched)
         return finish_statistics(averages.means(all_reduce), "reference")
 
-    def _reference(self, batch: dict[str, Any], batch_idx: int, rank: int) -> ReferenceAnswers:
+    def _reference(self, batch: dict[str, Any], batch_idx: int, rank: int) -> ReferenceResponses:
         if batch_idx not in self._references:
-            noise = generator(self.seed, Stream.REFERENCE_ANSWERS, batch_idx, rank)
-            answers = self.opponent(batch, noise)
-            self._references[batch_idx] = ReferenceAnswers(
-                texts=answers.texts,
-                scores=self.collector.reward.score(answers).float(),
-                golds=self._golds(answers),
-                watched=self.collector.reward.watch(answers),
-                lengths=answers.response_mask.sum(-1),
+            noise = generator(self.seed, Stream.REFERENCE_RESPONSES, batch_idx, rank)
+            responses = self.opponent(batch, noise)
+            self._references[batch_idx] = ReferenceResponses(
+                texts=responses.texts,
+                scores=self.collector.reward.score(responses).float(),
+                golds=self._golds(responses),
+                watched=self.collector.reward.watch(responses),
+                lengths=responses.response_mask.sum(-1),
             )
         return self._references[batch_idx]
 
-    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Answers:
-        """The answers that the policy's are compared with: the reference's."""
+    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Responses:
+        """The responses that the policy's are compared with: the reference's."""
         with self.collector.reference.active() as lm:
             return self.collector.respond(lm, batch, noise, 1)
 
-    def _golds(self, answers: Answers) -> list[float] | None:
+    def _golds(self, responses: Responses) -> list[float] | None:
         if self.gold is None:
             return None
-        pairs = zip(answers.prompts, answers.texts, strict=True)
+        pairs = zip(responses.prompts, responses.texts, strict=True)
         return [self.gold(prompt, text) for prompt, text in pairs]
 
 

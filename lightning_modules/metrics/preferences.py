@@ -39,12 +39,12 @@ class Judged:
 
     @property
     def right(self) -> Tensor:
-        """1 where the chosen answer scores higher, 0 where lower, 1/2 for a tie, (N,)."""
+        """1 where the chosen response scores higher, 0 where lower, 1/2 for a tie, (N,)."""
         return 0.5 + 0.5 * self.margins.sign()
 
     @property
     def confidence(self) -> Tensor:
-        """Predicted probability of the answer that scores higher, in [1/2, 1], (N,)."""
+        """Predicted probability of the response that scores higher, in [1/2, 1], (N,)."""
         return torch.sigmoid(self.margins.abs())
 
     @property
@@ -54,7 +54,7 @@ class Judged:
 
     @property
     def longer(self) -> Tensor:
-        """1 where the chosen answer is the longer one, 0 where the shorter, 1/2 for a tie, (N,)."""
+        """1 where the chosen response is the longer, 0 where the shorter, 1/2 for a tie, (N,)."""
         return 0.5 + 0.5 * self.length_difference.sign()
 
 
@@ -208,7 +208,7 @@ def pearson(x: Tensor, y: Tensor) -> float:
 
 
 def _cosine(x: Tensor, y: Tensor) -> float:
-    """Correlation around 0: which of two answers comes first is arbitrary, so a difference within
+    """Correlation around 0: which of two responses comes first is arbitrary, so a difference within
     pairs has no mean to subtract.
     """
     size = float(x.norm() * y.norm())

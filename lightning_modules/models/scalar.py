@@ -14,8 +14,8 @@ REWARD_CONFIG = "rlhf_ladder"
 
 
 class SharedPrompt(NamedTuple):
-    """Prompts that several answers continue: ids and mask (G, P), padded on the left, and the
-    prompt (R,) of each answer.
+    """Prompts that several responses continue: ids and mask (G, P), padded on the left, and the
+    prompt (R,) of each response.
     """
 
     ids: Tensor
@@ -28,7 +28,7 @@ class ScalarModel(nn.Module):
 
     A reward model reads it at the last real token, a critic at every state. Of an ensemble the
     number is the mean of its heads. With `normalised`, each head's outputs are first brought to
-    mean 0 and standard deviation 1 on reference answers, if the model's config says how.
+    mean 0 and standard deviation 1 on reference responses, if the model's config says how.
     """
 
     def __init__(self, model: nn.Module, *, normalised: bool = True):
@@ -52,7 +52,7 @@ class ScalarModel(nn.Module):
     ) -> Tensor:
         """What each of n heads says at the last real token, (B, n).
 
-        With `prompt`, `input_ids` are answers alone, and their prompts go through the model once.
+        With `prompt`, `input_ids` are responses alone, and their prompts go through the model once.
         """
         if prompt is None:
             hidden = last_hidden(self.model, input_ids, attention_mask)
@@ -74,11 +74,11 @@ class ScalarModel(nn.Module):
 
 
 def continued_hidden(
-    model: nn.Module, prompt: SharedPrompt, answer_ids: Tensor, answer_mask: Tensor
+    model: nn.Module, prompt: SharedPrompt, response_ids: Tensor, response_mask: Tensor
 ) -> Tensor:
-    """The backbone's last hidden states on answers (R, T, D), each after its prompt.
+    """The backbone's last hidden states on responses (R, T, D), each after its prompt.
 
-    The prompts' keys and values are computed once and lent to every answer.
+    The prompts' keys and values are computed once and lent to every response.
     """
     backbone = plain(model).base_model
     cache = DynamicCache()
@@ -90,9 +90,9 @@ def continued_hidden(
         use_cache=True,
     )
     cache.batch_select_indices(prompt.owner)
-    mask = torch.cat([prompt.mask[prompt.owner], answer_mask], dim=1)
+    mask = torch.cat([prompt.mask[prompt.owner], response_mask], dim=1)
     return backbone(
-        input_ids=answer_ids,
+        input_ids=response_ids,
         attention_mask=mask,
         position_ids=position_ids(mask)[:, prompt.ids.shape[1] :],
         past_key_values=cache,
@@ -101,6 +101,6 @@ def continued_hidden(
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of each head's scores on reference answers, if fitted."""
+    """Mean and standard deviation of each head's scores on reference responses, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None

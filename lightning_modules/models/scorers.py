@@ -33,7 +33,7 @@ def check_scorer(path: str | Path) -> PretrainedConfig:
     if not hasattr(model, "score"):
         raise ModelError(
             f"{path}: not a reward model that can be used here: {kind} does not read from left to"
-            " right, so it has no score at the end of an answer"
+            " right, so it has no score at the end of a response"
         )
     return config
 

@@ -38,7 +38,7 @@ def rewards_to_go(rewards: Tensor, mask: Tensor, gamma: float = 1.0) -> Tensor:
 def leave_one_out(x: Tensor, kept: Tensor, samples: int) -> Tensor:
     """For each of B = N * samples numbers, the mean of the others of its group (Kool et al. 2019).
 
-    The `samples` of a prompt stand beside each other. An answer's own number is not in its
+    The `samples` of a prompt stand beside each other. A response's own number is not in its
     baseline, which therefore depends on the prompt and on other samples only: no bias. Numbers that
     are not `kept` (B,) are in nobody's baseline; one that has no others is its own: it then tells
     nothing.

@@ -25,7 +25,7 @@ def label_smoothed(as_labelled: Tensor, flipped: Tensor, smoothing: float) -> Te
 def rao_kupper_tie(first: Tensor, second: Tensor, threshold: float) -> Tensor:
     """Negative log-likelihood (B,) of "neither is better" between scores (B,).
 
-    Differences below a threshold h > 0 are not seen: an answer wins with sigmoid(d - h), which is
+    Differences below a threshold h > 0 are not seen: a response wins with sigmoid(d - h), which is
     `bradley_terry` with margin h, and what the two wins leave is the tie,
     (e^{2h} - 1) sigmoid(d - h) sigmoid(-d - h). (Rao & Kupper 1967.)
     """
@@ -41,8 +41,8 @@ def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
 def equal_shares(used: Tensor, group: Tensor, groups: int) -> Tensor:
     """Weights (N,) by which the pairs of every group add up to 1 (to 0 if none is used).
 
-    `used` (N,) bool, `group` (N,) in [0, groups). A ranking of K answers makes K (K - 1) / 2 pairs
-    that are no independent evidence; so it counts once (Ouyang et al. 2022, section 3.5).
+    `used` (N,) bool, `group` (N,) in [0, groups). A ranking of K responses makes K (K - 1) / 2
+    pairs that are no independent evidence; so it counts once (Ouyang et al. 2022, section 3.5).
     """
     used = used.double()
     counts = used.new_zeros(groups).index_add(0, group, used)
@@ -52,9 +52,10 @@ def equal_shares(used: Tensor, group: Tensor, groups: int) -> Tensor:
 def expected_calibration_error(margins: Tensor, bins: int = 15) -> Tensor:
     """ECE of the predicted preferences (Guo et al. 2017, eq. 3), a scalar in [0, 1].
 
-    `margins` (N,) is r+ - r-. A pair's confidence is that of the answer predicted to be preferred,
-    max(p, 1 - p) in [1/2, 1], cut into equal bins; it was right if the margin is positive, and half
-    right at 0. The gap between confidence and accuracy is weighted by the share of the bin.
+    `margins` (N,) is r+ - r-. A pair's confidence is that of the response predicted to be
+    preferred, max(p, 1 - p) in [1/2, 1], cut into equal bins; it was right if the margin is
+    positive, and half right at 0. The gap between confidence and accuracy is weighted by the share
+    of the bin.
     """
     confidence = torch.sigmoid(margins.abs())
     right = 0.5 + 0.5 * margins.sign()
@@ -70,11 +71,11 @@ def brier_score(margins: Tensor) -> Tensor:
 
 
 def plackett_luce(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood (...,) of rankings of K answers, `scores` (..., K), the best first.
+    """Negative log-likelihood (...,) of rankings of K responses, `scores` (..., K), the best first.
 
     sum_k logsumexp_{j >= k} r_j - r_k: the best is chosen from all, the second from what is left,
     and so on (Plackett 1975; Luce 1959). With K = 2 it is Bradley-Terry. `mask` (..., K) is False
-    behind the last answer of shorter rankings.
+    behind the last response of shorter rankings.
     """
     if mask is None:
         mask = torch.ones_like(scores, dtype=torch.bool)
@@ -86,9 +87,9 @@ def plackett_luce(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 def plackett_luce_with_ties(scores: Tensor, mask: Tensor) -> Tensor:
     """Negative log-likelihood (B,) of rankings whose ties leave several orders open.
 
-    `scores`, `mask`: (B, M, K), the answers' scores in each of the M orders that the ratings allow;
-    an order is there if its first answer is. The ranking is that one of them holds:
-    -log sum_m P(order m), so a tie says nothing about the order of its answers.
+    `scores`, `mask`: (B, M, K), the responses' scores in each of the M orders that the ratings
+    allow; an order is there if its first response is. The ranking is that one of them holds: -log
+    sum_m P(order m), so a tie says nothing about the order of its responses.
     """
     orders = -plackett_luce(scores, mask)
     return -orders.masked_fill(~mask[..., 0], -torch.inf).logsumexp(-1)

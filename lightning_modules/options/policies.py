@@ -161,7 +161,7 @@ class ReinforceOptions(PolicyOptions):
             self.baseline != "mean" or self.sequences_per_iteration > 1,
             "algo.prompts_per_iteration",
             self.prompts_per_iteration,
-            "algo.baseline=mean needs more than one answer: the mean of one is its own return",
+            "algo.baseline=mean needs more than one response: the mean of one is its own return",
         )
         require(
             self.importance != "none" or self.updates == 1,

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from lightning_modules.options.rewards import CombinedRewardOptions
-from lightning_modules.rewards.reward import Answers, Reward, RewardContext
+from lightning_modules.rewards.reward import Responses, Reward, RewardContext
 
 
 class CombinedReward(Reward):
-    """sum_i weights[i] * rewards[i], by name; an answer that one of them cannot score has none."""
+    """sum_i weights[i] * rewards[i], by name; a response that one of them cannot score has none."""
 
     def __init__(self, **options: Any):
         given = CombinedRewardOptions(**options)
@@ -42,8 +42,8 @@ class CombinedReward(Reward):
     ) -> Tensor:
         return self._sum(lambda reward: reward.score_texts(prompts, texts, stopped).cpu())
 
-    def score(self, answers: Answers) -> Tensor:
-        return self._sum(lambda reward: reward.score(answers))
+    def score(self, responses: Responses) -> Tensor:
+        return self._sum(lambda reward: reward.score(responses))
 
     def _sum(self, score: Callable[[Reward], Tensor]) -> Tensor:
         """The weighted sum of what each reward says."""

@@ -14,7 +14,7 @@ from lightning_modules.options.rewards import (
     LearnedRewardOptions,
     ModelRewardOptions,
 )
-from lightning_modules.rewards.reward import Answers, Reward, RewardContext
+from lightning_modules.rewards.reward import Responses, Reward, RewardContext
 
 # Tokens of a forward pass without gradients, padding included.
 BATCH_TOKENS = 16384
@@ -23,7 +23,7 @@ BATCH_TOKENS = 16384
 class Scorer:
     """A reward model and its own tokenizer: text in, a score of each of n heads out.
 
-    `encoder` has `conversations(prompts, texts, stopped)`, ids of prompt and answer together, and
+    `encoder` has `conversations(prompts, texts, stopped)`, ids of prompt and response together, and
     `pad(rows, side)`.
     """
 
@@ -35,7 +35,7 @@ class Scorer:
     def heads(
         self, prompts: Sequence[Any], texts: Sequence[str], stopped: Sequence[bool] | None = None
     ) -> Tensor:
-        """(B, n); `stopped` is False for answers that did not end by themselves."""
+        """(B, n); `stopped` is False for responses that did not end by themselves."""
         device = self.model.mean.device
         rows = self.encoder.conversations(prompts, texts, stopped)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -72,10 +72,11 @@ def _batches(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
 class ModelReward(Reward):
     """What a reward model's scores become: brought to a common scale, pessimistic if asked.
 
-    `normalise`: to mean 0 and standard deviation 1 on reference answers, if the model's config says
-    how; beta then means the same with every reward model. `pessimism` k: the mean of an ensemble's
-    heads minus k of their standard deviations, so that what they disagree about pays less.
-    `held_out_head`: the last head has no say in the score, and watches over the policy instead.
+    `normalise`: to mean 0 and standard deviation 1 on reference responses, if the model's config
+    says how; beta then means the same with every reward model. `pessimism` k: the mean of an
+    ensemble's heads minus k of their standard deviations, so that what they disagree about pays
+    less. `held_out_head`: the last head has no say in the score, and watches over the policy
+    instead.
     """
 
     options_class = ModelRewardOptions
@@ -106,10 +107,10 @@ class ModelReward(Reward):
     ) -> Tensor:
         return self.combined(self.scorer.heads(prompts, texts, stopped))
 
-    def watch(self, answers: Answers) -> Tensor | None:
+    def watch(self, responses: Responses) -> Tensor | None:
         if not self.options.held_out_head:
             return None
-        heads = self.scorer.heads(answers.prompts, answers.texts, answers.stopped.tolist())
+        heads = self.scorer.heads(responses.prompts, responses.texts, responses.stopped.tolist())
         return heads[:, -1]
 
     def combined(self, heads: Tensor) -> Tensor:
@@ -130,15 +131,15 @@ class LearnedReward(ModelReward):
     def bind(self, context: RewardContext) -> None:
         self.load(context.reward_model(), context)
 
-    def score(self, answers: Answers) -> Tensor:
-        mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
-        return self.combined(self.scorer.heads_of_ids(answers.sequences, mask))
+    def score(self, responses: Responses) -> Tensor:
+        mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
+        return self.combined(self.scorer.heads_of_ids(responses.sequences, mask))
 
 
 class CheckpointReward(ModelReward):
     """Any reward model with a scalar head, from a folder or the hub, with its own tokenizer.
 
-    Text goes in: prompts by its chat template, then the decoded answer.
+    Text goes in: prompts by its chat template, then the decoded response.
     """
 
     options_class = CheckpointRewardOptions

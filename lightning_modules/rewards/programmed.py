@@ -15,7 +15,7 @@ from lightning_modules.rewards.reward import Reward, RewardContext
 
 
 class GoldReward(Reward):
-    """The true quality of an answer, where the data knows it (data=landmarks)."""
+    """The true quality of a response, where the data knows it (data=landmarks)."""
 
     def __init__(self, *, name: str = "gold"):
         self.name = name
@@ -44,12 +44,12 @@ class FunctionReward(Reward):
         self.function = _import(self.path)
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
-        questions, answers = [p.text for p in prompts], list(texts)
+        questions, responses = [p.text for p in prompts], list(texts)
         try:
-            scores = self.function(questions, answers)
+            scores = self.function(questions, responses)
         except Exception as error:
-            raise self._failure(questions, answers, error) from error
-        return torch.tensor(self._numbers(scores, questions, answers))[:, None]
+            raise self._failure(questions, responses, error) from error
+        return torch.tensor(self._numbers(scores, questions, responses))[:, None]
 
     def _numbers(self, scores: Any, prompts: list[str], texts: list[str]) -> list[float]:
         try:

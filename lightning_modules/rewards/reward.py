@@ -1,4 +1,4 @@
-"""The interface of rewards: answers in, one score each out."""
+"""The interface of rewards: responses in, one score each out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Answers:
+class Responses:
     """B responses, as ids of the policy's tokenizer and as text.
 
     `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
@@ -39,7 +39,7 @@ class RewardContext:
     """What a run offers to a reward.
 
     `reward_model()` is the folder of the run's own reward model (trained at the first call),
-    `gold` the source's true quality of an answer or None, `encoder(path)` a reward model's
+    `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
     tokenizer as a `Scorer` needs it, `dtype` that of frozen models.
     """
 
@@ -75,17 +75,17 @@ class Reward:
         texts: Sequence[str],
         stopped: Sequence[bool] | None = None,
     ) -> Tensor:
-        """What answers are worth to a policy, (B,) float32; higher is better, NaN where unknown.
+        """What responses are worth to a policy, (B,) float32; higher is better, NaN where unknown.
 
         `stopped` is False for those that did not end by themselves.
         """
         return self.raw_scores(prompts, texts).mean(-1)
 
-    def watch(self, answers: Answers) -> Tensor | None:
+    def watch(self, responses: Responses) -> Tensor | None:
         """Scores (B,) that no policy is trained on, to watch over it; None if there are none."""
         return None
 
-    def score(self, answers: Answers) -> Tensor:
-        """The same of answers of a rollout, on their device."""
-        scores = self.score_texts(answers.prompts, answers.texts, answers.stopped.tolist())
-        return scores.to(answers.sequences.device)
+    def score(self, responses: Responses) -> Tensor:
+        """The same of responses of a rollout, on their device."""
+        scores = self.score_texts(responses.prompts, responses.texts, responses.stopped.tolist())
+        return scores.to(responses.sequences.device)

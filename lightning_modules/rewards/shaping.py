@@ -11,7 +11,7 @@ class ScoreShaping:
 
     In this order: `normalise` subtracts the mean and divides by the standard deviation of all
     scores so far, these included; `clip` cuts to [-clip, clip]; `missing_eos_penalty` is taken off
-    answers that were cut at the length limit.
+    responses that were cut at the length limit.
     """
 
     def __init__(self, *, normalise: bool, clip: float | None, missing_eos_penalty: float):

@@ -1,1 +1,1 @@
-"""Rollouts: sampling answers, and the record of them that an update works on."""
+"""Rollouts: sampling responses, and the record of them that an update works on."""

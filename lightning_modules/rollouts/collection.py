@@ -14,7 +14,7 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
-from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.generation import generate
 from lightning_modules.rollouts.rollout import Rollout
 
@@ -64,33 +64,33 @@ class Collector:
     @torch.no_grad()
     def collect(
         self, batch: dict[str, Any], noise: torch.Generator, samples: int, *, with_reference: bool
-    ) -> tuple[Rollout, Answers, dict[str, float]]:
+    ) -> tuple[Rollout, Responses, dict[str, float]]:
         """`samples` responses to each prompt, with what policy, reference and reward say of them.
 
-        Returns the rollout (yet without rewards), its answers for reading, and seconds by part.
+        Returns the rollout (yet without rewards), its responses for reading, and seconds by part.
         """
         device = next(self.model.parameters()).device
         started = clock(device)
         # 1. Responses of the current policy.
-        answers = self.respond(self.model.lm, batch, noise, samples)
+        responses = self.respond(self.model.lm, batch, noise, samples)
         sampled = clock(device)
-        # 2. Scores. An answer that was cut off ended there, and is scored as it stands; one that
+        # 2. Scores. A response that was cut off ended there, and is scored as it stands; one that
         #    cannot be scored leaves the rollout: no token of it is real from here on.
-        scores = self.reward.score(answers).float()
-        mask = answers.response_mask & ~scores.isnan()[:, None]
+        scores = self.reward.score(responses).float()
+        mask = responses.response_mask & ~scores.isnan()[:, None]
         scored = clock(device)
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
-        tensors = (answers.sequences, answers.prompt_mask, mask)
+        tensors = (responses.sequences, responses.prompt_mask, mask)
         old = self._policy_outputs(tensors)
         # 4. The reference's log-probabilities.
         ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
         collected = clock(device)
         rollout = Rollout(
-            prompt_mask=answers.prompt_mask,
-            sequences=answers.sequences,
+            prompt_mask=responses.prompt_mask,
+            sequences=responses.sequences,
             response_mask=mask,
-            stopped=answers.stopped,
+            stopped=responses.stopped,
             old_logprobs=old.logprobs,
             entropy=old.entropy,
             ref_logprobs=ref_logprobs,
@@ -101,12 +101,12 @@ class Collector:
             "time/collect": collected - started - (scored - sampled),
             "time/score": scored - sampled,
         }
-        return rollout, answers, seconds
+        return rollout, responses, seconds
 
     @torch.no_grad()
     def respond(
         self, lm: nn.Module, batch: dict[str, Any], noise: torch.Generator, samples: int
-    ) -> Answers:
+    ) -> Responses:
         """Responses of `lm` to the prompts of `batch`, `samples` for each, side by side."""
         words = self.vocabulary
         count = len(batch["prompt_ids"]) * samples
@@ -128,7 +128,7 @@ class Collector:
         prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
         # The last sampled token is the stop token; the prompt is not looked at.
         last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
-        return Answers(
+        return Responses(
             prompts, sequences, prompt_mask, response_mask, last == words.stop_id, words.decode
         )
 

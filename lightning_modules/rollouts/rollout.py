@@ -17,7 +17,7 @@ class Rollout:
     prompt_mask: Tensor  # (B, P) True on the tokens of the prompt
     sequences: Tensor  # (B, P+T) prompt and response ids
     response_mask: Tensor  # (B, T) True up to and including the stop token; nowhere if unscored
-    stopped: Tensor  # (B,) True where the policy ended the answer itself
+    stopped: Tensor  # (B,) True where the policy ended the response itself
     old_logprobs: Tensor  # (B, T) of the policy that sampled
     entropy: Tensor  # (B, T) exact, of its distribution at each state
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
@@ -32,7 +32,7 @@ class Rollout:
 
     @property
     def scored(self) -> Tensor:
-        """(B,) True for the answers that take part; a reward may have nothing to say of some."""
+        """(B,) True for the responses that take part; a reward may have nothing to say of some."""
         return self.response_mask.any(-1)
 
     def select(self, rows: Tensor) -> "Rollout":

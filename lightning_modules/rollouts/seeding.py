@@ -12,7 +12,7 @@ class Stream(IntEnum):
     SAMPLING = 0
     MINIBATCHES = 1
     EVALUATION = 2
-    REFERENCE_ANSWERS = 3
+    REFERENCE_RESPONSES = 3
     SELFCHECK = 4
 
 

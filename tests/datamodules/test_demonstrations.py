@@ -21,7 +21,7 @@ def sequences(loader):
     ]
 
 
-def test_rows_are_the_prompt_followed_by_the_answer(data, world, encoder):
+def test_rows_are_the_prompt_followed_by_the_response(data, world, encoder):
     rows = world.demonstrations("val")
     prompts = encoder.prompts([row.prompt for row in rows])
     responses = encoder.responses([row.response for row in rows])
@@ -33,7 +33,7 @@ def test_rows_are_the_prompt_followed_by_the_answer(data, world, encoder):
     ]
 
 
-def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
+def test_the_response_mask_marks_the_response_and_its_stop_token(world, encoder):
     roomy = Encoder(encoder.tokenizer, 32, 64)
     data = DemonstrationDataModule(world, roomy, 16, ROOM, seed=0)
     (batch,) = next(iter(data.val_dataloader()))
@@ -49,7 +49,7 @@ def test_the_response_mask_marks_the_answer_and_its_stop_token(world, encoder):
         assert (ids[mask] == encoder.stop_id).sum() == 1
 
 
-def test_padding_is_on_the_right_and_no_part_of_an_answer(data):
+def test_padding_is_on_the_right_and_no_part_of_a_response(data):
     (batch,) = next(iter(data.val_dataloader()))
     mask, response = batch["attention_mask"], batch["response_mask"]
     assert not mask.all()
@@ -58,7 +58,7 @@ def test_padding_is_on_the_right_and_no_part_of_an_answer(data):
     assert (mask.sum(1) > response.sum(1)).all()
 
 
-def test_an_answer_that_is_cut_does_not_teach_to_stop(world, encoder):
+def test_a_response_that_is_cut_does_not_teach_to_stop(world, encoder):
     short = Encoder(encoder.tokenizer, 32, 3)
     data = DemonstrationDataModule(world, short, 16, ROOM, seed=0)
     (batch,) = next(iter(data.val_dataloader()))

@@ -21,7 +21,7 @@ def conversations(encoder, part):
         prompts = [
             ids[mask] for ids, mask in zip(part["prompt_ids"], part["prompt_mask"], strict=True)
         ]
-        owners = part["comparison_of_answer"]
+        owners = part["comparison_of_response"]
         rows = [torch.cat([prompts[g], row]) for g, row in zip(owners, rows, strict=True)]
     return [encoder.decode(row) for row in rows]
 
@@ -56,14 +56,14 @@ def test_rows_are_prompt_and_response_padded_on_the_right(encoder, shared, monke
     assert shared == ("prompt_ids" in part)
     rows = sorted(data.rows["val"], key=data.length)
     for g, row in enumerate(rows):
-        for a, answer in enumerate(row.answers):
+        for a, response in enumerate(row.responses):
             ids = part["input_ids"][2 * g + a][part["attention_mask"][2 * g + a]].tolist()
-            assert ids == (answer if shared else row.prompt + answer)
+            assert ids == (response if shared else row.prompt + response)
         if shared:
             assert part["prompt_ids"][g][part["prompt_mask"][g]].tolist() == row.prompt
     if shared:
         assert (part["prompt_mask"].long().diff() >= 0).all()
-        assert part["comparison_of_answer"].tolist() == [0, 0, 1, 1]
+        assert part["comparison_of_response"].tolist() == [0, 0, 1, 1]
 
 
 def test_prompts_are_shared_where_that_saves_enough(encoder):
@@ -74,7 +74,7 @@ def test_prompts_are_shared_where_that_saves_enough(encoder):
         data = make(roomy, [pair("Yes.", no, "Is it" + " very" * words + " so?")])
         ((part,),) = data.val_dataloader()
         (row,) = data.rows["val"]
-        prompt, longest = len(row.prompt), max(map(len, row.answers))
+        prompt, longest = len(row.prompt), max(map(len, row.responses))
         saves_enough = prompt + 2 * longest <= (1 - WORTH_SHARING) * 2 * (prompt + longest)
         assert ("prompt_ids" in part) == saves_enough
         seen.add(saves_enough)
@@ -129,9 +129,9 @@ def test_no_pair_left_is_an_error_that_names_the_option(encoder, split):
 def test_what_is_too_long_is_cut_or_left_out_as_the_source_says(encoder):
     short = Encoder(encoder.tokenizer, 16, 8)
     fits = pair("Yes.", "No.", "Is it?")
-    long_answer = pair("Yes.", "No, it is not at all so, my friend.", "Is it?")
+    long_response = pair("Yes.", "No, it is not at all so, my friend.", "Is it?")
     long_prompt = pair("Yes.", "No.", LONG_PROMPT)
-    rows = [fits, long_answer, long_prompt]
+    rows = [fits, long_response, long_prompt]
     cut = make(short, rows)
     assert len(cut.rows["train"]) == 3
     assert not cut.counts

@@ -42,13 +42,13 @@ def test_rankings_of_all_sizes_keep_their_rows_apart(encoder):
     first = 0
     for g, row in enumerate(rows):
         own = part["comparison"] == g
-        inside = range(first, first + len(row.answers))
+        inside = range(first, first + len(row.responses))
         for name in ("chosen", "rejected"):
             assert set(part[name][own].tolist()) <= set(inside)
         places = part["orders"][g][part["orders"][g] >= 0]
         assert set(places.tolist()) == set(inside)
         assert part["chosen_length"][own].tolist() == [row.characters[p.chosen] for p in row.pairs]
-        first += len(row.answers)
+        first += len(row.responses)
     assert first == len(part["input_ids"])
 
 
@@ -104,7 +104,7 @@ def test_more_orders_than_are_counted_are_left_to_bradley_terry(encoder, ties, k
     assert data.counts == counted
 
 
-def test_answers_that_truncation_makes_equal_are_no_pair(encoder):
+def test_responses_that_truncation_makes_equal_are_no_pair(encoder):
     stem = "The Taj Mahal is in"
     short = Encoder(encoder.tokenizer, 32, len(encoder.tokenizer(stem)["input_ids"]))
     data = make(short, [ranking((f"{stem} Agra.", f"{stem} Rome.", "No."), (2, 1, 0))])
@@ -114,7 +114,7 @@ def test_answers_that_truncation_makes_equal_are_no_pair(encoder):
 
 
 def test_a_ranking_of_equals_teaches_nothing(encoder):
-    with pytest.raises(DataError, match="no train pair whose answers differ"):
+    with pytest.raises(DataError, match="no train pair whose responses differ"):
         make(encoder, [ranking(TEXTS[:3], (1, 1, 1))])
 
 

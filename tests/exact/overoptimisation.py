@@ -1,4 +1,4 @@
-"""Over-optimisation in the world of 121 answers: what happens to gold when a proxy is maximised.
+"""Over-optimisation in the world of 121 responses: what happens to gold when a proxy is maximised.
 
 The proxy is gold and an error: it likes to hear the token 0 again after the token 0, which gold
 does not. For every beta the optimum pi_beta = ref exp(proxy / beta) / Z is known, so is its gold,
@@ -22,11 +22,11 @@ from tests.exact.trainer import (
     pair_scores,
     ppo,
 )
-from tests.exact.world import ANSWERS
+from tests.exact.world import RESPONSES
 
 GOLD = pair_scores(1.0, seed=29)
 ERROR = torch.tensor(
-    [1.125 * sum(pair == (0, 0) for pair in pairwise(y)) for y in ANSWERS]
+    [1.125 * sum(pair == (0, 0) for pair in pairwise(y)) for y in RESPONSES]
 ).double()
 PROXY = GOLD + ERROR
 BETAS = (2.0, 0.7, 0.3)
@@ -48,7 +48,7 @@ def seen(logp: Tensor) -> Point:
 
 
 def best(beta: float) -> Tensor:
-    """log pi_beta of the answers."""
+    """log pi_beta of the responses."""
     return (reference()[1] + PROXY / beta).log_softmax(0)
 
 

@@ -1,4 +1,4 @@
-"""What the project says of an answer, weighed by the answer's exact probability."""
+"""What the project says of a response, weighed by the response's exact probability."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.reinforce import Reinforce
 from tests.exact.world import (
-    ANSWERS,
     OPTIONS,
+    RESPONSES,
     STOP,
     bound,
     log_probabilities,
@@ -23,8 +23,8 @@ from tests.exact.world import (
 
 KINDS = ("recurrent", "gpt2", "llama")
 TEMPERATURES = (1.0, 0.7)
-ALL = list(range(len(ANSWERS)))
-LENGTHS = torch.tensor([len(y) for y in ANSWERS])
+ALL = list(range(len(RESPONSES)))
+LENGTHS = torch.tensor([len(y) for y in RESPONSES])
 
 
 def module(lm, ref, scores, **options) -> Reinforce:
@@ -41,7 +41,7 @@ def worst(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("left_padding", [0, 3])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_probabilities_of_all_answers_add_up_to_1(kind, temperature, left_padding, measured):
+def test_the_probabilities_of_all_responses_add_up_to_1(kind, temperature, left_padding, measured):
     lm = tiny_lm(kind)
     rollout = rollout_of(
         module(lm, tiny_lm(kind, 1), score_table(), temperature=temperature),
@@ -52,18 +52,18 @@ def test_the_probabilities_of_all_answers_add_up_to_1(kind, temperature, left_pa
     exact = log_probabilities(lm, temperature).detach()
     where = f"{kind}, temperature {temperature}, prompt padded by {left_padding}"
     measured(f"E1 the sum of pi(y) is 1: {where}", abs(logp.exp().sum() - 1), 1e-12)
-    measured(f"E1 log pi(y) of every answer: {where}", worst(logp, exact), 1e-12)
+    measured(f"E1 log pi(y) of every response: {where}", worst(logp, exact), 1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_has_the_same_probability_alone_and_beside_longer_ones(kind, measured):
+def test_a_response_has_the_same_probability_alone_and_beside_longer_ones(kind, measured):
     algorithm = module(tiny_lm(kind), tiny_lm(kind, 1), score_table())
     together = rollout_of(algorithm, ALL)
     alone = [rollout_of(algorithm, [i], left_padding=i % 3) for i in ALL]
     for name in ("old_logprobs", "ref_logprobs", "rewards"):
         sums = torch.cat([getattr(row, name).sum(-1) for row in alone])
         error = worst(sums, getattr(together, name).sum(-1))
-        measured(f"E1 {name} of answers one by one and in a batch: {kind}", error, 1e-12)
+        measured(f"E1 {name} of responses one by one and in a batch: {kind}", error, 1e-12)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -81,13 +81,13 @@ def test_statistics_of_samples_expect_the_closed_sums(kind, temperature, measure
         add_statistics(averages, row, "rollout", beta)
         of_one = averages.means(lambda x: x)
         # A mean per token, where the closed sum is of sequences.
-        of_one["rollout/entropy"] *= len(ANSWERS[i])
+        of_one["rollout/entropy"] *= len(RESPONSES[i])
         for name, value in of_one.items():
             expected[name] = expected.get(name, 0) + float(p[i]) * value
     expected = finish_statistics(expected, "rollout")
 
     kl, mean = (p * (logp - logref)).sum(), (p * scores).sum()
-    stopped = torch.tensor([y[-1] == STOP for y in ANSWERS])
+    stopped = torch.tensor([y[-1] == STOP for y in RESPONSES])
     length = (p * LENGTHS).sum()
     covariance = (p * (scores - mean) * (LENGTHS - length)).sum()
     spreads = [(p * (x - x_mean) ** 2).sum() for x, x_mean in ((scores, mean), (LENGTHS, length))]

@@ -1,4 +1,4 @@
-"""Expected gradients of the losses, over all answers, against autograd through J itself.
+"""Expected gradients of the losses, over all responses, against autograd through J itself.
 
 Correct code agrees to rounding. What is biased, and known to be, is measured at the end.
 """
@@ -33,11 +33,11 @@ from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
 from lightning_modules.rollouts.rollout import Rollout
 from tests.exact.world import (
-    ANSWERS,
     DTYPE,
     HORIZON,
     OPTIONS,
     PROMPT,
+    RESPONSES,
     STATE_OF,
     STATES,
     STOP,
@@ -58,7 +58,7 @@ from tests.exact.world import (
 
 KINDS = ("recurrent", "gpt2", "llama")
 RETURNS = ("sequence", "to_go")
-ALL = list(range(len(ANSWERS)))
+ALL = list(range(len(RESPONSES)))
 BETA = OPTIONS["beta"]
 SCORES = score_table()
 TOLERANCE = 1e-12
@@ -117,7 +117,7 @@ def expected(
     weights: Tensor,
     parameters: list[nn.Parameter] | None = None,
 ) -> Tensor:
-    """Minus the gradient of sum_y weights(y) loss(y), where each answer is a batch of its own."""
+    """Minus the gradient of sum_y weights(y) loss(y), where each response is a batch of its own."""
     token_losses, _ = module.token_loss(rollout, outputs(module, rollout))
     mask = rollout.response_mask
     losses = [
@@ -144,7 +144,7 @@ def off_in_direction(estimate: Tensor, exact: Tensor) -> float:
 
 @pytest.mark.parametrize("returns", RETURNS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_reinforce_one_answer_at_a_time(kind, returns, measured):
+def test_reinforce_one_response_at_a_time(kind, returns, measured):
     lm, ref = models(kind)
     module, p = reinforce(lm, ref, returns=returns), probabilities(lm)
     mean = sum(p[i] * gradient(module, rollout_of(module, [i])) for i in ALL)
@@ -167,10 +167,10 @@ def test_reinforce_on_padded_rows_at_another_temperature(kind, returns, measured
     measured(f"E3 REINFORCE at temperature 0.7, returns={returns}: {kind}", error, TOLERANCE)
 
 
-def test_the_fine_for_answers_that_were_cut_off_is_part_of_the_objective(measured):
+def test_the_fine_for_responses_that_were_cut_off_is_part_of_the_objective(measured):
     lm, ref = models("recurrent")
     module = reinforce(lm, ref, missing_eos_penalty=1.5)
-    fined = SCORES - 1.5 * torch.tensor([y[-1] != STOP for y in ANSWERS])
+    fined = SCORES - 1.5 * torch.tensor([y[-1] != STOP for y in RESPONSES])
     mean = expected(module, rollout_of(module, ALL), probabilities(lm))
     error = off(mean, exact_gradient(lm, ref, fined, BETA))
     measured("E3 REINFORCE with missing_eos_penalty: recurrent", error, TOLERANCE)
@@ -211,9 +211,9 @@ def test_a_constant_baseline_changes_no_expectation(kind, returns, measured):
 def mean_advantages(
     rollout: Rollout, parts: list[Rollout], rows: Tensor, shares: Tensor
 ) -> Rollout:
-    """The rollout of all answers, each with its mean advantage over the company it may be in.
+    """The rollout of all responses, each with its mean advantage over the company it may be in.
 
-    `parts` are weighed batches that hold the answers `rows`, one after another; `shares` are the
+    `parts` are weighed batches that hold the responses `rows`, one after another; `shares` are the
     probabilities of the company. A loss is affine in the advantages, so that the loss of the mean
     is the mean of the losses.
     """
@@ -223,17 +223,17 @@ def mean_advantages(
 
 
 def in_all_pairs(module: Reinforce, rollout: Rollout, p: Tensor) -> Rollout:
-    """Mean advantages over groups of two independent answers, all of them weighed at once."""
+    """Mean advantages over groups of two independent responses, all of them weighed at once."""
     pairs = torch.cartesian_prod(torch.tensor(ALL), torch.tensor(ALL))
     groups = module.weigh(rollout.select(pairs.flatten()))
-    # An answer is the first of its pair or the second.
+    # A response is the first of its pair or the second.
     shares = p[pairs.flip(1)].flatten() / 2
     return mean_advantages(rollout, [groups], pairs.flatten(), shares)
 
 
 @pytest.mark.parametrize("returns", RETURNS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_leave_one_out_over_all_pairs_of_answers(kind, returns, measured):
+def test_leave_one_out_over_all_pairs_of_responses(kind, returns, measured):
     lm, ref = models(kind)
     p = probabilities(lm)
     rollout = rollout_of(reinforce(lm, ref), ALL)
@@ -243,13 +243,13 @@ def test_leave_one_out_over_all_pairs_of_answers(kind, returns, measured):
     measured(f"E3 leave-one-out, all pairs, returns={returns}: {kind}", error, TOLERANCE)
 
 
-def test_the_mean_of_n_answers_as_a_baseline_shrinks_the_gradient_by_1_over_n(measured):
-    """Each answer is in its own baseline: the expectation is (1 - 1/n) times the gradient of J."""
+def test_the_mean_of_n_responses_as_a_baseline_shrinks_the_gradient_by_1_over_n(measured):
+    """Each response is in its own baseline: the expectation is 1 - 1/n times the gradient of J."""
     lm, ref = models("recurrent")
     p, exact = probabilities(lm), exact_ascent("recurrent")
     module = reinforce(lm, ref, baseline="mean", prompts_per_iteration=2)
     rollout = rollout_of(module, ALL)
-    claim = "E3 baseline=mean of n answers gives (1 - 1/n) of the gradient"
+    claim = "E3 baseline=mean of n responses gives (1 - 1/n) of the gradient"
 
     alone = [module.weigh(row) for row in rollout.micro_batches(1)]
     nothing = expected(module, mean_advantages(rollout, alone, torch.tensor(ALL), p / p), p)
@@ -428,7 +428,7 @@ def test_ppo_begins_as_a2c(kind, lam, whiten, measured):
     model = with_critic(lm, "copy")
     common = {"critic": "copy", "lam": lam, "whiten_advantages": whiten}
     plain = a2c(model, ref, **common)
-    # Any batch will do: here, every answer once.
+    # Any batch will do: here, every response once.
     exact = gradient(plain, rollout_of(plain, ALL))
     where = f"{kind}, lam={lam}, whitened={whiten}"
     for name, extra in {
@@ -460,7 +460,7 @@ def moved_on(module: Reinforce, lm: nn.Module, rollout: Rollout) -> Tensor:
 @pytest.mark.parametrize("baseline", ["none", "leave_one_out"])
 @pytest.mark.parametrize("returns", RETURNS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_sequence_weights_on_answers_of_another_policy(kind, returns, baseline, measured):
+def test_sequence_weights_on_responses_of_another_policy(kind, returns, baseline, measured):
     (lm, ref), old = models(kind), tiny_lm(kind, 5)
     options = {"returns": returns, "importance": "sequence"}
     rollout = rollout_of(reinforce(old, ref, **options), ALL)
@@ -468,7 +468,7 @@ def test_sequence_weights_on_answers_of_another_policy(kind, returns, baseline, 
     if baseline == "leave_one_out":
         rollout = in_all_pairs(module, rollout, probabilities(old))
     error = off(moved_on(module, lm, rollout), exact_ascent(kind))
-    claim = "E3 importance=sequence on answers of another policy"
+    claim = "E3 importance=sequence on responses of another policy"
     measured(f"{claim}: {kind}, returns={returns}, baseline={baseline}", error, TOLERANCE)
 
 
@@ -489,7 +489,7 @@ def test_anything_less_than_sequence_weights_is_biased_off_policy(kind, importan
     module = reinforce(nearby(lm), ref, importance=importance)
     mean = moved_on(module, lm, rollout_of(module, ALL))
     error = off(mean, exact_ascent(kind))
-    claim = f"E3 biased: importance={importance} on answers of a policy nearby"
+    claim = f"E3 biased: importance={importance} on responses of a policy nearby"
     assert error > VISIBLE
     measured(f"{claim}: {kind}", error, NO_LIMIT)
 
@@ -499,7 +499,7 @@ def test_anything_less_than_sequence_weights_is_biased_off_policy(kind, importan
 
 def discounted(logp: Tensor, logref: Tensor, gamma: float) -> Tensor:
     """E[sum_t gamma^t r_t] with r_t = -beta (log pi - log ref) and the score at the last token."""
-    lengths = torch.tensor([[len(y)] for y in ANSWERS])
+    lengths = torch.tensor([[len(y)] for y in RESPONSES])
     whole = (logp - logref)[:, None]
     ratio_at = visits(logp).log() - visits(logref).log()
     times = torch.arange(HORIZON, dtype=DTYPE)
@@ -547,7 +547,7 @@ def test_a_mean_over_tokens_is_biased(kind, measured):
     mean = expected(module, rollout_of(module, ALL), probabilities(lm))
     error = off_in_direction(mean, exact_ascent(kind))
     assert error > VISIBLE
-    measured(f"E3 biased: normalise=tokens, a batch of one answer: {kind}", error, NO_LIMIT)
+    measured(f"E3 biased: normalise=tokens, a batch of one response: {kind}", error, NO_LIMIT)
 
 
 @pytest.mark.parametrize("kind", KINDS)

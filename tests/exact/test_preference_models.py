@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lightning_modules.objectives.preference import bradley_terry, plackett_luce
 
-PROMPTS, ANSWERS = 3, 5
+PROMPTS, RESPONSES = 3, 5
 SCORES = torch.randn(
-    PROMPTS, ANSWERS, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    PROMPTS, RESPONSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64
 )
-ORDERS = torch.tensor(list(permutations(range(ANSWERS))))
+ORDERS = torch.tensor(list(permutations(range(RESPONSES))))
 
 
 def centred(scores: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def order_probability(scores: Tensor, order: tuple[int, ...]) -> Tensor:
 
 
 def test_bradley_terry_recovers_the_scores_of_every_prompt(measured):
-    first, second = torch.tensor(list(combinations(range(ANSWERS), 2))).T
+    first, second = torch.tensor(list(combinations(range(RESPONSES), 2))).T
     strength = SCORES.exp()
     preferred = strength[:, first] / (strength[:, first] + strength[:, second])
 
@@ -77,7 +77,7 @@ def test_all_orders_together_have_probability_1(count, measured):
     measured(f"E8 the probability of an order, drawn one by one: K = {count}", error, 1e-12)
 
 
-def test_two_answers_ranked_by_plackett_luce_are_a_bradley_terry_pair(measured):
+def test_two_responses_ranked_by_plackett_luce_are_a_bradley_terry_pair(measured):
     pairs = torch.cat([SCORES[:, :2], 100 * SCORES[:, :2], -100 * SCORES[:, :2]])
     a, b = (x.clone().requires_grad_() for x in (pairs, pairs))
     ranked, compared = plackett_luce(a), bradley_terry(b[:, 0], b[:, 1])
@@ -92,11 +92,11 @@ def test_two_answers_ranked_by_plackett_luce_are_a_bradley_terry_pair(measured):
 
 
 def test_of_a_ranking_each_pair_is_bradley_terry(measured):
-    """Which of two answers is ranked higher does not depend on what else is ranked."""
+    """Which of two responses is ranked higher does not depend on what else is ranked."""
     probability = torch.exp(-plackett_luce(SCORES[0][ORDERS]))
     places = ORDERS.argsort(-1)
     errors = []
-    for i, j in combinations(range(ANSWERS), 2):
+    for i, j in combinations(range(RESPONSES), 2):
         before = probability[places[:, i] < places[:, j]].sum()
         errors.append(before - torch.exp(-bradley_terry(SCORES[0, i], SCORES[0, j])))
     error = torch.stack(errors).abs().max()

@@ -19,22 +19,22 @@ from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
 
 ASKERS = ("Ann", "Ben", "Cem", "Dia", "Eve", "Fay")
 TOPICS = ("tea", "rain", "chess", "Rome")
-ANSWERS = ("yes", "no", "maybe so", "never again", "ask me later", "why not")
+RESPONSES = ("yes", "no", "maybe so", "never again", "ask me later", "why not")
 TRAIN, VAL = 16_000, 16_000
 CPU = OmegaConf.create({"name": "cpu", "accelerator": "cpu", "devices": 1, "precision": "32-true"})
 
 
 class Opinions(Source):
-    """Pairs of answers drawn evenly, and a choice drawn from Bradley-Terry on a table of scores.
+    """Pairs of responses drawn evenly, and a choice drawn from Bradley-Terry on a table of scores.
 
-    What an answer is worth depends on the topic and not on who asks, so held-out prompts, which
+    What a response is worth depends on the topic and not on who asks, so held-out prompts, which
     bring askers and topics together anew, can be known.
     """
 
     def __init__(self):
         super().__init__(name="opinions", max_prompt_tokens=16, max_response_tokens=8)
         self.generator = torch.Generator().manual_seed(0)
-        self.worth = 1.5 * torch.randn(len(TOPICS), len(ANSWERS), generator=self.generator)
+        self.worth = 1.5 * torch.randn(len(TOPICS), len(RESPONSES), generator=self.generator)
         self.pairs = {"train": self.draw(TRAIN, 0), "val": self.draw(VAL, 1)}
 
     def draw(self, count, held_out):
@@ -50,12 +50,12 @@ class Opinions(Source):
         pairs = []
         for meeting, lucky in zip(which, luck, strict=True):
             asker, topic = meetings[meeting]
-            a, b = torch.randperm(len(ANSWERS), generator=self.generator)[:2].tolist()
+            a, b = torch.randperm(len(RESPONSES), generator=self.generator)[:2].tolist()
             p = float(torch.sigmoid(self.worth[topic, a] - self.worth[topic, b]))
             if lucky >= p:
                 a, b, p = b, a, 1 - p
             prompt = Prompt.from_text(f"{ASKERS[asker]}: {TOPICS[topic]}?")
-            pairs.append(Preference(prompt, ANSWERS[a], ANSWERS[b], p))
+            pairs.append(Preference(prompt, RESPONSES[a], RESPONSES[b], p))
         return pairs
 
     def comparisons(self, split):
@@ -106,11 +106,11 @@ def test_held_out_accuracy_is_that_of_bayes(trained, measured):
     variance = (true * (1 - true)).mean() / len(true)
     off = abs(metrics["val/accuracy"] - metrics["val/bayes_accuracy"]) / float(variance.sqrt())
     measured("E11 accuracy on held-out pairs, standard errors from the Bayes accuracy", off, 4)
-    # Without the luck of the draw: how often the better answer would be chosen, and is predicted.
+    # Without the luck of the draw: how often the better response would be chosen, and is predicted.
     best = torch.maximum(true, 1 - true)
     reached = torch.where(margins > 0, true, 1 - true)
     measured(
-        "E11 expected accuracy lost to a wrong order of answers", (best - reached).mean(), 0.005
+        "E11 expected accuracy lost to a wrong order of responses", (best - reached).mean(), 0.005
     )
 
 

@@ -7,10 +7,10 @@ import torch
 
 from lightning_modules.rollouts.generation import generate
 from tests.exact.world import (
-    ANSWERS,
     DTYPE,
     HORIZON,
     PROMPT,
+    RESPONSES,
     STOP,
     VOCABULARY,
     log_probabilities,
@@ -32,7 +32,7 @@ def uniforms(count, seed=0):
 
 
 def sampled(lm, noise, temperature, padded):
-    """Codes of the answers to PROMPTS times the same prompt.
+    """Codes of the responses to PROMPTS times the same prompt.
 
     Padded, a longer prompt is answered beside them, so that these need padding on the left.
     """
@@ -53,41 +53,41 @@ def sampled(lm, noise, temperature, padded):
     return code(sequences[: len(noise), width:], real[: len(noise)])
 
 
-def code(answers, real):
-    """One number for each answer, whatever stands after its end."""
-    digits = (VOCABULARY + 1) ** torch.arange(answers.shape[1])
-    return ((answers + 1) * real * digits).sum(-1)
+def code(responses, real):
+    """One number for each response, whatever stands after its end."""
+    digits = (VOCABULARY + 1) ** torch.arange(responses.shape[1])
+    return ((responses + 1) * real * digits).sum(-1)
 
 
 def sampled_without_cache(lm, noise, temperature):
     """The same noise through whole forward passes of one prompt: no cache, no mask."""
-    answers = torch.full(noise.shape, STOP)
+    responses = torch.full(noise.shape, STOP)
     going = torch.ones(len(noise), dtype=torch.bool)
     lengths = torch.full((len(noise),), HORIZON)
     prompt = torch.tensor([PROMPT]).expand(len(noise), -1)
     for t in range(HORIZON):
         with torch.no_grad():
-            logits = lm(input_ids=torch.cat([prompt, answers[:, :t]], dim=1)).logits[:, -1]
+            logits = lm(input_ids=torch.cat([prompt, responses[:, :t]], dim=1)).logits[:, -1]
         reached = torch.softmax(logits / temperature, dim=-1).cumsum(-1) <= noise[:, t, None]
         tokens = reached.sum(-1).clamp(max=VOCABULARY - 1)
-        answers[going, t] = tokens[going]
+        responses[going, t] = tokens[going]
         ended = going & (tokens == STOP)
         lengths[ended] = t + 1
         going &= ~ended
-    return code(answers, torch.arange(HORIZON) < lengths[:, None])
+    return code(responses, torch.arange(HORIZON) < lengths[:, None])
 
 
-ids = torch.tensor([[*y, *[STOP] * (HORIZON - len(y))] for y in ANSWERS])
-CODES = code(ids, torch.arange(HORIZON) < torch.tensor([len(y) for y in ANSWERS])[:, None])
+ids = torch.tensor([[*y, *[STOP] * (HORIZON - len(y))] for y in RESPONSES])
+CODES = code(ids, torch.arange(HORIZON) < torch.tensor([len(y) for y in RESPONSES])[:, None])
 
 
 def g_test(codes, logp):
-    """The p-value of these answers under log-probabilities (121,): a likelihood-ratio test.
+    """The p-value of these responses under log-probabilities (121,): a likelihood-ratio test.
 
-    Answers that are expected fewer than 5 times are counted together.
+    Responses that are expected fewer than 5 times are counted together.
     """
     observed = torch.bincount(codes, minlength=(VOCABULARY + 1) ** HORIZON)[CODES].to(DTYPE)
-    assert int(observed.sum()) == len(codes), "something was sampled that is no answer"
+    assert int(observed.sum()) == len(codes), "something was sampled that is no response"
     counts = len(codes) * logp.detach().exp()
     rare = counts < 5
     observed, counts = (torch.cat([x[~rare], x[rare].sum()[None]]) for x in (observed, counts))
@@ -103,7 +103,7 @@ def surprise(p):
 @kinds
 @temperatures
 @paddings
-def test_answers_come_as_often_as_their_exact_probabilities_say(
+def test_responses_come_as_often_as_their_exact_probabilities_say(
     kind, temperature, padded, measured
 ):
     """10,000 samples for each of 5 prompts of a batch, which are all the same."""
@@ -137,7 +137,7 @@ def test_cache_and_padding_and_leaving_change_no_token(kind, temperature, padded
     others = sampled_without_cache(lm, noise, temperature)
     claim = f"E9 {kind}, T={temperature}{', padded' if padded else ''}"
     measured(
-        f"{claim}: answers of 5000 that differ from those of plain forward passes",
+        f"{claim}: responses of 5000 that differ from those of plain forward passes",
         (codes != others).sum(),
         0,
     )

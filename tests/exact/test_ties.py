@@ -12,12 +12,12 @@ from lightning_modules.objectives.preference import (
     rao_kupper_tie,
 )
 
-ANSWERS = 4
-SCORES = torch.randn(ANSWERS, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-FIRST, SECOND = torch.tensor(list(combinations(range(ANSWERS), 2))).T
+RESPONSES = 4
+SCORES = torch.randn(RESPONSES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+FIRST, SECOND = torch.tensor(list(combinations(range(RESPONSES), 2))).T
 
 
-def fitted(loss, count=ANSWERS) -> torch.Tensor:
+def fitted(loss, count=RESPONSES) -> torch.Tensor:
     """Newton's method from 0; scores are known up to a constant, which is taken out."""
     table = torch.zeros(count, dtype=torch.float64)
     for _ in range(30):
@@ -61,7 +61,7 @@ def test_bradley_terry_on_ties_left_out_is_off():
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_smoothing_takes_out_the_labels_that_are_wrong(share, measured):
-    """A share of the labels is flipped: the optimum of two answers is at log((1-e)/e) for sure
+    """A share of the labels is flipped: the optimum of two responses is at log((1-e)/e) for sure
     labels, and smoothed on labels of Bradley-Terry, at the log-odds of p' = (1-e) p + e (1-p).
     """
     p = torch.sigmoid(SCORES[0] - SCORES[1])
@@ -79,16 +79,16 @@ def test_smoothing_takes_out_the_labels_that_are_wrong(share, measured):
 
 def test_plackett_luce_recovers_the_scores_from_rankings_whose_ties_hide_orders(measured):
     """Of each full order only this is told: who is first, and who is last."""
-    orders = torch.tensor(list(permutations(range(ANSWERS))))
+    orders = torch.tensor(list(permutations(range(RESPONSES))))
     told = [
         ((first,), tuple(middle), (last,))
-        for first, last in product(range(ANSWERS), repeat=2)
+        for first, last in product(range(RESPONSES), repeat=2)
         if first != last
-        for middle in [[i for i in range(ANSWERS) if i not in (first, last)]]
+        for middle in [[i for i in range(RESPONSES) if i not in (first, last)]]
     ]
 
     def probability(order):
-        left, p = list(range(ANSWERS)), torch.ones((), dtype=torch.float64)
+        left, p = list(range(RESPONSES)), torch.ones((), dtype=torch.float64)
         for i in order:
             p = p * SCORES[i].exp() / SCORES[left].exp().sum()
             left.remove(i)

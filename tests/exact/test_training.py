@@ -86,7 +86,7 @@ def test_equal_scores_give_no_gradient_at_all(name, algorithm, measured):
     measured(f"E13 constant score, {name}: largest change of a weight", moved, tolerance)
 
 
-STEPS, ANSWERS_A_STEP, LEARNING_RATE = 40, 256, 0.002
+STEPS, RESPONSES_A_STEP, LEARNING_RATE = 40, 256, 0.002
 DOUBT = 1e-4
 
 
@@ -113,7 +113,7 @@ class Noise:
         self.v = torch.zeros_like(self.f)
         for _ in range(STEPS):
             kept = (1 - LEARNING_RATE * beta * self.f) ** 2
-            self.v = kept * self.v + LEARNING_RATE**2 * score**2 * self.f / ANSWERS_A_STEP
+            self.v = kept * self.v + LEARNING_RATE**2 * score**2 * self.f / RESPONSES_A_STEP
 
     def distance(self, ref, lm) -> float:
         """Squared, every direction in units of its own noise, as a share of the bound."""
@@ -139,7 +139,7 @@ def drifted(ref, algorithm, **options):
     """The reference after STEPS steps of SGD with equal scores."""
     module = algorithm(
         iterations=STEPS,
-        prompts_per_iteration=ANSWERS_A_STEP,
+        prompts_per_iteration=RESPONSES_A_STEP,
         optimizer=partial(torch.optim.SGD, lr=LEARNING_RATE),
         lr_decay="none",
         max_grad_norm=None,
@@ -160,7 +160,7 @@ without_baseline = partial(reinforce, baseline="none")
     ],
 )
 def test_equal_scores_move_a_policy_no_farther_than_noise_does(name, algorithm, beta, measured):
-    """Every answer is made likelier by as much, which has no direction."""
+    """Every response is made likelier by as much, which has no direction."""
     ref = tiny_lm("llama")
     noise = Noise(ref, beta, float(FLAT[0]))
     lm = drifted(ref, algorithm, beta=beta)
@@ -172,7 +172,7 @@ def test_equal_scores_move_a_policy_no_farther_than_noise_does(name, algorithm, 
 
 
 def test_the_bound_of_noise_is_tight_enough_to_see_a_discount():
-    """With gamma < 1 equal scores are worth more the sooner an answer ends: there is a drift."""
+    """With gamma < 1 equal scores are worth more the sooner a response ends: there is a drift."""
     ref = tiny_lm("llama")
     noise = Noise(ref, 0.3, float(FLAT[0]))
     assert noise.distance(ref, drifted(ref, without_baseline, beta=0.3, gamma=0.8)) > 2

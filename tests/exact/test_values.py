@@ -10,9 +10,9 @@ from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.ppo import PPO
 from tests.exact.world import (
-    ANSWERS,
     DTYPE,
     OPTIONS,
+    RESPONSES,
     STATES,
     TableCritic,
     bound,
@@ -26,7 +26,7 @@ from tests.exact.world import (
 )
 
 KINDS = ("recurrent", "gpt2", "llama")
-ALL = list(range(len(ANSWERS)))
+ALL = list(range(len(RESPONSES)))
 BETA, SCORES = OPTIONS["beta"], score_table()
 TOLERANCE = 1e-11
 
@@ -108,13 +108,13 @@ def test_with_exact_values_no_advantage_is_expected_in_any_state(kind, lam, meas
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_exact_values_the_one_step_advantage_is_q_minus_v(kind, measured):
-    """Q(s, a) is the mean return of the answers that go on from s with a."""
+    """Q(s, a) is the mean return of the responses that go on from s with a."""
     logp, logref = log_tables(kind)
     rollout = rollout_of(module(A2C, kind, exact_values(logp, logref, SCORES, BETA), 0.0), ALL)
     errors = []
-    for i, y in enumerate(ANSWERS):
+    for i, y in enumerate(RESPONSES):
         for t in range(len(y)):
-            on = torch.tensor([z[: t + 1] == y[: t + 1] for z in ANSWERS])
+            on = torch.tensor([z[: t + 1] == y[: t + 1] for z in RESPONSES])
             share = logp[on].softmax(0)
             q = share @ rollout.returns[on, t]
             errors.append(rollout.advantages[i, t] - (q - rollout.values[i, t]))

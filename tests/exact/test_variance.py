@@ -1,7 +1,7 @@
 """Which steps of the lecture's chain of estimators lower the variance, and which need not.
 
 Of the weights of tokens, and of the gradients of tokens, the law of total variance says exactly
-what is lost. Of the gradient of a whole answer only what usually happens can be said.
+what is lost. Of the gradient of a whole response only what usually happens can be said.
 """
 
 from functools import cache
@@ -64,7 +64,7 @@ def test_q_takes_away_the_variance_of_what_is_yet_to_be_sampled(kind, name, less
 
 
 @pytest.mark.parametrize(("name", "less"), STEPS)
-def test_every_step_keeps_the_mean_of_an_answers_gradient(name, less, measured):
+def test_every_step_keeps_the_mean_of_a_responses_gradient(name, less, measured):
     errors = []
     for one in instances():
         before, after = (
@@ -74,7 +74,7 @@ def test_every_step_keeps_the_mean_of_an_answers_gradient(name, less, measured):
     measured(f"E10 the mean gradient of {less} is that of {name}", worst(errors), TOLERANCE)
 
 
-def test_reward_to_go_and_v_may_raise_the_variance_of_an_answers_gradient():
+def test_reward_to_go_and_v_may_raise_the_variance_of_a_responses_gradient():
     """Why the chain is not asserted: these steps have a counterexample."""
     table = variance_table("gpt2", 1)
     assert table[TO_GO] > 1.01 * table[WHOLE]

@@ -1,4 +1,4 @@
-"""The real Trainer on the world of 121 answers: rollouts are sampled, only the verdict is exact."""
+"""The real Trainer on the world of 121 responses: rollouts are sampled, the verdict is exact."""
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
@@ -32,10 +32,10 @@ from lightning_modules.ppo import PPO
 from lightning_modules.reinforce import Reinforce
 from lightning_modules.rollouts.collection import Vocabulary
 from tests.exact.world import (
-    ANSWERS,
     HORIZON,
     OPTIONS,
     PROMPT,
+    RESPONSES,
     STOP,
     VOCABULARY,
     TableReward,
@@ -43,7 +43,7 @@ from tests.exact.world import (
 )
 
 WORDS = ("a", "b", "c", "<stop>")
-# 256 answers an iteration; steps that shrink to nothing, so that training ends at rest.
+# 256 responses an iteration; steps that shrink to nothing, so that training ends at rest.
 TRAINED = OPTIONS | {
     "prompts_per_iteration": 256,
     "optimizer": partial(torch.optim.Adam, lr=5e-3),
@@ -126,30 +126,30 @@ def ppo(**options: Any) -> PPO:
 
 
 def pair_scores(scale: float, seed: int) -> Tensor:
-    """A score for each answer: the sum of what its pairs of neighbouring tokens are worth.
+    """A score for each response: the sum of what its pairs of neighbouring tokens are worth.
 
     That can be learned from samples; 121 unrelated scores would have to be learned by heart.
     """
     generator = torch.Generator().manual_seed(seed)
     worth = torch.randint(-32, 33, (VOCABULARY + 1, VOCABULARY), generator=generator) * scale / 32
     begin = VOCABULARY
-    pairs = [zip((begin, *answer[:-1]), answer, strict=True) for answer in ANSWERS]
+    pairs = [zip((begin, *response[:-1]), response, strict=True) for response in RESPONSES]
     return torch.stack([sum(worth[pair] for pair in row) for row in pairs]).double()
 
 
 def expected(logp: Tensor, x: Tensor) -> float:
-    """The mean of x (121,) over answers."""
+    """The mean of x (121,) over responses."""
     return float((logp.exp() * x).sum())
 
 
 def divergence(logp: Tensor, logq: Tensor) -> float:
-    """KL(p || q) of distributions over the answers, exactly."""
+    """KL(p || q) of distributions over the responses, exactly."""
     return expected(logp, logp - logq)
 
 
 @torch.no_grad()
 def distribution(lm: nn.Module) -> Tensor:
-    """log pi of the answers as constants in float64."""
+    """log pi of the responses as constants in float64."""
     logp = log_probabilities(lm).double()
     return logp - logp.logsumexp(0)
 

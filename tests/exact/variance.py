@@ -1,4 +1,4 @@
-"""How far one answer's gradient lies from the mean: the lecture's chain of estimators, exactly.
+"""How far one response's gradient lies from the mean: the lecture's chain of estimators, exactly.
 
 python -m tests.exact.variance
 """
@@ -15,9 +15,9 @@ from lightning_modules.policy import PolicyModule
 from lightning_modules.reinforce import Reinforce
 from lightning_modules.rollouts.rollout import Rollout
 from tests.exact.world import (
-    ANSWERS,
     DTYPE,
     OPTIONS,
+    RESPONSES,
     TableCritic,
     bound,
     exact_values,
@@ -41,9 +41,9 @@ INSTANCES = [(kind, seed) for kind in ("recurrent", "gpt2", "llama") for seed in
 
 @dataclass(frozen=True)
 class Instance:
-    """A random policy, reference and score table, and what each estimator makes of all answers."""
+    """A random policy, reference and score table, and what estimators make of all responses."""
 
-    p: Tensor  # (121,) the probability of each answer
+    p: Tensor  # (121,) the probability of each response
     mask: Tensor  # (121, HORIZON)
     values: Tensor  # (121, HORIZON) the exact V
     weights: dict[str, Tensor]  # (121, HORIZON), by what each token's gradient is multiplied
@@ -61,10 +61,10 @@ class Instance:
         mean = torch.einsum("i,itd->td", self.p, terms)
         return (self.p[:, None] * (terms - mean).square().sum(-1)).sum()
 
-    def of_answers(self, x: Tensor) -> Tensor:
-        """The trace of the covariance of an answer's gradient, sum_t x_t grad log pi(a_t | s_t)."""
-        answers = torch.einsum("it,itd->id", x, self.gradients)
-        return self.p @ (answers - self.p @ answers).square().sum(-1)
+    def of_responses(self, x: Tensor) -> Tensor:
+        """Trace of the covariance of a response's gradient, sum_t x_t grad log pi(a_t | s_t)."""
+        responses = torch.einsum("it,itd->id", x, self.gradients)
+        return self.p @ (responses - self.p @ responses).square().sum(-1)
 
 
 def instance(kind: str, seed: int) -> Instance:
@@ -74,7 +74,7 @@ def instance(kind: str, seed: int) -> Instance:
     model = ActorCritic(lm, critic=TableCritic(exact_values(logp, logref, scores, beta)))
 
     def rollout(module: PolicyModule) -> Rollout:
-        return rollout_of(bound(module, model, ref, scores), list(range(len(ANSWERS))))
+        return rollout_of(bound(module, model, ref, scores), list(range(len(RESPONSES))))
 
     whole, to_go = (rollout(_reinforce(returns)) for returns in ("sequence", "to_go"))
     monte_carlo, one_step = (rollout(_a2c(lam)) for lam in (1.0, 0.0))
@@ -101,13 +101,13 @@ def _a2c(lam: float) -> A2C:
 
 
 def token_gradients(lm: nn.Module, rollout: Rollout) -> Tensor:
-    """The gradient of the log-probability of every token of every answer, (121, HORIZON, D)."""
+    """The gradient of the log-probability of every token of every response, (121, HORIZON, D)."""
     masks = rollout.prompt_mask, rollout.response_mask
     logprobs = response_outputs(lm, rollout.sequences, *masks, OPTIONS["temperature"])[0].logprobs
     parameters = list(lm.parameters())
     of_prefix: dict[tuple[int, ...], Tensor] = {}
     result = torch.zeros(*logprobs.shape, sum(p.numel() for p in parameters), dtype=DTYPE)
-    for i, y in enumerate(ANSWERS):
+    for i, y in enumerate(RESPONSES):
         for t in range(len(y)):
             # The same token after the same tokens has the same gradient.
             if y[: t + 1] not in of_prefix:
@@ -120,9 +120,9 @@ def token_gradients(lm: nn.Module, rollout: Rollout) -> Tensor:
 
 
 def variance_table(kind: str = "llama", seed: int = 0) -> dict[str, float]:
-    """By estimator, the variance of one answer's gradient (the trace of its covariance)."""
+    """By estimator, the variance of one response's gradient (the trace of its covariance)."""
     one = instance(kind, seed)
-    return {name: float(one.of_answers(x)) for name, x in one.weights.items()}
+    return {name: float(one.of_responses(x)) for name, x in one.weights.items()}
 
 
 def steps_held(instances: list[tuple[str, int]] = INSTANCES) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""A world small enough to enumerate: four tokens, one of which stops, at most four an answer.
+"""A world small enough to enumerate: four tokens, one of which stops, at most four a response.
 
-There are 121 answers, so expectations are sums, and the project's code can be held against them
+There are 121 responses, so expectations are sums, and the project's code can be held against them
 without sampling noise. What is exact here is computed apart from the project: prefix by prefix,
 from the plain outputs of a model.
 """
@@ -17,7 +17,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.rollout import Rollout
 
@@ -26,17 +26,17 @@ PROMPT = (0, 1)
 DTYPE = torch.float64
 
 
-def enumerate_answers() -> list[tuple[int, ...]]:
+def enumerate_responses() -> list[tuple[int, ...]]:
     """All 121 of them: 1 to 4 tokens, ended by STOP or by the limit."""
-    open_ones, answers = [()], []
+    open_ones, responses = [()], []
     for _ in range(HORIZON):
         longer = [(*prefix, token) for prefix in open_ones for token in range(VOCABULARY)]
-        answers += [answer for answer in longer if answer[-1] == STOP]
+        responses += [response for response in longer if response[-1] == STOP]
         open_ones = [prefix for prefix in longer if prefix[-1] != STOP]
-    return answers + open_ones
+    return responses + open_ones
 
 
-ANSWERS = enumerate_answers()
+RESPONSES = enumerate_responses()
 
 
 class Recurrent(nn.Module):
@@ -103,7 +103,7 @@ def tiny_lm(kind: str, seed: int = 0) -> nn.Module:
             model = LlamaForCausalLM(config)
             norms_in_float64(model)
         for parameter in model.parameters():
-            # Sharp enough that the distribution over answers is far from uniform.
+            # Sharp enough that the distribution over responses is far from uniform.
             nn.init.normal_(parameter, std=0.6)
     return model.to(DTYPE).eval()
 
@@ -118,7 +118,7 @@ def norms_in_float64(model: nn.Module) -> None:
 
 
 def log_probabilities(lm: nn.Module, temperature: float = 1.0) -> Tensor:
-    """log pi(y | PROMPT) of the 121 answers, prefix by prefix, with gradients."""
+    """log pi(y | PROMPT) of the 121 responses, prefix by prefix, with gradients."""
     of_prefix: dict[tuple[int, ...], Tensor] = {}
 
     def next_token(prefix: tuple[int, ...]) -> Tensor:
@@ -133,14 +133,14 @@ def log_probabilities(lm: nn.Module, temperature: float = 1.0) -> Tensor:
         return of_prefix[prefix]
 
     return torch.stack(
-        [sum(next_token(y[:t])[token] for t, token in enumerate(y)) for y in ANSWERS]
+        [sum(next_token(y[:t])[token] for t, token in enumerate(y)) for y in RESPONSES]
     )
 
 
 def score_table(seed: int = 0) -> Tensor:
-    """A score for each answer, in steps of 1/64 so that float32 holds it exactly."""
+    """A score for each response, in steps of 1/64 so that float32 holds it exactly."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-128, 129, (len(ANSWERS),), generator=generator).to(DTYPE) / 64
+    return torch.randint(-128, 129, (len(RESPONSES),), generator=generator).to(DTYPE) / 64
 
 
 def objective(lm: nn.Module, ref: nn.Module, scores: Tensor, beta: float) -> Tensor:
@@ -150,7 +150,7 @@ def objective(lm: nn.Module, ref: nn.Module, scores: Tensor, beta: float) -> Ten
 
 
 def optimum(ref: nn.Module, scores: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """log pi* of the answers, pi* = ref exp(score / beta) / Z, and beta log Z = J(pi*)."""
+    """log pi* of the responses, pi* = ref exp(score / beta) / Z, and beta log Z = J(pi*)."""
     weights = log_probabilities(ref).detach() + scores / beta
     log_z = weights.logsumexp(0)
     return weights - log_z, beta * log_z
@@ -163,22 +163,22 @@ def kl_to_optimum(lm: nn.Module, ref: nn.Module, scores: Tensor, beta: float) ->
 
 
 class TableReward(Reward):
-    """The score of an answer is looked up."""
+    """The score of a response is looked up."""
 
     def __init__(self, scores: Tensor):
-        self.table = dict(zip(ANSWERS, scores.tolist(), strict=True))
+        self.table = dict(zip(RESPONSES, scores.tolist(), strict=True))
 
-    def score(self, answers: Answers) -> Tensor:
-        start = answers.prompt_mask.shape[1]
-        rows = zip(answers.sequences[:, start:], answers.response_mask, strict=True)
+    def score(self, responses: Responses) -> Tensor:
+        start = responses.prompt_mask.shape[1]
+        rows = zip(responses.sequences[:, start:], responses.response_mask, strict=True)
         return torch.tensor([self.table[tuple(ids[mask].tolist())] for ids, mask in rows])
 
 
 class Given(Collector):
-    """A collector whose answers are given instead of sampled; all else is the project's."""
+    """A collector whose responses are given instead of sampled; all else is the project's."""
 
-    def respond(self, lm, batch, noise, samples) -> Answers:
-        ys = [ANSWERS[i] for i in batch["answers"]]
+    def respond(self, lm, batch, noise, samples) -> Responses:
+        ys = [RESPONSES[i] for i in batch["responses"]]
         width = max(map(len, ys))
         left = batch.get("left_padding", 0)
         prompt = [0] * left + list(PROMPT)
@@ -186,7 +186,7 @@ class Given(Collector):
         prompt_mask = torch.tensor([[False] * left + [True] * len(PROMPT)] * len(ys))
         response_mask = torch.tensor([[t < len(y) for t in range(width)] for y in ys])
         stopped = torch.tensor([y[-1] == STOP for y in ys])
-        return Answers([None] * len(ys), sequences, prompt_mask, response_mask, stopped, str)
+        return Responses([None] * len(ys), sequences, prompt_mask, response_mask, stopped, str)
 
 
 OPTIONS = {
@@ -226,13 +226,13 @@ def bound(module: PolicyModule, model: ActorCritic, ref: nn.Module, scores: Tens
     return module
 
 
-def rollout_of(module: PolicyModule, answers: list[int], **batch) -> Rollout:
-    """The rollout of these answers (places in ANSWERS), collected and weighed by the project.
+def rollout_of(module: PolicyModule, responses: list[int], **batch) -> Rollout:
+    """The rollout of these responses (places in RESPONSES), collected and weighed by the project.
 
     `collect` of the module needs a Trainer for its noise only, of which nothing is used here.
     """
     module._trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1)
-    return module.collect({"answers": answers, **batch})[0]
+    return module.collect({"responses": responses, **batch})[0]
 
 
 def gradient(module: PolicyModule, rollout: Rollout) -> Tensor:
@@ -265,12 +265,15 @@ def exact_gradient(lm: nn.Module, ref: nn.Module, scores: Tensor, beta: float) -
     return flat(torch.autograd.grad(objective(lm, ref, scores, beta), parameters), parameters)
 
 
-STATES = list(dict.fromkeys(answer[:t] for answer in ANSWERS for t in range(len(answer))))
-"""The 40 beginnings of answers at which there is still something to choose."""
+STATES = list(dict.fromkeys(response[:t] for response in RESPONSES for t in range(len(response))))
+"""The 40 beginnings of responses at which there is still something to choose."""
 
-# (121, HORIZON): the place in STATES of s_t, and len(STATES) once the answer is over.
+# (121, HORIZON): the place in STATES of s_t, and len(STATES) once the response is over.
 STATE_OF = torch.tensor(
-    [[STATES.index(y[:t]) if t < len(y) else len(STATES) for t in range(HORIZON)] for y in ANSWERS]
+    [
+        [STATES.index(y[:t]) if t < len(y) else len(STATES) for t in range(HORIZON)]
+        for y in RESPONSES
+    ]
 )
 
 
@@ -281,14 +284,14 @@ def sum_by_state(x: Tensor) -> Tensor:
 
 
 def visits(logp: Tensor) -> Tensor:
-    """The probability (40,) that an answer passes through each state."""
+    """The probability (40,) that a response passes through each state."""
     return sum_by_state(logp.exp()[:, None].expand(-1, HORIZON))
 
 
 def exact_values(logp: Tensor, logref: Tensor, scores: Tensor, beta: float) -> Tensor:
     """V of the 40 STATES: expected score less beta times the log ratio, of what is still to come.
 
-    Per state, the mean over answers of the whole of it, less what was paid on the way there.
+    Per state, the mean over responses of the whole of it, less what was paid on the way there.
     """
     whole = (logp.exp() * (scores - beta * (logp - logref)))[:, None].expand(-1, HORIZON)
     paid = -beta * (visits(logp).log() - visits(logref).log())

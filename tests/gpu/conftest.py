@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rewards.reward import Answers
+from lightning_modules.rewards.reward import Responses
 from tests.exact.world import TableReward, score_table
 from tests.harness.conftest import cache_dir, configure, metrics_of, tiny_policy  # noqa: F401
 from tests.lightning_modules import tiny_runs
@@ -40,15 +40,15 @@ def hardware() -> str:
 
 
 class TableOnDevice(TableReward):
-    """As a reward must be: scores where the answers are."""
+    """As a reward must be: scores where the responses are."""
 
-    def score(self, answers: Answers) -> Tensor:
-        return super().score(answers).to(answers.sequences.device)
+    def score(self, responses: Responses) -> Tensor:
+        return super().score(responses).to(responses.sequences.device)
 
 
 @pytest.fixture
 def ready():
-    """ready(algorithm, lora=, ...): a module in the world of 121 answers, in float32."""
+    """ready(algorithm, lora=, ...): a module in the world of 121 responses, in float32."""
 
     def make(
         algorithm: str,

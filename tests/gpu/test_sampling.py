@@ -13,7 +13,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture
 def sampled(lm, encoder, world, device):
-    """Answers of both devices to the same prompts with the same noise."""
+    """Responses of both devices to the same prompts with the same noise."""
     ids, mask = encoder.pad(encoder.prompts(world.prompts("train")[:32]), "left")
     noise = torch.Generator().manual_seed(0)
     uniforms = torch.rand(64, 16, generator=noise, dtype=torch.float64)
@@ -31,7 +31,7 @@ def test_the_same_noise_gives_the_same_tokens(sampled):
     (here, mask_here), (there, mask_there), _ = sampled
     width = min(here.shape[1], there.shape[1])
     same = (here[:, :width] == there[:, :width]).all(1)
-    assert same.double().mean() > 0.95  # an answer goes its own way after one token
+    assert same.double().mean() > 0.95  # a response goes its own way after one token
     length = min(mask_here.shape[1], mask_there.shape[1])
     tokens = mask_here[:, :length] & mask_there[:, :length]
     equal = (here == there)[:, -mask_here.shape[1] :][:, :length] if same.all() else None

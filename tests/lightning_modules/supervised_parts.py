@@ -75,12 +75,12 @@ def pair(chosen: str = "Good.", rejected: str = "Bad.", prompt: str = "Why?", **
     return Preference(Prompt.from_text(prompt), chosen, rejected, **known)
 
 
-def ranking(answers: Sequence[str], ratings: Sequence[float], prompt: str = "Why?") -> Ranking:
-    return Ranking(Prompt.from_text(prompt), tuple(answers), tuple(map(float, ratings)))
+def ranking(responses: Sequence[str], ratings: Sequence[float], prompt: str = "Why?") -> Ranking:
+    return Ranking(Prompt.from_text(prompt), tuple(responses), tuple(map(float, ratings)))
 
 
 LONG_PROMPT = "Where is the Taj Mahal, and which city should I visit to see it?"
-# Pairs and rankings of two to four answers, ties among them; prompts long and short.
+# Pairs and rankings of two to four responses, ties among them; prompts long and short.
 MIXED = (
     ranking(["In Agra.", "In Rome.", "Who knows?"], [3, 1, 2], LONG_PROMPT),
     pair("Yes.", "No, never at all.", strength=2.0),

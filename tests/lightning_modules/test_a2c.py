@@ -30,7 +30,7 @@ def alone(**options):
 
 
 def value_loss(module, batch: Rollout) -> torch.Tensor:
-    """1/2 (V - R)^2, summed over an answer's tokens, averaged over answers."""
+    """1/2 (V - R)^2, summed over a response's tokens, averaged over responses."""
     values = module.model.values(batch.sequences, batch.prompt_mask, batch.response_mask)
     return aggregate(0.5 * (values - batch.returns).square(), batch.response_mask, len(batch))
 
@@ -176,8 +176,8 @@ def test_value_steps_are_divided_by_tokens_if_losses_are(tmp_path):
             values[normalise, n] = policy_and_values(module)[1]
     per_sequence = values["sequences", 2] - values["sequences", 1]
     per_token = values["tokens", 2] - values["tokens", 1]
-    tokens_an_answer = float(rollouts[0].response_mask.sum() / len(rollouts[0]))
-    torch.testing.assert_close(per_sequence, tokens_an_answer * per_token, rtol=1e-9, atol=1e-12)
+    tokens_a_response = float(rollouts[0].response_mask.sum() / len(rollouts[0]))
+    torch.testing.assert_close(per_sequence, tokens_a_response * per_token, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import one_process
 from lightning_modules.rewards.learned import LearnedReward, Scorer
-from lightning_modules.rewards.reward import Answers
+from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.generation import generate
 from lightning_modules.rollouts.seeding import Stream, generator
@@ -39,7 +39,7 @@ from tests.tolerances import of_model
 
 
 def by_hand(model: ActorCritic, rollout, module) -> None:
-    """PPO's steps on a rollout from the formulas alone: answer by answer, without any padding."""
+    """PPO's steps on a rollout from the formulas alone: response by response, without padding."""
     options, eps = module.options, module.options.clip_bounds[0]
     optimizer = torch.optim.SGD(model.parameters(), lr=options.optimizer.keywords["lr"])
     order = generator(options.seed, Stream.MINIBATCHES, 0, 0)
@@ -49,13 +49,13 @@ def by_hand(model: ActorCritic, rollout, module) -> None:
             total, tokens = 0.0, 0
             for b in rows.tolist():
                 prompt = rollout.sequences[b, :width][rollout.prompt_mask[b]]
-                answer = rollout.sequences[b, width:][rollout.response_mask[b]]
-                n = len(answer)
+                response = rollout.sequences[b, width:][rollout.response_mask[b]]
+                n = len(response)
                 states = slice(len(prompt) - 1, len(prompt) - 1 + n)
-                said = model.lm(torch.cat([prompt, answer])[None], output_hidden_states=True)
+                said = model.lm(torch.cat([prompt, response])[None], output_hidden_states=True)
                 logp = (said.logits[0, states] / options.temperature).log_softmax(-1)
                 values = model.value_head(said.hidden_states[-1][0, states]).squeeze(-1)
-                ratio = (logp[range(n), answer] - rollout.old_logprobs[b, :n]).exp()
+                ratio = (logp[range(n), response] - rollout.old_logprobs[b, :n]).exp()
                 gain = rollout.advantages[b, :n]
                 # The lecture's cases: cut above where the token was good, below where it was bad.
                 objective = gain * ratio.clamp(max=1 + eps).where(
@@ -136,17 +136,19 @@ def batch(world, encoder):
     return {"prompts": rows, "prompt_ids": ids, "prompt_mask": mask}
 
 
-def changed_by_text(encoder, answers: Answers) -> bool:
-    """Whether some of the answers would be other ids if they were decoded and encoded again."""
-    rows = [ids[mask] for ids, mask in zip(responses(answers), answers.response_mask, strict=True)]
+def changed_by_text(encoder, responses: Responses) -> bool:
+    """Whether some of the responses would be other ids if they were decoded and encoded again."""
+    rows = [
+        ids[mask] for ids, mask in zip(sampled(responses), responses.response_mask, strict=True)
+    ]
     again = encoder.tokenizer([encoder.decode(row) for row in rows], add_special_tokens=False)
     return any(
         row.tolist() != ids for row, ids in zip(rows, again["input_ids"], strict=True) if len(ids)
     )
 
 
-def responses(answers: Answers) -> torch.Tensor:
-    return answers.sequences[:, answers.prompt_mask.shape[1] :]
+def sampled(responses: Responses) -> torch.Tensor:
+    return responses.sequences[:, responses.prompt_mask.shape[1] :]
 
 
 def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
@@ -159,8 +161,8 @@ def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
         micro_batch_size=100,
     )
     noise = torch.Generator().manual_seed(0)
-    rollout, answers, _ = collector.collect(batch, noise, 1, with_reference=False)
-    assert changed_by_text(encoder, answers)
+    rollout, responses, _ = collector.collect(batch, noise, 1, with_reference=False)
+    assert changed_by_text(encoder, responses)
     count = len(batch["prompts"])
     uniforms = torch.rand(count, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sequences, mask = generate(
@@ -187,7 +189,7 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
         "right",
     )
     first = {name: x[:3] for name, x in batch.items()}
-    answers = Answers(
+    responses = Responses(
         first["prompts"],
         torch.cat([first["prompt_ids"], ids], dim=1),
         first["prompt_mask"],
@@ -195,13 +197,13 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
         torch.ones(3, dtype=torch.bool),
         encoder.decode,
     )
-    assert changed_by_text(encoder, answers)
-    whole = torch.cat([answers.prompt_mask, mask], dim=1)
-    alone = [row[real][None] for row, real in zip(answers.sequences, whole, strict=True)]
+    assert changed_by_text(encoder, responses)
+    whole = torch.cat([responses.prompt_mask, mask], dim=1)
+    alone = [row[real][None] for row, real in zip(responses.sequences, whole, strict=True)]
     with torch.no_grad():
         expected = torch.cat([model.score(x, torch.ones_like(x)) for x in alone])
     tolerance = of_model(model.model)
-    torch.testing.assert_close(reward.score(answers), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(reward.score(responses), expected, rtol=0, atol=tolerance)
 
 
 # -- what is frozen, and what is not --------------------------------------------------------------

@@ -27,13 +27,13 @@ from tests.tolerances import of_model
 class Length(Reward):
     """Longer is better, and no model is needed to say so."""
 
-    def score(self, answers):
-        return answers.response_mask.sum(-1).float()
+    def score(self, responses):
+        return responses.response_mask.sum(-1).float()
 
 
 class Broken(Reward):
-    def score(self, answers):
-        return torch.full((len(answers.prompts),), float("inf"))
+    def score(self, responses):
+        return torch.full((len(responses.prompts),), float("inf"))
 
 
 OPTIONS = {
@@ -106,7 +106,7 @@ def weights(module: PPO) -> torch.Tensor:
 
 
 def test_micro_batches_and_their_size_change_no_result(fit, lm):
-    """But for the rounding of log-probabilities, which is that of their gradient's size as well."""
+    """Rounding aside: what a log-probability is off by is also the share its gradient is off by."""
     (a, metrics), (b, others) = (fit(micro_batch_size=size) for size in (3, 1000))
     start, _ = fit(iterations=1, optimizer=partial(torch.optim.SGD, lr=0.0))
     tolerance = 3 * of_model(lm)  # forwards, backwards to what came in, and to the weights
@@ -117,7 +117,7 @@ def test_micro_batches_and_their_size_change_no_result(fit, lm):
 
 
 def test_one_step_on_a_rollout_is_on_policy(fit, lm):
-    """Dropout in the config, a temperature, ragged answers: the first ratio is 1 all the same."""
+    """Dropout in the config, a temperature, ragged responses: the first ratio is 1 all the same."""
     _, metrics = fit(iterations=1, epochs=1, minibatches=1)
     tolerance = of_model(lm)  # of a log-ratio d; k3 is d^2 / 2
     assert metrics["train/ratio_max"] == pytest.approx(1, abs=tolerance)
@@ -157,7 +157,7 @@ def test_episodes_and_tokens_are_counted(fit):
     assert metrics["rollout/tokens"] <= 3 * 16 * 8
 
 
-def test_the_penalty_of_answers_that_do_not_end_is_in_the_reward_and_not_in_the_score(fit):
+def test_the_penalty_of_responses_that_do_not_end_is_in_the_reward_and_not_in_the_score(fit):
     plain, _ = fit(iterations=1, beta=0.0)
     module, metrics = fit(iterations=1, beta=0.0, missing_eos_penalty=5.0)
     assert metrics["rollout/eos_rate"] < 1, "nothing was cut off, so nothing is tested"
@@ -190,7 +190,7 @@ def test_minibatches_must_divide_what_a_device_has(fit):
         fit(minibatches=5)
 
 
-# -- options of the base, in the world of 121 answers ---------------------------------------------
+# -- options of the base, in the world of 121 responses -------------------------------------------
 
 BETA = 0.3
 SHAPING = {"normalise_scores": True, "score_clip": 0.8, "missing_eos_penalty": 2.0}
@@ -245,7 +245,7 @@ def test_rewards_are_the_shaped_scores_less_beta_times_the_kl(options, tmp_path)
     assert kl_of(rollouts[-1]).abs().max() > 0.1
 
 
-def test_only_answers_that_were_cut_off_pay_and_at_their_last_token(tmp_path):
+def test_only_responses_that_were_cut_off_pay_and_at_their_last_token(tmp_path):
     options = {"iterations": 1, "missing_eos_penalty": 5.0, "beta": 0.0}
     _, _, (rollout,) = tiny_runs.run("reinforce", tmp_path, **options)
     assert 0 < int(rollout.stopped.sum()) < len(rollout)
@@ -369,7 +369,7 @@ def test_the_bonus_adds_the_gradient_of_the_exact_entropy(temperature, tmp_path)
 
 
 def test_the_bonus_raises_the_entropy_and_nothing_else_does(tmp_path):
-    """All answers are equally good, and there is no penalty: without it nothing moves."""
+    """All responses are equally good, and there is no penalty: without it nothing moves."""
     options = {"iterations": 6, "reward": Constant(), "beta": 0.0}
 
     def entropy(lm) -> float:

@@ -70,7 +70,7 @@ def psi(rewards: torch.Tensor, returns: str, gamma: float) -> list[list[float]]:
 
 
 def baselines(rewards: torch.Tensor, baseline: str, gamma: float) -> list[float]:
-    """What is taken off every token of an answer."""
+    """What is taken off every token of a response."""
     totals = [row[0] for row in psi(rewards, "sequence", gamma)]
     if baseline == "mean":
         return [sum(totals) / ROWS] * ROWS
@@ -97,10 +97,10 @@ def gradient(module: Reinforce, batch: Rollout, logprobs: torch.Tensor) -> torch
 def test_tokens_are_weighted_by_their_return_less_the_baseline(returns, baseline, gamma):
     batch = rollout()
     weighed = make(returns=returns, baseline=baseline, gamma=gamma).weigh(batch)
-    of_answer = baselines(batch.rewards, baseline, gamma)
+    of_response = baselines(batch.rewards, baseline, gamma)
     expected = [
         [q - b for q in row]
-        for row, b in zip(psi(batch.rewards, returns, gamma), of_answer, strict=True)
+        for row, b in zip(psi(batch.rewards, returns, gamma), of_response, strict=True)
     ]
     check(weighed.advantages, expected)
     assert weighed.returns is None
@@ -119,7 +119,7 @@ def test_the_mean_baseline_is_that_of_all_ranks():
         torch.testing.assert_close(part, whole[rows, : part.shape[1]], rtol=0, atol=1e-12)
 
 
-def test_an_answers_own_score_does_not_move_its_leave_one_out_baseline():
+def test_a_responses_own_score_does_not_move_its_leave_one_out_baseline():
     module, batch = make(baseline="leave_one_out"), rollout()
     scored = batch.rewards.clone()
     scored[0, LENGTHS[0] - 1] += 10
@@ -163,7 +163,7 @@ def test_a_token_importance_weight_is_the_ratio_of_that_token():
 def test_a_sequence_importance_weight_goes_with_the_current_policys_rewards(
     returns, baseline, gamma
 ):
-    """The ratio of whole answers, and -beta (log pi - log ref) of the policy as it is now."""
+    """The ratio of whole responses, and -beta (log pi - log ref) of the policy as it is now."""
     options = {"returns": returns, "baseline": baseline, "gamma": gamma}
     module = make(importance="sequence", **options)
     batch = module.weigh(rollout())
@@ -174,10 +174,10 @@ def test_a_sequence_importance_weight_goes_with_the_current_policys_rewards(
         for rows in zip(new.tolist(), batch.old_logprobs.tolist(), strict=True)
     ]
     # The baseline stays that of the rollout: a constant by which no token is favoured.
-    of_answer = baselines(batch.rewards, baseline, gamma)
+    of_response = baselines(batch.rewards, baseline, gamma)
     expected = [
         [w * (q - b) for q in row]
-        for w, row, b in zip(ratios, psi(now, returns, gamma), of_answer, strict=True)
+        for w, row, b in zip(ratios, psi(now, returns, gamma), of_response, strict=True)
     ]
     check(gradient(module, batch, new), expected)
 

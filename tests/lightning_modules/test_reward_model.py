@@ -32,14 +32,14 @@ def whole(encoder, rows, heads=1):
 
 
 def loss_of(part, scores, **options):
-    """The sum of the losses of comparisons whose answers are scored like this, (R,) or (R, n)."""
+    """The sum of the losses of comparisons whose responses are scored like this, (R,) or (R, n)."""
     module = make_reward_model(ensemble=part["resampled"].shape[1], **options)
     module.scores = lambda _: scores if scores.ndim == 2 else scores[:, None]
     return module.losses(part)
 
 
 def drawn(part, heads=None):
-    """Scores of the answers of a micro-batch, (R,) or (R, heads)."""
+    """Scores of the responses of a micro-batch, (R,) or (R, heads)."""
     count = len(part["input_ids"])
     generator = torch.Generator().manual_seed(0)
     return torch.randn((count, heads) if heads else count, generator=generator, dtype=DTYPE)
@@ -48,17 +48,17 @@ def drawn(part, heads=None):
 # -- losses of comparisons --------------------------------------------------------------------
 
 
-def test_answers_are_scored_in_one_pass_as_they_would_be_alone(architecture, encoder):
+def test_responses_are_scored_in_one_pass_as_they_would_be_alone(architecture, encoder):
     part = whole(encoder, MIXED)
     module = make_reward_model()
     model = exact_scalar(architecture, encoder)
     attach(module, model)
     data = PreferenceDataModule(Given(MIXED), encoder, 4, ROOM, 0)
     alone = [
-        model.score(torch.tensor([row.prompt + answer]), torch.ones(1, 1).bool().expand(1, n))
+        model.score(torch.tensor([row.prompt + response]), torch.ones(1, 1).bool().expand(1, n))
         for row in data.rows["train"]
-        for answer in row.answers
-        for n in [len(row.prompt) + len(answer)]
+        for response in row.responses
+        for n in [len(row.prompt) + len(response)]
     ]
     assert (module.scores(part)[:, 0] - torch.cat(alone)).abs().max() < 1e-10
 

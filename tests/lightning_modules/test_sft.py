@@ -20,7 +20,7 @@ def data(world, encoder) -> DemonstrationDataModule:
     return DemonstrationDataModule(world, encoder, 16, ROOM, seed=0)
 
 
-def test_the_loss_is_the_sum_of_the_nll_of_the_answers_tokens_alone(lm, data):
+def test_the_loss_is_the_sum_of_the_nll_of_the_responses_tokens_alone(lm, data):
     module = make_sft().bind(lm)
     lm.eval()
     part = data.collate(data.rows["train"][:5])

@@ -1,4 +1,4 @@
-"""Any algorithm through the real Trainer in a fraction of a second: in the world of 121 answers,
+"""Any algorithm through the real Trainer in a fraction of a second: in the world of 121 responses,
 sampled this time, with every kind of critic, in float64.
 """
 
@@ -192,7 +192,7 @@ def policy_and_values(module: PolicyModule) -> tuple[Tensor, Tensor]:
 
 
 class Constant(Reward):
-    """All answers are equally good."""
+    """All responses are equally good."""
 
-    def score(self, answers):
-        return torch.zeros(len(answers.prompts))
+    def score(self, responses):
+        return torch.zeros(len(responses.prompts))

@@ -166,7 +166,7 @@ ROWS = (
         tests=("datamodules/test_prompts.py::test_ranks_share_the_prompts",),
     ),
     Mutation(
-        bug="all ranks answer the same prompts",
+        bug="all ranks response the same prompts",
         target="datamodules.sampling:IterationSampler.__iter__",
         old="places[self.rank :: self.world_size]",
         new="places[: len(self)]",
@@ -204,12 +204,12 @@ ROWS = (
         target="lightning_modules.metrics.evaluation:Evaluation.step",
         old="Stream.EVALUATION, batch_idx, rank)",
         new="Stream.EVALUATION, batch_idx, 0)",
-        tests=(f"{EVALUATION}::test_the_answers_depend_on_the_seed_and_the_rank",),
+        tests=(f"{EVALUATION}::test_the_responses_depend_on_the_seed_and_the_rank",),
     ),
     Mutation(
         bug="policy and reference are compared on the same noise",
         target="lightning_modules.metrics.evaluation:Evaluation._reference",
-        old="Stream.REFERENCE_ANSWERS",
+        old="Stream.REFERENCE_RESPONSES",
         new="Stream.EVALUATION",
         tests=(f"{EVALUATION}::test_policy_and_reference_do_not_share_their_noise",),
     ),

@@ -40,7 +40,7 @@ ROWS = (
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
     ),
     Mutation(
-        bug="a stop token is written into answers that were cut",
+        bug="a stop token is written into responses that were cut",
         target="lightning_modules.rollouts.generation:generate",
         old="longest = int(lengths.max())",
         new="longest = int(lengths.max())\n    responses[lengths == limit, -1] = stop_id",
@@ -56,7 +56,7 @@ ROWS = (
         ),
     ),
     Mutation(
-        bug="the missing-stop test looks at prompt and answer",
+        bug="the missing-stop test looks at prompt and response",
         seen="TRL #6805",
         target="lightning_modules.rollouts.collection:Collector.respond",
         old="last == words.stop_id",
@@ -257,35 +257,35 @@ ROWS = (
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
     ),
     Mutation(
-        bug="the policy is trained on answers decoded and encoded again",
+        bug="the policy is trained on responses decoded and encoded again",
         target="lightning_modules.rollouts.collection:Collector.respond",
-        old="return Answers(",
+        old="return Responses(",
         new=(
             "encoder = words.decode.__self__\n"
-            "    texts = Answers(\n"
+            "    texts = Responses(\n"
             "        prompts, sequences, prompt_mask, response_mask, last, words.decode\n"
             "    ).texts\n"
             "    ids, response_mask = encoder.pad(encoder.responses(texts), 'right')\n"
             "    sequences = torch.cat([sequences[:, :prompt_mask.shape[1]], ids], dim=1)\n"
-            "    return Answers("
+            "    return Responses("
         ),
         tests=(f"{PEERS}::test_the_ids_of_a_rollout_are_those_that_were_sampled",),
     ),
     Mutation(
-        bug="the reward model scores answers decoded and encoded again",
+        bug="the reward model scores responses decoded and encoded again",
         target="lightning_modules.rewards.learned:LearnedReward.score",
-        old="mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)",
+        old="mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)",
         new=(
-            "encoder = answers.decode.__self__\n"
-            "    ids, mask = encoder.pad(encoder.responses(answers.texts), 'right')\n"
-            "    start = answers.prompt_mask.shape[1]\n"
-            "    ids = torch.cat([answers.sequences[:, :start], ids], dim=1)\n"
-            "    mask = torch.cat([answers.prompt_mask, mask], dim=1)"
+            "encoder = responses.decode.__self__\n"
+            "    ids, mask = encoder.pad(encoder.responses(responses.texts), 'right')\n"
+            "    start = responses.prompt_mask.shape[1]\n"
+            "    ids = torch.cat([responses.sequences[:, :start], ids], dim=1)\n"
+            "    mask = torch.cat([responses.prompt_mask, mask], dim=1)"
         ),
         also=(
             Change(
                 "lightning_modules.rewards.learned:LearnedReward.score",
-                "heads_of_ids(answers.sequences, mask)",
+                "heads_of_ids(responses.sequences, mask)",
                 "heads_of_ids(ids, mask)",
             ),
         ),
@@ -298,7 +298,7 @@ ROWS = (
         new='mask = part["attention_mask"]',
         tests=(
             "lightning_modules/test_sft.py"
-            "::test_the_loss_is_the_sum_of_the_nll_of_the_answers_tokens_alone",
+            "::test_the_loss_is_the_sum_of_the_nll_of_the_responses_tokens_alone",
         ),
     ),
 )

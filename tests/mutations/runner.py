@@ -134,8 +134,8 @@ def in_processes(
                 return [verdicts[i] for i in range(len(work))]
             pid, status = os.wait()
             index, pipe, started = running.pop(pid)
-            with open(pipe, "rb") as answer:
-                said = answer.read()
+            with open(pipe, "rb") as response:
+                said = response.read()
             fields = json.loads(said) if said else {"kind": "broken", "by": f"status {status}"}
             fields["seconds"] = time.perf_counter() - started
             verdicts[index] = Verdict(**fields)

@@ -20,7 +20,7 @@ class Draw:
         return [self.integers(limit, *shape[1:]) for _ in range(shape[0])]
 
 
-# Answers of B = 4 sequences, T = 7; 5 words.
+# Responses of B = 4 sequences, T = 7; 5 words.
 LENGTHS = (7, 1, 4, 6)
 SHAPE = (len(LENGTHS), max(LENGTHS))
 WORDS = 5

@@ -78,7 +78,7 @@ def rollout_of_lengths(prompts: list[int], responses: list[int], seed: int, widt
 
 @st.composite
 def rollouts(draw, lengths=ONE_TO_FIVE, samples: int = 2, min_prompts: int = 1) -> Rollout:
-    """1 to 4 prompts of 1 to 4 tokens, each with `samples` answers beside each other."""
+    """1 to 4 prompts of 1 to 4 tokens, each with `samples` responses beside each other."""
     prompts = draw(st.lists(st.integers(1, 4), min_size=min_prompts, max_size=4))
     prompts = [n for n in prompts for _ in range(samples)]
     responses = draw(st.lists(lengths, min_size=len(prompts), max_size=len(prompts)))

@@ -127,7 +127,7 @@ def test_whitening_changes_advantages_and_no_return(algorithm, rollout):
 def test_a_constant_of_the_prompt_in_score_and_value_leaves_advantages(algorithm, rollout, shift):
     module = make(algorithm, gamma=1.0)
     attach(module, actor_critic("recurrent", algorithm))
-    # Neighbours answer the same prompt.
+    # Neighbours response the same prompt.
     constants = (shift * torch.arange(len(rollout) // 2, dtype=DTYPE)).repeat_interleave(2)
     plain = collected(module, rollout)
     shifted = replace(
@@ -169,7 +169,7 @@ def test_one_constant_leaves_advantages_over_the_batch_mean(rollout, shift):
     place=st.integers(0, 3),
 )
 @property_of()
-def test_an_answers_own_score_is_not_in_its_baseline(groups, own, place):
+def test_a_responses_own_score_is_not_in_its_baseline(groups, own, place):
     x = torch.tensor(groups, dtype=DTYPE)
     changed = x.clone()
     changed[0, place] = own

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_modules.metrics.rollout_statistics import rollout_metrics
-from tests.exact.world import ANSWERS, HORIZON, STOP, bound, rollout_of, score_table, tiny_lm
+from tests.exact.world import HORIZON, RESPONSES, STOP, bound, rollout_of, score_table, tiny_lm
 from tests.properties.drawing import (
     ALGORITHMS,
     OneProcess,
@@ -23,8 +23,8 @@ from tests.properties.drawing import (
     stepped,
 )
 
-ONLY_STOP = ANSWERS.index((STOP,))
-CUT = [i for i, y in enumerate(ANSWERS) if len(y) == HORIZON and y[-1] != STOP]
+ONLY_STOP = RESPONSES.index((STOP,))
+CUT = [i for i, y in enumerate(RESPONSES) if len(y) == HORIZON and y[-1] != STOP]
 WITHOUT_GROUPS = [
     name for name, made in ALGORITHMS.items() if made.keywords.get("baseline") != "leave_one_out"
 ]
@@ -56,12 +56,12 @@ def check(algorithm, rollout, **options):
     return weighed, assert_finite_throughout(module, weighed)
 
 
-def through_the_collector(algorithm, answers):
-    """What the project's collector makes of these answers, through an update and its metrics."""
+def through_the_collector(algorithm, responses):
+    """What the project's collector makes of these responses, through an update and its metrics."""
     module = make(algorithm, **HARD)
     model, ref = actor_critic("gpt2", algorithm), tiny_lm("gpt2", seed=1)
     bound(module, model, ref, score_table())
-    rollout = rollout_of(module, answers)
+    rollout = rollout_of(module, responses)
     module._trainer.strategy = OneProcess()
     optimizer = module.configure_optimizers()
     module.optimizers = lambda: optimizer
@@ -71,43 +71,45 @@ def through_the_collector(algorithm, answers):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(rollout=rollouts(st.just(1)))
 @property_of(6)
-def test_answers_of_one_token(algorithm, rollout):
+def test_responses_of_one_token(algorithm, rollout):
     check(algorithm, rollout)
 
 
 @pytest.mark.parametrize("algorithm", WITHOUT_GROUPS)
 @given(rollout=rollouts(samples=1))
 @property_of(6)
-def test_one_answer_alone(algorithm, rollout):
+def test_one_response_alone(algorithm, rollout):
     check(
         algorithm, rollout.select(torch.tensor([0])), samples_per_prompt=1, prompts_per_iteration=2
     )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@given(answers=st.lists(st.sampled_from(CUT), min_size=1, max_size=3))
+@given(responses=st.lists(st.sampled_from(CUT), min_size=1, max_size=3))
 @property_of(4)
-def test_batches_of_truncated_answers(algorithm, answers):
-    rollout, _ = through_the_collector(algorithm, [y for y in answers for _ in range(2)])
+def test_batches_of_truncated_responses(algorithm, responses):
+    rollout, _ = through_the_collector(algorithm, [y for y in responses for _ in range(2)])
     assert not rollout.stopped.any()
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("count", [2, 4])
-def test_answers_that_are_the_stop_token_alone(algorithm, count):
+def test_responses_that_are_the_stop_token_alone(algorithm, count):
     rollout, metrics = through_the_collector(algorithm, [ONLY_STOP] * count)
-    # Equal answers have equal returns, but for the last bits: nothing is there to be explained.
+    # Equal responses have equal returns, but for the last bits: nothing is there to be explained.
     assert metrics["train/explained_variance"] == 0
     assert rollout.stopped.all()
     assert rollout.response_mask.shape == (count, 1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@given(answers=st.lists(st.sampled_from(CUT), min_size=1, max_size=2))
+@given(responses=st.lists(st.sampled_from(CUT), min_size=1, max_size=2))
 @property_of(3)
-def test_the_stop_token_alone_beside_truncated_answers(algorithm, answers):
-    rollout, _ = through_the_collector(algorithm, [y for cut in answers for y in (ONLY_STOP, cut)])
-    assert rollout.stopped.tolist() == [True, False] * len(answers)
+def test_the_stop_token_alone_beside_truncated_responses(algorithm, responses):
+    rollout, _ = through_the_collector(
+        algorithm, [y for cut in responses for y in (ONLY_STOP, cut)]
+    )
+    assert rollout.stopped.tolist() == [True, False] * len(responses)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

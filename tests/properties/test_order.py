@@ -31,7 +31,7 @@ EQUAL = 1e-12
 
 
 def groups_permuted(count: int, seed: int) -> torch.Tensor:
-    """An order of rows that moves whole prompts, and the answers of each prompt."""
+    """An order of rows that moves whole prompts, and the responses of each prompt."""
     generator = torch.Generator().manual_seed(seed)
     prompts = torch.randperm(count // SAMPLES, generator=generator)
     orders = [torch.randperm(SAMPLES, generator=generator) + SAMPLES * p for p in prompts]

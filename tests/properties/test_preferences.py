@@ -88,7 +88,7 @@ def test_plackett_luce_of_two_is_bradley_terry(drawn):
 
 @given(drawn=st.lists(scores, min_size=1, max_size=5))
 @property_of(25)
-def test_all_rankings_of_the_same_answers_are_one_distribution(drawn):
+def test_all_rankings_of_the_same_responses_are_one_distribution(drawn):
     orders = torch.tensor(list(permutations(range(len(drawn)))))
     every = plackett_luce(torch.tensor(drawn, dtype=DTYPE)[orders])
     assert close((-every).exp().sum(), torch.tensor(1.0, dtype=DTYPE))

@@ -10,7 +10,7 @@ from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.rollout_statistics import add_statistics
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.divergences import adapted_beta, k1, k3
-from tests.exact.world import ANSWERS, bound, rollout_of, score_table, tiny_lm
+from tests.exact.world import RESPONSES, bound, rollout_of, score_table, tiny_lm
 from tests.properties.drawing import (
     ALGORITHMS,
     FULLEST,
@@ -21,8 +21,8 @@ from tests.properties.drawing import (
     rollouts,
 )
 
-some_answers = st.lists(st.integers(0, len(ANSWERS) - 1), min_size=2, max_size=6)
-even_answers = some_answers.map(lambda answers: answers[: len(answers) // 2 * 2])
+some_responses = st.lists(st.integers(0, len(RESPONSES) - 1), min_size=2, max_size=6)
+even_responses = some_responses.map(lambda responses: responses[: len(responses) // 2 * 2])
 betas = st.floats(0.01, 10)
 
 
@@ -48,13 +48,13 @@ def trainable(module):
 
 
 @pytest.mark.parametrize("kind", ["recurrent", "gpt2", "llama"])
-@given(answers=even_answers, left_padding=st.integers(0, 3), beta=betas)
+@given(responses=even_responses, left_padding=st.integers(0, 3), beta=betas)
 @property_of(20)
 def test_a_policy_that_is_its_reference_has_no_kl_by_any_estimator(
-    kind, answers, left_padding, beta
+    kind, responses, left_padding, beta
 ):
     module = bound(make("ppo", beta=beta), actor_critic(kind), tiny_lm(kind), score_table())
-    rollout = rollout_of(module, answers, left_padding=left_padding)
+    rollout = rollout_of(module, responses, left_padding=left_padding)
     for estimator in (k1, k3):
         assert not estimator(rollout.old_logprobs, rollout.ref_logprobs).any()
     of_rollout = statistics(rollout, beta)
@@ -70,12 +70,12 @@ def test_a_policy_that_is_its_reference_has_no_kl_by_any_estimator(
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@given(answers=even_answers)
+@given(responses=even_responses)
 @property_of(5)
-def test_without_beta_the_reference_is_never_touched(algorithm, answers):
+def test_without_beta_the_reference_is_never_touched(algorithm, responses):
     module = make(algorithm, beta=0.0)
     bound(module, actor_critic("gpt2", algorithm), Untouchable(), score_table())
-    rollout = rollout_of(module, answers)
+    rollout = rollout_of(module, responses)
     assert rollout.ref_logprobs is None
     assert torch.equal(rollout.rewards.sum(-1), rollout.scores.to(rollout.rewards.dtype))
     trainable(module).update(rollout)

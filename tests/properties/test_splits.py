@@ -55,7 +55,7 @@ def test_any_micro_batches_make_the_same_step(algorithm, normalise, rollout, siz
 
 
 def divided(rollout: Rollout, cuts: list[int]) -> list[Rollout]:
-    """Of each rank, its prompts with all their answers; ranks need not have equally many."""
+    """Of each rank, its prompts with all their responses; ranks need not have equally many."""
     prompts = torch.arange(len(rollout)).view(-1, 2)
     places = sorted({1 + cut % (len(prompts) - 1) for cut in cuts})
     return [rollout.select(rows.flatten()) for rows in prompts.tensor_split(places)]

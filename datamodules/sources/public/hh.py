@@ -18,7 +18,7 @@ NO_PAIRS = "red-team-attempts"
 
 
 class HH(HubSource):
-    """Pairs of answers to the last turn of a dialogue."""
+    """Pairs of responses to the last turn of a dialogue."""
 
     splits = {"train": ("train",), "val": ("test",)}  # noqa: RUF012
     rated = False

@@ -1,7 +1,7 @@
 """The base of public preference sets: from the Hugging Face hub, or from a local copy.
 
 A subclass says where the set is published, what its splits are called, and how a row becomes a
-normalised one: a prompt, its answers, their ratings, and why it is left out, if it is.
+normalised one: a prompt, its responses, their ratings, and why it is left out, if it is.
 """
 
 import functools
@@ -38,8 +38,8 @@ MOST_WORKERS = 8
 class HubSource(Source):
     """A public set of comparisons. Prompts of the held-out split are taken out of the training set.
 
-    Pairs become Preference, three answers or more a Ranking. Rows that say nothing are left out and
-    counted; a set of which no row can be read is an error.
+    Pairs become Preference, three responses or more a Ranking. Rows that say nothing are left out
+    and counted; a set of which no row can be read is an error.
     """
 
     splits: ClassVar[Mapping[str, tuple[str, ...]]]  # what the set calls ours, the best name first
@@ -192,10 +192,10 @@ class HubSource(Source):
 
     def _comparison(self, row: Row) -> Comparison:
         prompt = Prompt(tuple(Message(m["role"], m["content"]) for m in row["prompt"]))
-        answers, ratings = row["answers"], row["ratings"]
-        if len(answers) > 2:
-            return Ranking(prompt, tuple(answers), tuple(ratings))
+        responses, ratings = row["responses"], row["ratings"]
+        if len(responses) > 2:
+            return Ranking(prompt, tuple(responses), tuple(ratings))
         strength = abs(ratings[0] - ratings[1]) if self.rated else None
         if ratings[0] < ratings[1]:
-            answers = answers[::-1]
-        return Preference(prompt, *answers, strength=strength)
+            responses = responses[::-1]
+        return Preference(prompt, *responses, strength=strength)

@@ -1,4 +1,4 @@
-"""Rows of public sets in one form: prompt, answers, ratings, why it is left out, and its split."""
+"""Rows of public sets in one form: prompt, responses, ratings, why one is left out, its split."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ BLANK = "blank"  # a line without anything on it is no row
 FEATURES = Features(
     {
         "prompt": [{"role": Value("string"), "content": Value("string")}],
-        "answers": [Value("string")],
+        "responses": [Value("string")],
         "ratings": [Value("float64")],
         "reason": Value("string"),
         "split": Value("string"),
@@ -28,20 +28,20 @@ Reader = Callable[[Row], dict[str, Any]]
 
 def normalised(
     prompt: Sequence[Mapping[str, str]],
-    answers: Sequence[str],
+    responses: Sequence[str],
     ratings: Sequence[float],
     split: str = "",
 ) -> dict[str, Any]:
-    """What a reader returns. Raises ValueError if the prompt is none that an answer continues."""
+    """What a reader returns. Raises ValueError if the prompt is none that a response continues."""
     messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
     if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in messages):
         raise ValueError("the roles of the prompt")
-    for text in (*(m["content"] for m in messages), *answers):
+    for text in (*(m["content"] for m in messages), *responses):
         text.encode()  # halves of surrogate pairs can be written in JSON, and not in UTF-8
-    answers, ratings, reason = cleaned(messages[-1]["content"], answers, ratings)
+    responses, ratings, reason = cleaned(messages[-1]["content"], responses, ratings)
     return {
         "prompt": messages,
-        "answers": answers,
+        "responses": responses,
         "ratings": ratings,
         "reason": reason,
         "split": split,
@@ -50,7 +50,7 @@ def normalised(
 
 def normalise_row(row: Row, reader: Reader, lines: bool, code: str) -> dict[str, Any]:
     """A normalised row, whatever the row is; `code` makes the cache one of this code."""
-    nothing = {"prompt": [], "answers": [], "ratings": [], "split": ""}
+    nothing = {"prompt": [], "responses": [], "ratings": [], "split": ""}
     if lines and not row["text"].strip():
         return nothing | {"reason": BLANK}
     try:

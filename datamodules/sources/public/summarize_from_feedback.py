@@ -48,10 +48,10 @@ def read_comparison(row: Row) -> dict[str, Any]:
     info, choice = row["info"], row["choice"]
     if choice not in (0, 1) or len(row["summaries"]) != 2:
         raise ValueError("not one of two summaries")
-    answers = [summary["text"].strip() for summary in row["summaries"]]
+    responses = [summary["text"].strip() for summary in row["summaries"]]
     ratings = [float(choice == i) for i in range(2)]
     prompt = [{"role": "user", "content": _query(info)}]
-    return normalised(prompt, answers, ratings, SPLITS.get(row.get("split"), ""))
+    return normalised(prompt, responses, ratings, SPLITS.get(row.get("split"), ""))
 
 
 def _query(info: Row) -> str:

@@ -1,4 +1,4 @@
-"""UltraFeedback (Cui et al. 2023, arXiv:2310.01377): answers of 17 models, rated by GPT-4.
+"""UltraFeedback (Cui et al. 2023, arXiv:2310.01377): responses of 17 models, rated by GPT-4.
 
 Two published forms, both at revision `main` unless data.revision says otherwise:
 
@@ -34,7 +34,7 @@ OTHER_SPLITS = ("train_sft", "test_sft", "train_gen", "test_gen")
 
 
 class UltraFeedback(HubSource):
-    """Pairs with the difference of their scores, or rankings of up to four rated answers."""
+    """Pairs with the difference of their scores, or rankings of up to four rated responses."""
 
     splits = {"train": ("train_prefs", "train"), "val": ("test_prefs", "test")}  # noqa: RUF012
     rated = True
@@ -76,14 +76,14 @@ def read_binarized(row: Row) -> dict[str, Any]:
     prompt = chosen[:-1] or [{"role": "user", "content": row["prompt"]}]
     scores = [float(row["score_chosen"]), float(row["score_rejected"])]
     if not all(map(math.isfinite, scores)):
-        raise ValueError("an answer without a score")
+        raise ValueError("a response without a score")
     return normalised(prompt, [chosen[-1]["content"], rejected[-1]["content"]], scores)
 
 
 def read_rated(row: Row, rating: str) -> dict[str, Any]:
     """The completions that have a rating; the system prompts they were made with are not used."""
     completions = [(c["response"], _number(c[rating])) for c in row["completions"]]
-    rated = [(answer, value) for answer, value in completions if value is not None]
+    rated = [(response, value) for response, value in completions if value is not None]
     prompt = [{"role": "user", "content": row["instruction"]}]
     return normalised(prompt, [a for a, _ in rated], [r for _, r in rated])
 

@@ -101,22 +101,22 @@ def transcript(*messages):
     return "".join(f"\n\n{names[m.role]}: {m.content}" for m in messages)
 
 
-def with_answer(form, turns, answer):
-    return form(*turns, Message("assistant", answer))
+def with_response(form, turns, response):
+    return form(*turns, Message("assistant", response))
 
 
 FORMS = {
     "messages, text": lambda t, a: (chat(*t), a),
-    "messages, answer": lambda t, a: (chat(*t), with_answer(chat, (), a)),
-    "messages, answer with its prompt": lambda t, a: (chat(*t), with_answer(chat, t, a)),
-    "no prompt, messages": lambda t, a: (None, with_answer(chat, t, a)),
-    "no prompt, transcripts": lambda t, a: (None, with_answer(transcript, t, a)),
+    "messages, response": lambda t, a: (chat(*t), with_response(chat, (), a)),
+    "messages, response with its prompt": lambda t, a: (chat(*t), with_response(chat, t, a)),
+    "no prompt, messages": lambda t, a: (None, with_response(chat, t, a)),
+    "no prompt, transcripts": lambda t, a: (None, with_response(transcript, t, a)),
 }
 ONE_TURN_FORMS = FORMS | {
     "text, text": lambda t, a: (t[0].content, a),
-    "text, answer with its prompt": lambda t, a: (t[0].content, with_answer(chat, t, a)),
+    "text, response with its prompt": lambda t, a: (t[0].content, with_response(chat, t, a)),
 }
-ANSWERS = ("It is good.", "It is bad.")
+RESPONSES = ("It is good.", "It is bad.")
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
@@ -128,12 +128,12 @@ def test_every_form_of_a_row_gives_the_same_pair(tmp_path, form, turns, ending):
     table = []
     for first in ("One?", "Two?"):
         turns = (Message("user", first), *turns[1:])
-        (prompt, chosen), (_, rejected) = (ONE_TURN_FORMS[form](turns, a) for a in ANSWERS)
+        (prompt, chosen), (_, rejected) = (ONE_TURN_FORMS[form](turns, a) for a in RESPONSES)
         record = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         table.append({k: v for k, v in record.items() if v is not None})
     source = Files(path=str(WRITERS[ending](tmp_path / f"pairs{ending}", table)))
     assert everything(source) == {
-        Preference(Prompt((Message("user", first), *turns[1:])), *ANSWERS)
+        Preference(Prompt((Message("user", first), *turns[1:])), *RESPONSES)
         for first in ("One?", "Two?")
     }
 
@@ -150,7 +150,7 @@ def test_every_form_of_a_row_gives_the_same_pair(tmp_path, form, turns, ending):
         ("A list:\n\n1. one", "A list:\n\n2. two"),
     ],
 )
-def test_transcripts_are_split_where_the_last_shared_answer_begins(tmp_path, chosen, rejected):
+def test_transcripts_are_split_where_the_last_shared_response_begins(tmp_path, chosen, rejected):
     head = transcript(*TALK) + "\n\nAssistant: "
     table = [
         {"chosen": start + head + chosen, "rejected": start + head + rejected}
@@ -224,7 +224,7 @@ def test_the_responses_of_a_ranking_may_be_messages(tmp_path, with_prompt):
     for first in ("One?", "Two?"):
         turns = (Message("user", first), *TALK[1:])
         prompt = {"prompt": chat(*turns)} if with_prompt else {}
-        responses = [with_answer(chat, turns, answer) for answer in "abc"]
+        responses = [with_response(chat, turns, response) for response in "abc"]
         table.append(prompt | {"responses": responses, "ratings": [2, 1, 3]})
     source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", table)))
     assert {c for s in SPLITS for c in source.comparisons(s)} == {
@@ -240,7 +240,7 @@ def test_columns_of_strengths_and_rankings_can_be_mapped(tmp_path):
     table = [row(i) | {"texts": ["x", "y"], "scores": [1, 2]} for i in range(2)]
     columns = {"responses": "texts", "ratings": "scores"}
     source = Files(path=str(to_jsonl(tmp_path / "b.jsonl", table)), columns=columns)
-    assert {c.answers for c in comparisons(source).values()} == {("x", "y")}
+    assert {c.responses for c in comparisons(source).values()} == {("x", "y")}
 
 
 def test_rankings_that_say_nothing_are_counted_by_reason(tmp_path):
@@ -254,7 +254,7 @@ def test_rankings_that_say_nothing_are_counted_by_reason(tmp_path):
     ]
     source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", table)))
     assert source.counts == {"rows": 9, "tie": 1, "empty": 2, "identical": 1}
-    assert (comparisons(source)["repeated"].answers, comparisons(source)["repeated"].ratings) == (
+    assert (comparisons(source)["repeated"].responses, comparisons(source)["repeated"].ratings) == (
         ("a", "b"),
         (1, 2),
     )
@@ -364,7 +364,7 @@ def test_a_second_file_is_held_out_and_its_prompts_leave_the_training_set(tmp_pa
     assert source.counts["rows"] == 14
 
 
-def test_pairs_of_identical_answers_are_dropped_and_counted(tmp_path):
+def test_pairs_of_identical_responses_are_dropped_and_counted(tmp_path):
     table = [row("same", "good", "good"), *rows(4), row("question 1", "x", "x")]
     source = Files(path=str(to_jsonl(tmp_path / "a.jsonl", table)))
     assert len(everything(source)) == 4
@@ -566,9 +566,9 @@ def test_a_prompt_that_no_chat_template_can_continue_is_an_error(tmp_path, promp
     assert "line 3" in fail(to_jsonl(tmp_path / "a.jsonl", table))
 
 
-def test_an_answer_to_other_messages_than_its_prompt_is_an_error(tmp_path):
-    answer = chat(*TALK, Message("assistant", "Because."))
-    table = [*rows(2), row("Hi.") | {"chosen": answer}]
+def test_a_response_to_other_messages_than_its_prompt_is_an_error(tmp_path):
+    response = chat(*TALK, Message("assistant", "Because."))
+    table = [*rows(2), row("Hi.") | {"chosen": response}]
     assert "line 3" in fail(to_jsonl(tmp_path / "a.jsonl", table))
 
 
@@ -582,7 +582,7 @@ def test_alpaca_eval_is_read_whole():
     assert len(train) + len(val) == 6760
     assert len(prompts(train)) + len(prompts(val)) == 685
     assert len(prompts(val)) == round(685 * 0.1)
-    # The set's README: the longer answer wins 87% of the time.
+    # The set's README: the longer response wins 87% of the time.
     longer = sum(len(pair.chosen) > len(pair.rejected) for pair in train + val) / 6760
     assert longer == pytest.approx(0.87, abs=0.005)
     assert all(0 < pair.strength <= 1 for pair in train + val)

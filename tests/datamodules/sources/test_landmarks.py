@@ -69,30 +69,30 @@ def test_records_ask_the_questions_of_their_split(world, split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_best_answer_to_every_question_is_worth_one(world, split):
+def test_the_best_response_to_every_question_is_worth_one(world, split):
     for name, best in BEST.items():
         for prompt in questions(world, name, split):
             assert world.gold(prompt, best) == world.gold(prompt, f" {best}\n") == 1
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_best_answer_to_another_question_is_worth_nothing(world, split):
+def test_the_best_response_to_another_question_is_worth_nothing(world, split):
     for name in BEST:
         others = [best for other, best in BEST.items() if other != name]
         for prompt in questions(world, name, split):
-            assert {world.gold(prompt, answer) for answer in others} == {0}
+            assert {world.gold(prompt, response) for response in others} == {0}
 
 
 def test_a_landmark_in_the_wrong_city_is_worse_than_saying_nothing_certain(world):
     prompt = questions(world, "Taj Mahal", "val")[0]
-    answers = (
+    responses = (
         "The Taj Mahal is in Agra.",
         "The Taj Mahal is in India.",
         "I do not know where the Taj Mahal is.",
         "The Taj Mahal is in Paris.",
         "The Taj Mahal is in Atlantis.",
     )
-    golds = [world.gold(prompt, answer) for answer in answers]
+    golds = [world.gold(prompt, response) for response in responses]
     assert golds == sorted(set(golds), reverse=True)
     assert (golds[0], golds[-1]) == (1, 0)
 
@@ -100,31 +100,31 @@ def test_a_landmark_in_the_wrong_city_is_worse_than_saying_nothing_certain(world
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda answer: "",
-        lambda answer: answer[:-1],
-        lambda answer: f"{answer} {answer}",
-        lambda answer: " ".join(reversed(answer.split())),
+        lambda response: "",
+        lambda response: response[:-1],
+        lambda response: f"{response} {response}",
+        lambda response: " ".join(reversed(response.split())),
         str.upper,
     ],
     ids=["nothing", "cut off", "repeated", "mixed", "shouted"],
 )
-def test_a_spoilt_answer_is_worth_nothing(world, damage):
+def test_a_spoilt_response_is_worth_nothing(world, damage):
     for name, best in BEST.items():
         prompt = questions(world, name, "train")[0]
         assert world.gold(prompt, damage(best)) == 0
 
 
-def test_breaking_an_answer_leaves_no_proper_answer(world):
+def test_breaking_a_response_leaves_no_proper_response(world):
     proper = {row.response for row in Landmarks(train_demonstrations=4000).demonstrations("train")}
     rng = np.random.default_rng(0)
-    broken = {_break(rng, answer) for answer in sorted(proper) for _ in range(4)}
+    broken = {_break(rng, response) for response in sorted(proper) for _ in range(4)}
     assert not broken & proper
     assert len(broken) > len(proper)
     prompts = [questions(world, name, "train")[0] for name in BEST]
-    assert {world.gold(prompt, answer) for prompt in prompts for answer in broken} == {0}
+    assert {world.gold(prompt, response) for prompt in prompts for response in broken} == {0}
 
 
-def test_an_unknown_question_has_no_good_answer(world):
+def test_an_unknown_question_has_no_good_response(world):
     assert world.gold(Prompt.from_text("Where is Atlantis?"), BEST["Taj Mahal"]) == 0
 
 
@@ -152,7 +152,7 @@ def test_the_stored_probability_follows_from_the_golds(large):
 
 
 @pytest.mark.parametrize("low", [0.5, 0.65, 0.8])
-def test_the_better_answer_wins_as_often_as_the_probability_says(large, low):
+def test_the_better_response_wins_as_often_as_the_probability_says(large, low):
     chances = [p.probability for p in large.preferences("train")]
     chances = [p for p in chances if max(p, 1 - p) > low]
     assert len(chances) > 300
@@ -162,7 +162,7 @@ def test_the_better_answer_wins_as_often_as_the_probability_says(large, low):
     assert abs(wins - better.sum()) < STANDARD_ERRORS * error
 
 
-def test_decided_annotators_prefer_the_better_answer():
+def test_decided_annotators_prefer_the_better_response():
     world = Landmarks(**SMALL, decisiveness=300.0)
     for pair in world.preferences("train"):
         assert world.gold(pair.prompt, pair.chosen) >= world.gold(pair.prompt, pair.rejected)

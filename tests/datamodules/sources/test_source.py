@@ -30,7 +30,7 @@ def make(**options):
     return Listed(**{"name": "x", "max_prompt_tokens": 8, "max_response_tokens": 8, **options})
 
 
-def test_demonstrations_are_the_distinct_chosen_answers():
+def test_demonstrations_are_the_distinct_chosen_responses():
     assert make().demonstrations("train") == [
         Demonstration(SECOND, "good"),
         Demonstration(FIRST, "good"),
@@ -43,7 +43,7 @@ def test_prompts_are_distinct_in_order_of_first_appearance():
     assert make().prompts("val") == [HELD_OUT]
 
 
-def test_training_texts_hold_every_turn_and_answer_once_and_nothing_held_out():
+def test_training_texts_hold_every_turn_and_response_once_and_nothing_held_out():
     texts = make().texts()
     assert len(texts) == len(set(texts))
     assert set(texts) == {"first", "hello", "hi", "second", "good", "bad", "worse"}

@@ -10,7 +10,7 @@ from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 
 TALK = Prompt((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Bye")))
 QUESTION = Prompt.from_text("Where is the Taj Mahal? I have been looking for it all day long.")
-ANSWER = "The Taj Mahal is in Agra."
+RESPONSE = "The Taj Mahal is in Agra."
 
 
 def save_foreign_tokenizer(folder, **special):
@@ -55,7 +55,7 @@ def test_a_saved_tokenizer_is_loaded_as_it_was(encoder, tmp_path):
     encoder.tokenizer.save_pretrained(tmp_path)
     loaded = Encoder(load_tokenizer(tmp_path), 32, 16)
     assert loaded.prompts([TALK, QUESTION]) == encoder.prompts([TALK, QUESTION])
-    assert loaded.responses([ANSWER]) == encoder.responses([ANSWER])
+    assert loaded.responses([RESPONSE]) == encoder.responses([RESPONSE])
     assert (loaded.pad_id, loaded.stop_id) == (encoder.pad_id, encoder.stop_id)
     assert loaded.pad_id != loaded.stop_id
 
@@ -85,7 +85,7 @@ def test_a_conversation_that_the_template_refuses_is_an_error(tmp_path):
         Encoder(load_tokenizer(folder), 99, 8).prompts([TALK])
 
 
-def test_the_plain_template_ends_where_the_answer_begins(plain):
+def test_the_plain_template_ends_where_the_response_begins(plain):
     (ids,) = Encoder(plain, 99, 8).prompts([TALK])
     assert plain.decode(ids) == "User:\nHi\n\nAssistant:\nHello\n\nUser:\nBye\n\nAssistant:\n"
 
@@ -99,12 +99,12 @@ def test_a_prompt_begins_with_one_bos_and_ends_with_the_turn_of_the_assistant(en
 
 def test_prompt_and_response_are_the_tokens_of_the_whole_conversation(tokenizer):
     encoder = Encoder(tokenizer, 999, 999)
-    (prompt,), (response,) = encoder.prompts([QUESTION]), encoder.responses([ANSWER])
+    (prompt,), (response,) = encoder.prompts([QUESTION]), encoder.responses([RESPONSE])
     messages = [m._asdict() for m in QUESTION.messages]
     head = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    whole = tokenizer(head + ANSWER + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(head + RESPONSE + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
     assert prompt + response == whole
-    answered = [*messages, {"role": "assistant", "content": ANSWER}]
+    answered = [*messages, {"role": "assistant", "content": RESPONSE}]
     seen = tokenizer.apply_chat_template(answered, tokenize=False)
     assert seen.startswith(tokenizer.decode(prompt) + encoder.decode(response))
 
@@ -138,9 +138,9 @@ def test_repeated_prompts_keep_their_places_and_count_once(tokenizer):
 
 @pytest.mark.parametrize("room", [-3, 0, 1, 5])
 def test_responses_stop_unless_they_are_cut(tokenizer, room):
-    tokens = tokenizer(ANSWER, add_special_tokens=False)["input_ids"]
+    tokens = tokenizer(RESPONSE, add_special_tokens=False)["input_ids"]
     encoder = Encoder(tokenizer, 32, len(tokens) + room)
-    (ids,) = encoder.responses([ANSWER])
+    (ids,) = encoder.responses([RESPONSE])
     stops = room >= 1
     assert len(ids) <= encoder.max_response_tokens
     assert ids == ([*tokens, encoder.stop_id] if stops else tokens[: len(tokens) + room])
@@ -150,10 +150,10 @@ def test_responses_stop_unless_they_are_cut(tokenizer, room):
 
 def test_decoding_a_response_drops_the_stop_token(tokenizer):
     encoder = Encoder(tokenizer, 32, 99)
-    assert [encoder.decode(ids) for ids in encoder.responses([ANSWER, ""])] == [ANSWER, ""]
+    assert [encoder.decode(ids) for ids in encoder.responses([RESPONSE, ""])] == [RESPONSE, ""]
 
 
-def test_the_name_of_the_stop_token_within_an_answer_does_not_stop_it(tokenizer):
+def test_the_name_of_the_stop_token_within_a_response_does_not_stop_it(tokenizer):
     encoder = Encoder(tokenizer, 32, 99)
     text = f"Write {tokenizer.eos_token} at the end."
     (ids,) = encoder.responses([text])
@@ -177,16 +177,16 @@ def test_padding_is_on_its_side_and_masked(tokenizer, side):
 
 
 @pytest.mark.parametrize("stopped", [None, [True, True], [True, False], [False, False]])
-def test_an_answer_that_is_known_not_to_have_stopped_gets_no_stop_token(tokenizer, stopped):
+def test_a_response_that_is_known_not_to_have_stopped_gets_no_stop_token(tokenizer, stopped):
     encoder = Encoder(tokenizer, 32, 99)
-    plain = tokenizer([ANSWER, "No."], add_special_tokens=False)["input_ids"]
+    plain = tokenizer([RESPONSE, "No."], add_special_tokens=False)["input_ids"]
     ends = stopped or [True, True]
     expected = [
         [*ids, encoder.stop_id] if end else ids for ids, end in zip(plain, ends, strict=True)
     ]
-    assert encoder.responses([ANSWER, "No."], stopped) == expected
+    assert encoder.responses([RESPONSE, "No."], stopped) == expected
     prompts = encoder.prompts([TALK, QUESTION])
-    whole = encoder.conversations([TALK, QUESTION], [ANSWER, "No."], stopped)
+    whole = encoder.conversations([TALK, QUESTION], [RESPONSE, "No."], stopped)
     assert whole == [p + r for p, r in zip(prompts, expected, strict=True)]
 
 

@@ -195,7 +195,7 @@ def test_where_all_scores_are_equal_or_unknown_there_is_no_correlation(score):
 def test_the_glossary_is_read_by_metric():
     entries = glossary(GLOSSARY)
     assert entries["rollout/score_std"] is entries["rollout/score"]
-    assert entries["rollout/kl"].what.startswith("per answer, Σₜ (log π - log π_ref)")
+    assert entries["rollout/kl"].what.startswith("per response, Σₜ (log π - log π_ref)")
     assert entries["val/margin"].what == entries["train/margin"].what == "mean of r⁺ - r⁻"
     assert "margin" not in entries
     assert not any(name.endswith("/") for name in entries)

@@ -37,7 +37,7 @@ from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import load_scorer, new_scorer
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
-from lightning_modules.rewards.reward import Answers, Reward, RewardContext
+from lightning_modules.rewards.reward import Responses, Reward, RewardContext
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from tests.conftest import CONFIGS
 from tests.lightning_modules.tiny_runs import Constant, make
@@ -59,32 +59,32 @@ LORA = LoraConfig(r=2, target_modules="all-linear")
 class Length(Reward):
     """More characters are better."""
 
-    def score(self, answers: Answers) -> torch.Tensor:
-        return torch.tensor([float(len(text)) for text in answers.texts])
+    def score(self, responses: Responses) -> torch.Tensor:
+        return torch.tensor([float(len(text)) for text in responses.texts])
 
 
 class Drawn(Reward):
     """Scores by every global generator that a user's function may draw from."""
 
-    def score(self, answers: Answers) -> torch.Tensor:
+    def score(self, responses: Responses) -> torch.Tensor:
         draws = random.random() + np.random.rand()
-        return draws + torch.rand(len(answers.prompts))
+        return draws + torch.rand(len(responses.prompts))
 
 
 class Unscored(Length):
-    """Nothing is known of the first two answers."""
+    """Nothing is known of the first two responses."""
 
-    def score(self, answers: Answers) -> torch.Tensor:
-        scores = super().score(answers)
+    def score(self, responses: Responses) -> torch.Tensor:
+        scores = super().score(responses)
         scores[:2] = float("nan")
         return scores
 
 
 class Infinite(Length):
-    """The second answer is worth more than anything."""
+    """The second response is worth more than anything."""
 
-    def score(self, answers: Answers) -> torch.Tensor:
-        scores = super().score(answers)
+    def score(self, responses: Responses) -> torch.Tensor:
+        scores = super().score(responses)
         scores[1] = float("inf")
         return scores
 
@@ -257,11 +257,11 @@ def test_nothing_that_comes_later_changes(bench):
 
 def test_one_sequence_is_shown_with_what_is_padding(bench):
     bench.run(bench.module())
-    padding, prompt, answer, after = bench.said().splitlines()[-4:]
+    padding, prompt, response, after = bench.said().splitlines()[-4:]
     assert padding.split()[0] == after.split()[0] == "padding"
     assert "'<|bos|><|user|>" in prompt
     assert prompt.endswith("<|assistant|>'")
-    assert answer.split()[:2] == [">", "answer"]
+    assert response.split()[:2] == [">", "response"]
 
 
 def put_in_training_mode(part: str) -> Callable[[PolicyModule], None]:
@@ -335,22 +335,22 @@ def test_a_reward_head_that_was_made_anew_is_found(bench, reward_folder):
         bench.run(bench.module(reward=reward))
 
 
-def test_a_reward_model_that_tells_no_answers_apart_is_found(bench, reward_folder):
+def test_a_reward_model_that_tells_no_responses_apart_is_found(bench, reward_folder):
     scorer = load_scorer(reward_folder)
     nn.init.zeros_(scorer.score.weight)
     scorer.save_pretrained(reward_folder)
-    with pytest.raises(RunError, match="8 answers, not all the same, have the same score 0"):
+    with pytest.raises(RunError, match="8 responses, not all the same, have the same score 0"):
         bench.run(bench.module(reward=learned(reward_folder, bench.encoder)))
 
 
 def test_equal_scores_of_a_function_are_a_warning(bench):
     bench.run(bench.module(reward=Constant()))
-    assert "warning: 8 answers, not all the same, have the same score 0" in bench.said()
+    assert "warning: 8 responses, not all the same, have the same score 0" in bench.said()
 
 
-def test_answers_without_a_score_are_counted(bench):
+def test_responses_without_a_score_are_counted(bench):
     bench.run(bench.module(reward=Unscored()))
-    assert "warning: 25% of the answers have no score" in bench.said()
+    assert "warning: 25% of the responses have no score" in bench.said()
 
 
 def test_an_infinite_score_is_found(bench):
@@ -373,16 +373,16 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_the_loader(bench, rew
 
 
 class Wrong(Collector):
-    """A collector whose sampler has a bug: `spoil` changes an answer's ids and mask, (T,)."""
+    """A collector whose sampler has a bug: `spoil` changes a response's ids and mask, (T,)."""
 
     spoil: Callable
 
-    def respond(self, lm, batch, noise, samples) -> Answers:
-        answers = super().respond(lm, batch, noise, samples)
-        width = answers.prompt_mask.shape[1]
-        ids, mask = answers.sequences.clone(), answers.response_mask.clone()
+    def respond(self, lm, batch, noise, samples) -> Responses:
+        responses = super().respond(lm, batch, noise, samples)
+        width = responses.prompt_mask.shape[1]
+        ids, mask = responses.sequences.clone(), responses.response_mask.clone()
         self.spoil(ids[1, width:], mask[1])
-        return replace(answers, sequences=ids, response_mask=mask)
+        return replace(responses, sequences=ids, response_mask=mask)
 
 
 def beyond_the_stop(encoder: Encoder, ids, mask) -> None:
@@ -400,9 +400,9 @@ def with_an_end_that_is_not_known(encoder: Encoder, ids, mask) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (beyond_the_stop, "answer 1 stops at token 3, and its mask goes on to token 16"),
-        (with_a_gap, "answer 1 has gaps: its mask is 1101111"),
-        (with_an_end_that_is_not_known, "answer 1 counts as cut off, and it ends with the stop"),
+        (beyond_the_stop, "response 1 stops at token 3, and its mask goes on to token 16"),
+        (with_a_gap, "response 1 has gaps: its mask is 1101111"),
+        (with_an_end_that_is_not_known, "response 1 counts as cut off, and it ends with the stop"),
     ],
 )
 def test_a_mask_that_does_not_end_with_the_stop_is_found(bench, spoil, message):
@@ -445,7 +445,7 @@ class BosLate(PromptDataModule):
         return [(prompt, [ids[1], ids[0], *ids[2:]]) for prompt, ids in super()._encode(prompts)]
 
 
-class WithoutTheTurnOfTheAnswer(PromptDataModule):
+class WithoutTheTurnOfTheResponse(PromptDataModule):
     def _encode(self, prompts):
         return [(prompt, ids[:-1]) for prompt, ids in super()._encode(prompts)]
 
@@ -458,7 +458,7 @@ class WithoutTheTurnOfTheAnswer(PromptDataModule):
         (WithGaps, r"prompt \d has gaps: its mask is 0*1+011;"),
         (BosTwice, "prompt 0 has 2 BOS tokens, for 1 turns"),
         (BosLate, "prompt 0 has its first BOS token at place 1"),
-        (WithoutTheTurnOfTheAnswer, "prompt 0 does not end where its template says"),
+        (WithoutTheTurnOfTheResponse, "prompt 0 does not end where its template says"),
     ],
 )
 def test_prompts_that_are_put_together_wrongly_are_found(bench, data, message):

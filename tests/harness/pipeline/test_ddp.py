@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 
-from tests.exact.world import ANSWERS, Given
+from tests.exact.world import RESPONSES, Given
 from tests.lightning_modules import tiny_runs
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +25,7 @@ RUNS = {
     "a2c, head": {"critic": "head", "value_updates": 3, "whiten_advantages": True, **STATEFUL},
     "a2c, copy": {"critic": "copy", "value_updates": 3, "max_grad_norm": 0.5},
     "a2c, adapter": {"critic": "adapter", "value_updates": 3, "lora": True},
-    # After three steps, one rank's part of the answers is above the target and the whole is not.
+    # After three steps, one rank's part of the responses is above the target and the whole is not.
     "ppo": {"critic": "head", "epochs": 6, "minibatches": 1, "target_kl": 0.02},
 }
 
@@ -58,14 +58,14 @@ def test_two_devices_share_an_iteration_and_one_of_them_writes(tiny_policy, tmp_
 
 
 class Shares(Given):
-    """Of the same 16 answers, each rank has its own part: then ranks can be compared with one."""
+    """Of the same 16 responses, each rank has its own part: then ranks can be compared with one."""
 
     def respond(self, lm, batch, noise, samples):
         rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         # The first ones are short and the last ones long.
-        answers = list(range(0, len(ANSWERS), 8))
-        share = answers[rank * len(answers) // ranks : (rank + 1) * len(answers) // ranks]
-        return super().respond(lm, {"answers": share}, noise, samples)
+        responses = list(range(0, len(RESPONSES), 8))
+        share = responses[rank * len(responses) // ranks : (rank + 1) * len(responses) // ranks]
+        return super().respond(lm, {"responses": share}, noise, samples)
 
 
 def results(folder: Path, devices: int) -> dict[str, dict]:

@@ -52,7 +52,7 @@ def test_a_template_of_its_own_writes_the_whole_conversation(folder):
         ]
 
 
-def test_without_a_template_of_its_own_the_answer_is_followed_by_a_stop_token(folder):
+def test_without_a_template_of_its_own_the_response_is_followed_by_a_stop_token(folder):
     encoder = scoring_encoder(folder(None))
     assert encoder.tokenizer.chat_template == PLAIN_TEMPLATE
     rows = encoder.conversations([QUESTION] * 2, ["In Agra."] * 2, [True, False])
@@ -77,7 +77,7 @@ def test_one_of_ours_reads_within_its_limits_of_tokens(folder):
     assert (encoder.max_prompt_tokens, encoder.max_response_tokens) == (12, 5)
     (row,) = encoder.conversations([QUESTION], ["The Taj Mahal is in Agra, as I said."])
     assert len(row) <= 12 + 5
-    assert not encoder.renders_answers
+    assert not encoder.renders_responses
 
 
 def test_a_model_that_does_not_say_how_far_it_reads(folder, monkeypatch):
@@ -100,7 +100,7 @@ class Numbers:
         return torch.stack([lengths, 3 * lengths + 1], dim=1)
 
 
-def test_a_description_is_of_the_held_out_reference_answers():
+def test_a_description_is_of_the_held_out_reference_responses():
     rows = [ranking(("aaaa", "b"), (1, 0)), pair("cc", "ddd", "Who?")]
     about = describe_scores(Numbers(), Given([pair("x", "y")], rows))
     assert about.pop("score_mean") == pytest.approx([3.0, 10.0], rel=1e-12)

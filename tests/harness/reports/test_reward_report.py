@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def some_pairs(count: int = 400, longer: float = 0.7) -> list[Preference]:
-    """Three pairs a prompt; the preferred answer is the longer one in about a share `longer`."""
+    """Three pairs a prompt; the preferred response is the longer one in about a share `longer`."""
     lengths = 20 + (5 * draw(count, 2, seed=1).abs()).long() + torch.tensor([0, 100])
     uniform = torch.rand(count, generator=torch.Generator().manual_seed(2))
     pairs = []
@@ -38,7 +38,7 @@ def some_pairs(count: int = 400, longer: float = 0.7) -> list[Preference]:
 def report(
     folder: Path, pairs: list[Preference], margins: Tensor, **more
 ) -> tuple[str, dict[str, float]]:
-    """The text of report.md, and the numbers returned, of answers that lie `margins` apart."""
+    """The text of report.md, and the numbers returned, of responses that lie `margins` apart."""
     base = draw(len(pairs), seed=3)
     given = {"title": "a model", "left_out": {}} | more
     numbers = write_report(
@@ -165,11 +165,11 @@ def test_a_model_that_only_counts_characters_is_found_out(tmp_path):
     text, numbers = report(tmp_path, pairs, lengths_apart(pairs) / 100)
     said = verdict_of(text)
     assert numbers["accuracy"] == numbers["accuracy_longer"]
-    assert "not shown to be better than always taking the longer answer" in said
+    assert "not shown to be better than always taking the longer response" in said
     assert "nearly that of length alone" in said
     pairs = some_pairs(longer=0.3)
     said = said_of(pairs, -lengths_apart(pairs) / 100)
-    assert "not shown to be better than always taking the shorter answer" in said
+    assert "not shown to be better than always taking the shorter response" in said
     assert "nearly that of length alone" in said
 
 
@@ -187,7 +187,7 @@ def test_a_model_that_favours_length_beyond_the_labels_leans_on_it():
     assert "leans towards shorter" in said_of(pairs, calibrated() - lean)
 
 
-def test_random_errors_are_no_leaning_towards_shorter_answers():
+def test_random_errors_are_no_leaning_towards_shorter_responses():
     pairs = some_pairs(longer=0.9)
     said = said_of(pairs, calibrated(scale=0.5))
     assert "does not lean on length" in said
@@ -221,7 +221,7 @@ def test_scores_that_are_all_tied_have_a_report(tmp_path):
     assert "better than a coin" in verdict_of((tmp_path / "report.md").read_text())
 
 
-def test_answers_of_equal_length_say_nothing_of_length(tmp_path):
+def test_responses_of_equal_length_say_nothing_of_length(tmp_path):
     pairs = [Preference(Prompt.from_text(str(i)), "a", "b") for i in range(40)]
     text, numbers = report(tmp_path, pairs, calibrated(40))
     assert "nothing is known" in verdict_of(text)

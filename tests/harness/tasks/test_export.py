@@ -21,14 +21,14 @@ from tests.tolerances import of_model
 FRESH = """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-folder, prompt, answers = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+folder, prompt, responses = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 tokenizer = AutoTokenizer.from_pretrained(folder)
 chat = [{"role": "user", "content": prompt}]
 start = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 scores = []
-for answer in answers:
-    text = start + answer + tokenizer.eos_token
+for response in responses:
+    text = start + response + tokenizer.eos_token
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     scores.append(model(ids).logits[0].tolist())
 print(json.dumps(scores))
@@ -43,11 +43,11 @@ def test_a_reward_model_says_the_same_in_a_fresh_process(
     options = (f"model={model}", f"adapter={adapter}", f"reward.ensemble={heads}")
     train(configure(tmp_path, "algo=reward_model", *options))
     folder = tmp_path / "model"
-    prompt, answers = world.prompts("val")[0], ["The Taj Mahal is in Agra.", "I do not know."]
+    prompt, responses = world.prompts("val")[0], ["The Taj Mahal is in Agra.", "I do not know."]
     scorer = Scorer(ScalarModel(load_scorer(folder), normalised=False), scoring_encoder(folder))
-    here = scorer.heads([prompt] * 2, answers)
+    here = scorer.heads([prompt] * 2, responses)
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(folder), prompt.text, json.dumps(answers)],
+        [sys.executable, "-c", FRESH, str(folder), prompt.text, json.dumps(responses)],
         capture_output=True,
         text=True,
         check=True,

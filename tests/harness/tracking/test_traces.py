@@ -1,4 +1,4 @@
-"""The trace against what a rollout says, in the world of 121 answers."""
+"""The trace against what a rollout says, in the world of 121 responses."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from harness.tracking.trace_picture import CHARACTER, DPI, LINE_HEIGHT, MARGIN, TOP, draw, lay_out
-from harness.tracking.traces import TokenTrace, first_answer, trace
+from harness.tracking.traces import TokenTrace, first_response, trace
 from lightning_modules.errors import OptionError
 from lightning_modules.objectives.losses import ppo_clip
 from tests.lightning_modules.tiny_runs import ALGORITHMS, fit, make, ready, run
@@ -66,7 +66,7 @@ def test_ratios_are_one_where_nothing_was_learned(traced):
 
 def test_the_ratio_is_of_the_policy_after_its_updates_and_clipping_is_the_losss(traced):
     module, rows, rollouts = traced("ppo", iterations=1, clip_range=0.01)
-    rollout = first_answer(rollouts[0])
+    rollout = first_response(rollouts[0])
     with torch.no_grad():
         new = module.model(rollout.sequences, rollout.prompt_mask, rollout.response_mask, 1.0)
     ratio = (new.logprobs - rollout.old_logprobs).exp()[0]
@@ -76,13 +76,13 @@ def test_the_ratio_is_of_the_policy_after_its_updates_and_clipping_is_the_losss(
     assert [row["clipped"] for row in rows] == stats["clip_fraction"][0].bool().tolist()
 
 
-def test_flags_of_all_answers_average_to_the_clip_fraction(tmp_path, encoder):
+def test_flags_of_all_responses_average_to_the_clip_fraction(tmp_path, encoder):
     """On a rollout of which some tokens are clipped after the updates and others are not."""
     module, _ = ready(make("ppo", iterations=1, clip_range=0.05))
     fit(module, tmp_path)
     rollout = module.rollout
-    answers = [rollout.select(torch.tensor([i])) for i in range(len(rollout))]
-    flags = [row["clipped"] for a in answers for row in trace(module, a, encoder.tokenizer)]
+    responses = [rollout.select(torch.tensor([i])) for i in range(len(rollout))]
+    flags = [row["clipped"] for a in responses for row in trace(module, a, encoder.tokenizer)]
     with torch.no_grad():
         new = module.model(rollout.sequences, rollout.prompt_mask, rollout.response_mask, 1.0)
     _, stats = module.token_loss(rollout, new)
@@ -146,15 +146,15 @@ def test_a_resumed_trace_forgets_what_came_after_the_checkpoint(traced, tmp_path
     assert {p.name for p in (tmp_path / "traces").iterdir()} == {"1.png", "2.png"}
 
 
-def test_answers_that_could_not_be_scored_are_not_shown(tmp_path, encoder):
+def test_responses_that_could_not_be_scored_are_not_shown(tmp_path, encoder):
     module, _ = ready(make("ppo", iterations=1))
     fit(module, tmp_path)
     rollout = module.rollout
     mask = rollout.response_mask.clone()
     mask[:2] = False
-    shown = first_answer(replace(rollout, response_mask=mask))
+    shown = first_response(replace(rollout, response_mask=mask))
     assert shown.scores.equal(rollout.scores[2:3])
-    assert trace(module, first_answer(replace(rollout, response_mask=mask & False)), None) == []
+    assert trace(module, first_response(replace(rollout, response_mask=mask & False)), None) == []
 
 
 def test_tokens_follow_each_other_and_lines_are_full():

@@ -58,9 +58,9 @@ class Scores(Reward):
     def __init__(self):
         self.scored = 0
 
-    def score(self, answers):
-        self.scored += len(answers.texts)
-        return torch.tensor([float(len(set(text))) for text in answers.texts])
+    def score(self, responses):
+        self.scored += len(responses.texts)
+        return torch.tensor([float(len(set(text))) for text in responses.texts])
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_metrics_are_the_means_of_the_rows(collector, batches):
     assert interval == wilson_interval(metrics["val/win_rate"], 7)
 
 
-def test_rows_hold_the_prompt_both_answers_and_what_they_are_worth(collector, batches):
+def test_rows_hold_the_prompt_both_responses_and_what_they_are_worth(collector, batches):
     evaluation = Evaluation(collector, gold, 0)
     run(evaluation, batches)
     prompts = [p for batch in batches for p in batch["prompts"]]
@@ -144,14 +144,14 @@ def test_evaluating_twice_says_the_same_and_samples_the_reference_once(collector
     assert len(evaluation.rows) == 7
 
 
-def test_the_answers_depend_on_the_seed_and_the_rank(collector, batches):
-    answers, references = set(), set()
+def test_the_responses_depend_on_the_seed_and_the_rank(collector, batches):
+    responses, references = set(), set()
     for seed, rank in ((0, 0), (1, 0), (0, 1)):
         evaluation = Evaluation(collector, None, seed)
         evaluation.step(batches[0], 0, rank, 0.1)
-        answers.add(tuple(row["answer"] for row in evaluation.rows))
+        responses.add(tuple(row["answer"] for row in evaluation.rows))
         references.add(tuple(row["reference_answer"] for row in evaluation.rows))
-    assert len(answers) == len(references) == 3
+    assert len(responses) == len(references) == 3
 
 
 def test_policy_and_reference_do_not_share_their_noise(collector, batches, lm):
@@ -180,12 +180,12 @@ def test_without_a_gold_none_is_reported(collector, batches):
 class Picky(Scores):
     """Texts with an even number of characters cannot be scored."""
 
-    def score(self, answers):
-        even = torch.tensor([len(text) % 2 == 0 for text in answers.texts])
-        return super().score(answers).masked_fill(even, float("nan"))
+    def score(self, responses):
+        even = torch.tensor([len(text) % 2 == 0 for text in responses.texts])
+        return super().score(responses).masked_fill(even, float("nan"))
 
 
-def test_answers_without_a_score_are_counted_and_compared_with_nobody(collector, batches):
+def test_responses_without_a_score_are_counted_and_compared_with_nobody(collector, batches):
     collector.reward = Picky()
     evaluation = Evaluation(collector, gold, 0)
     metrics, rows = run(evaluation, batches), evaluation.rows

@@ -1,4 +1,4 @@
-"""Prompts that are read once for all their answers, and batches that need no mask."""
+"""Prompts that are read once for all their responses, and batches that need no mask."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.lightning_modules.supervised_parts import DTYPE, exact_scorer
 
 EQUAL = 1e-10
 PROMPTS = ([5, 6, 7, 8, 9, 10, 11], [12, 13], [14, 15, 16, 17])
-ANSWERS = ([20, 21, 22], [23], [24, 25, 26, 27, 28], [29, 30], [31, 32, 33])
+RESPONSES = ([20, 21, 22], [23], [24, 25, 26, 27, 28], [29, 30], [31, 32, 33])
 OWNER = torch.tensor([0, 0, 1, 2, 2])
 
 
@@ -26,7 +26,7 @@ def model(request, architecture, encoder):
 
 
 def gradients(model, scores):
-    """Of a sum that tells heads and answers apart."""
+    """Of a sum that tells heads and responses apart."""
     weights = torch.arange(1.0, scores.numel() + 1).view_as(scores).sin().to(scores)
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.cat(
@@ -42,11 +42,11 @@ def gradients(model, scores):
 
 
 def test_a_shared_prompt_is_the_whole_conversation(model, encoder):
-    whole = [[*PROMPTS[g], *a] for g, a in zip(OWNER.tolist(), ANSWERS, strict=True)]
+    whole = [[*PROMPTS[g], *a] for g, a in zip(OWNER.tolist(), RESPONSES, strict=True)]
     ids, mask = encoder.pad(whole, "right")
     prompt = SharedPrompt(*encoder.pad(PROMPTS, "left"), OWNER)
     expected = model.heads(ids, mask)
-    scores = model.heads(*encoder.pad(ANSWERS, "right"), prompt)
+    scores = model.heads(*encoder.pad(RESPONSES, "right"), prompt)
     assert scores.shape == (5, 3)
     assert (scores - expected).abs().max() < EQUAL
     assert expected.std(0).min() > 1e-3
@@ -57,16 +57,16 @@ def test_a_shared_prompt_is_the_whole_conversation(model, encoder):
 
 def test_one_row_alone_says_the_same_as_in_a_batch(model, encoder):
     prompt = SharedPrompt(*encoder.pad(PROMPTS, "left"), OWNER)
-    scores = model.heads(*encoder.pad(ANSWERS, "right"), prompt)
-    for i, (g, answer) in enumerate(zip(OWNER.tolist(), ANSWERS, strict=True)):
+    scores = model.heads(*encoder.pad(RESPONSES, "right"), prompt)
+    for i, (g, response) in enumerate(zip(OWNER.tolist(), RESPONSES, strict=True)):
         alone = SharedPrompt(*encoder.pad([PROMPTS[g]], "left"), torch.tensor([0]))
-        said = model.heads(*encoder.pad([answer], "right"), alone)
+        said = model.heads(*encoder.pad([response], "right"), alone)
         assert (said[0] - scores[i]).abs().max() < EQUAL
 
 
 def test_padding_on_the_right_needs_no_mask(model, encoder):
     """Hidden states of real tokens, against those of a model that is given the mask."""
-    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, ANSWERS, strict=True)]
+    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, RESPONSES, strict=True)]
     ids, mask = encoder.pad(rows, "right")
     assert not mask.all()
     base = model.model.get_base_model() if hasattr(model.model, "peft_config") else model.model
@@ -81,7 +81,7 @@ def test_padding_on_the_right_needs_no_mask(model, encoder):
 
 
 def test_padding_on_the_left_is_masked(model, encoder):
-    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, ANSWERS, strict=True)]
+    rows = [[*PROMPTS[g], *a] for g, a in zip(OWNER, RESPONSES, strict=True)]
     left, right = (model.heads(*encoder.pad(rows, side)) for side in ("left", "right"))
     assert (left - right).abs().max() < EQUAL
 

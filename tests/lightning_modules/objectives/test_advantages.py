@@ -161,7 +161,7 @@ def test_a_baseline_is_the_mean_of_the_others_of_the_group():
 
 
 @pytest.mark.parametrize("samples", [2, 3, 6])
-def test_no_answer_is_in_its_own_baseline_nor_in_that_of_another_prompt(draw, samples):
+def test_no_response_is_in_its_own_baseline_nor_in_that_of_another_prompt(draw, samples):
     x = draw(6).requires_grad_()
     jacobian = torch.stack(
         [torch.autograd.grad(b, x, retain_graph=True)[0] for b in leave_one_out(x, ALL, samples)]

@@ -24,7 +24,7 @@ def margins(*confident: tuple[float, int]) -> torch.Tensor:
     )
 
 
-def test_swapping_the_answers_turns_p_into_1_minus_p():
+def test_swapping_the_responses_turns_p_into_1_minus_p():
     chosen, rejected = SCORES
     p = torch.exp(-bradley_terry(chosen, rejected))
     torch.testing.assert_close(torch.exp(-bradley_terry(rejected, chosen)), 1 - p)

@@ -95,7 +95,7 @@ def test_a_tie_pulls_scores_together():
 def test_with_centring_a_constant_per_prompt_is_no_longer_free():
     shifts = torch.linspace(-2, 2, 9, dtype=torch.float64)
     cost = torch.stack([centring(CHOSEN[0] + s, REJECTED[0] + s) for s in shifts])
-    # Least where the two answers lie evenly about 0.
+    # Least where the two responses lie evenly about 0.
     assert float(shifts[cost.argmin()]) == 1.0
     close(cost.min(), 0.0)
     close(centring(CHOSEN, REJECTED), centring(REJECTED, CHOSEN))
@@ -161,7 +161,7 @@ def test_if_all_are_tied_nothing_was_said():
 
 
 def test_rankings_of_all_kinds_stand_in_one_batch():
-    """Orders and answers that are not there change neither the loss nor a gradient."""
+    """Orders and responses that are not there change neither the loss nor a gradient."""
     kinds = [((2,), (3, 0), (1,)), ((0, 1),), ((3,), (1,)), ((0, 1, 2),)]
     leaf = RATINGS.clone().requires_grad_()
     whole = torch.full((4, 6, 4), float("nan"), dtype=torch.float64)
@@ -180,7 +180,7 @@ def test_rankings_of_all_kinds_stand_in_one_batch():
         close(a, b)
 
 
-def test_a_tie_says_nothing_of_the_order_of_its_answers():
+def test_a_tie_says_nothing_of_the_order_of_its_responses():
     leaf = RATINGS.clone().requires_grad_()
     first = slope(plackett_luce_with_ties(*ranked(((2, 0), (1,)), leaf)), leaf)
     swapped = RATINGS[[2, 1, 0, 3]].clone().requires_grad_()

@@ -5,7 +5,7 @@ import torch
 
 from lightning_modules.errors import OptionError
 from lightning_modules.rewards.combined import CombinedReward
-from lightning_modules.rewards.reward import Answers, Reward
+from lightning_modules.rewards.reward import Responses, Reward
 
 NAN = float("nan")
 
@@ -33,28 +33,28 @@ class Fixed(Reward):
         spread = torch.arange(float(self.heads)) - (self.heads - 1) / 2
         return 10 * self.scores[:, None] + spread
 
-    def score(self, answers):
+    def score(self, responses):
         return self.scores
 
 
 @pytest.fixture
-def answers():
+def responses():
     ones = torch.ones(3, 1, dtype=torch.bool)
-    return Answers([None] * 3, torch.zeros(3, 2), ones, ones, ones[:, 0], str)
+    return Responses([None] * 3, torch.zeros(3, 2), ones, ones, ones[:, 0], str)
 
 
 def make(first, second, **weights):
     return CombinedReward(rewards={"a": first, "b": second}, weights=weights)
 
 
-def test_the_score_is_the_weighted_sum(answers):
+def test_the_score_is_the_weighted_sum(responses):
     combined = make(Fixed(1.0, 2.0, -1.0), Fixed(0.5, 4.0, 8.0), a=2.0, b=-0.5)
-    assert combined.score(answers).tolist() == [1.75, 2.0, -6.0]
+    assert combined.score(responses).tolist() == [1.75, 2.0, -6.0]
 
 
-def test_who_has_no_score_from_one_has_none(answers):
+def test_who_has_no_score_from_one_has_none(responses):
     combined = make(Fixed(1.0, NAN, 3.0), Fixed(0.5, 4.0, NAN), a=1.0, b=0.0)
-    assert combined.score(answers).isnan().tolist() == [False, True, True]
+    assert combined.score(responses).isnan().tolist() == [False, True, True]
     assert combined.raw_scores([None] * 3, [""] * 3).isnan().flatten().tolist() == [
         False,
         True,

@@ -9,7 +9,7 @@ from datamodules.tokenization.loading import train_tokenizer
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
-from lightning_modules.rewards.reward import Answers, RewardContext
+from lightning_modules.rewards.reward import Responses, RewardContext
 from tests.tolerances import of_model
 
 TEXTS = ["The Taj Mahal is in Agra.", "I do not know.", "Paris", ""]
@@ -31,16 +31,16 @@ def folder(lm, encoder, tmp_path):
 
 
 @pytest.fixture
-def answers(world, encoder):
-    """Answers as the policy's ids: one of them cut, so it has no stop token."""
+def responses(world, encoder):
+    """Responses as the policy's ids: one of them cut, so it has no stop token."""
     prompts = world.prompts("val")[::25]
     prompt_ids, prompt_mask = encoder.pad(encoder.prompts(prompts), "left")
-    responses = encoder.responses(TEXTS)
-    responses[1] = responses[1][:-1]
-    ids, mask = encoder.pad(responses, "right")
+    rows = encoder.responses(TEXTS)
+    rows[1] = rows[1][:-1]
+    ids, mask = encoder.pad(rows, "right")
     sequences = torch.cat([prompt_ids, ids], 1)
     stopped = torch.tensor([True, False, True, True])
-    return Answers(prompts, sequences, prompt_mask, mask, stopped, encoder.decode)
+    return Responses(prompts, sequences, prompt_mask, mask, stopped, encoder.decode)
 
 
 @pytest.fixture
@@ -68,66 +68,71 @@ def close(scores, expected, reward):
     torch.testing.assert_close(scores, expected, rtol=0, atol=tolerance)
 
 
-def test_learned_scores_the_very_ids_that_were_sampled(context, folder, answers):
+def test_learned_scores_the_very_ids_that_were_sampled(context, folder, responses):
     reward = LearnedReward()
     reward.bind(context)
-    mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
-    rows = [ids[m].tolist() for ids, m in zip(answers.sequences, mask, strict=True)]
-    scores = reward.score(answers)
+    mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
+    rows = [ids[m].tolist() for ids, m in zip(responses.sequences, mask, strict=True)]
+    scores = reward.score(responses)
     close(scores, transformers_says(folder, rows), reward)
     assert len(set(scores.tolist())) == len(TEXTS)
 
 
 def test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer(
-    context, folder, answers, other, encoder
+    context, folder, responses, other, encoder
 ):
     reward = CheckpointReward(path=str(folder))
     reward.check(context)
     reward.bind(context)
     reward.to(torch.device("cpu"))
-    prompts, texts = other.prompts(answers.prompts), other.responses(TEXTS)
+    prompts, texts = other.prompts(responses.prompts), other.responses(TEXTS)
     # The one that was cut gets no stop token.
     texts[1] = texts[1][:-1]
     rows = [p + r for p, r in zip(prompts, texts, strict=True)]
-    assert rows[0] != encoder.prompts(answers.prompts)[0] + encoder.responses(TEXTS)[0]
+    assert rows[0] != encoder.prompts(responses.prompts)[0] + encoder.responses(TEXTS)[0]
     assert other.tokenizer.decode(rows[0]).endswith(f"<|assistant|>{TEXTS[0]}<|eos|>")
     expected = transformers_says(folder, rows)
-    close(reward.score(answers), expected, reward)
+    close(reward.score(responses), expected, reward)
 
 
 @pytest.mark.parametrize("kind", ["learned", "checkpoint"])
-def test_the_frozen_model_neither_learns_nor_drops_out(context, folder, answers, kind):
+def test_the_frozen_model_neither_learns_nor_drops_out(context, folder, responses, kind):
     reward = LearnedReward() if kind == "learned" else CheckpointReward(path=str(folder))
     reward.bind(context)
     reward.to(torch.device("cpu"))
     assert not any(m.training for m in reward.scorer.model.modules())
-    scores = reward.score(answers)
+    scores = reward.score(responses)
     assert not scores.requires_grad
-    assert torch.equal(scores, reward.score(answers))
+    assert torch.equal(scores, reward.score(responses))
 
 
-def test_text_is_scored_alike_alone_in_a_batch_and_in_any_order(context, folder, answers):
+def test_text_is_scored_alike_alone_in_a_batch_and_in_any_order(context, folder, responses):
     reward = CheckpointReward(path=str(folder))
     reward.bind(context)
-    whole = reward.score(answers)
+    whole = reward.score(responses)
     for order in ([3, 1, 0, 2], [2], [0], [1], [3]):
         rows = torch.tensor(order)
-        prompts = [answers.prompts[i] for i in order]
-        tensors = (answers.sequences, answers.prompt_mask, answers.response_mask, answers.stopped)
-        part = Answers(prompts, *(x[rows] for x in tensors), answers.decode)
+        prompts = [responses.prompts[i] for i in order]
+        tensors = (
+            responses.sequences,
+            responses.prompt_mask,
+            responses.response_mask,
+            responses.stopped,
+        )
+        part = Responses(prompts, *(x[rows] for x in tensors), responses.decode)
         close(reward.score(part), whole[rows], reward)
 
 
 def test_long_batches_are_scored_in_parts_without_a_difference(
-    context, folder, answers, monkeypatch
+    context, folder, responses, monkeypatch
 ):
     rewards = [LearnedReward(), CheckpointReward(path=str(folder))]
     for reward in rewards:
         reward.bind(context)
-    whole = [reward.score(answers) for reward in rewards]
+    whole = [reward.score(responses) for reward in rewards]
     monkeypatch.setattr("lightning_modules.rewards.learned.BATCH_TOKENS", 1)
     for reward, expected in zip(rewards, whole, strict=True):
-        close(reward.score(answers), expected, reward)
+        close(reward.score(responses), expected, reward)
 
 
 @pytest.mark.parametrize("path", [None, ""])
@@ -148,7 +153,7 @@ def test_a_checkpoint_without_a_scalar_head_is_refused(context, folder):
 
 
 def test_a_classifier_that_does_not_read_from_left_to_right_is_refused(context, encoder, tmp_path):
-    """Those with a pooler have no score at every token, so there is none of an answer."""
+    """Those with a pooler have no score at every token, so there is none of a response."""
     config = BertConfig(
         hidden_size=8,
         num_hidden_layers=1,

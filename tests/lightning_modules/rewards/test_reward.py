@@ -1,8 +1,8 @@
-"""Answers: ids on one side, text on the other."""
+"""Responses: ids on one side, text on the other."""
 
 import torch
 
-from lightning_modules.rewards.reward import Answers
+from lightning_modules.rewards.reward import Responses
 
 
 def test_only_real_response_tokens_are_decoded_and_only_once():
@@ -12,7 +12,7 @@ def test_only_real_response_tokens_are_decoded_and_only_once():
         seen.append(ids.tolist())
         return str(ids.tolist())
 
-    answers = Answers(
+    responses = Responses(
         prompts=["a", "b"],
         sequences=torch.tensor([[0, 1, 2, 3, 9], [4, 5, 9, 9, 9]]),
         prompt_mask=torch.tensor([[False, True], [True, True]]),
@@ -21,5 +21,5 @@ def test_only_real_response_tokens_are_decoded_and_only_once():
         decode=decode,
     )
     assert seen == []
-    assert answers.texts == answers.texts == ["[2, 3, 9]", "[9]"]
+    assert responses.texts == responses.texts == ["[2, 3, 9]", "[9]"]
     assert seen == [[2, 3, 9], [9]]

@@ -15,7 +15,7 @@ from lightning_modules.models.adapters import add_adapter, plain
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward, Scorer
-from lightning_modules.rewards.reward import Answers, RewardContext
+from lightning_modules.rewards.reward import Responses, RewardContext
 from tests.tolerances import of_model
 
 HEADS = 3
@@ -58,13 +58,13 @@ def bound(folder, kind=LearnedReward, **options):
     return reward
 
 
-def answers_of(encoder, said):
+def responses_of(encoder, said):
     prompts, texts = said
     prompt_ids, prompt_mask = encoder.pad(encoder.prompts(prompts), "left")
     ids, mask = encoder.pad(encoder.responses(texts), "right")
     stopped = torch.tensor([row[-1] == encoder.stop_id for row in encoder.responses(texts)])
     sequences = torch.cat([prompt_ids, ids], dim=1)
-    return Answers(prompts, sequences, prompt_mask, mask, stopped, encoder.decode)
+    return Responses(prompts, sequences, prompt_mask, mask, stopped, encoder.decode)
 
 
 def close(actual, expected, scorer, pessimism=0.0):
@@ -77,7 +77,7 @@ def close(actual, expected, scorer, pessimism=0.0):
 
 
 @pytest.mark.parametrize("heads", [1, HEADS])
-def test_scores_of_the_reference_answers_have_mean_0_and_deviation_1(saved, said, heads):
+def test_scores_of_the_reference_responses_have_mean_0_and_deviation_1(saved, said, heads):
     folder, _ = saved(heads)
     reward = bound(folder, ensemble=heads)
     scores = reward.scorer.heads(*said)
@@ -95,7 +95,7 @@ def test_without_normalising_scores_are_those_of_the_heads(saved, said, encoder)
     about = check_scorer(folder).rlhf_ladder
     mean, std = torch.tensor(about["score_mean"]), torch.tensor(about["score_std"])
     close(normal.scorer.heads(*said), (expected - mean) / std, normal.scorer)
-    by_ids = reward.score(answers_of(encoder, said))
+    by_ids = reward.score(responses_of(encoder, said))
     close(by_ids, expected.mean(-1), trained)
 
 
@@ -119,17 +119,17 @@ def test_a_model_that_says_nothing_of_its_scale_is_used_as_it_is(lm, encoder, sa
 def test_a_copy_of_the_reward_model_values_in_its_units(saved, encoder, said):
     """A critic that starts from it: the score is its value at the last token."""
     folder, _ = saved()
-    answers = answers_of(encoder, (said[0][:6], said[1][:6]))
-    mask = torch.cat([answers.prompt_mask, answers.response_mask], dim=1)
+    responses = responses_of(encoder, (said[0][:6], said[1][:6]))
+    mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
     last = (torch.arange(mask.shape[1]) * mask).argmax(-1)
     for normalise in (True, False):
         critic = ScalarModel(
             AutoModelForSequenceClassification.from_pretrained(folder).eval(), normalised=normalise
         )
         with torch.no_grad():
-            values = critic(answers.sequences, mask)[torch.arange(6), last]
+            values = critic(responses.sequences, mask)[torch.arange(6), last]
         reward = bound(folder, ensemble=HEADS, normalise=normalise)
-        close(values, reward.score(answers), reward.scorer)
+        close(values, reward.score(responses), reward.scorer)
 
 
 def test_a_critic_that_starts_from_the_reward_model_has_its_weights_and_its_units(saved, encoder):
@@ -167,25 +167,25 @@ def test_each_head_is_born_by_a_seed_of_its_own_the_first_as_if_alone(lm, encode
 @pytest.mark.parametrize("kind", [LearnedReward, CheckpointReward])
 def test_the_score_is_the_mean_of_the_heads_less_what_they_disagree(saved, encoder, said, kind):
     folder, _ = saved()
-    answers = answers_of(encoder, said)
-    heads = bound(folder, kind).scorer.heads(*said, answers.stopped.tolist())
+    responses = responses_of(encoder, said)
+    heads = bound(folder, kind).scorer.heads(*said, responses.stopped.tolist())
     assert heads.std(-1).min() > 1e-3
     for k in (0.0, 0.5, 2.0):
         reward = bound(folder, kind, **_ensemble(kind), pessimism=k)
-        close(reward.score(answers), heads.mean(-1) - k * heads.std(-1), reward.scorer, k)
+        close(reward.score(responses), heads.mean(-1) - k * heads.std(-1), reward.scorer, k)
 
 
 @pytest.mark.parametrize("kind", [LearnedReward, CheckpointReward])
 def test_a_held_out_head_watches_and_has_no_say(saved, encoder, said, kind):
     folder, _ = saved()
-    answers = answers_of(encoder, said)
-    heads = bound(folder, kind).scorer.heads(*said, answers.stopped.tolist())
-    assert bound(folder, kind, **_ensemble(kind)).watch(answers) is None
+    responses = responses_of(encoder, said)
+    heads = bound(folder, kind).scorer.heads(*said, responses.stopped.tolist())
+    assert bound(folder, kind, **_ensemble(kind)).watch(responses) is None
     reward = bound(folder, kind, **_ensemble(kind), held_out_head=True, pessimism=1.0)
     scoring = heads[:, :-1]
     expected = scoring.mean(-1) - scoring.std(-1)
-    close(reward.score(answers), expected, reward.scorer, 1.0)
-    close(reward.watch(answers), heads[:, -1], reward.scorer)
+    close(reward.score(responses), expected, reward.scorer, 1.0)
+    close(reward.watch(responses), heads[:, -1], reward.scorer)
     assert (heads.mean(-1) - scoring.mean(-1)).abs().max() > 1e-2
 
 
@@ -194,17 +194,17 @@ def _ensemble(kind):
 
 
 @pytest.mark.parametrize("kind", [LearnedReward, CheckpointReward])
-def test_texts_are_worth_what_the_answers_of_a_rollout_are(saved, encoder, said, kind):
+def test_texts_are_worth_what_the_responses_of_a_rollout_are(saved, encoder, said, kind):
     folder, _ = saved()
     reward = bound(folder, kind, **_ensemble(kind), pessimism=0.5)
-    answers = answers_of(encoder, said)
+    responses = responses_of(encoder, said)
     # By ids, whose text would be the same ids.
-    found = reward.score_texts(*said, answers.stopped.tolist())
+    found = reward.score_texts(*said, responses.stopped.tolist())
     assert found.shape == (len(said[0]),)
-    close(found, reward.score(answers), reward.scorer, 0.5)
-    assert not answers.stopped.all()
+    close(found, reward.score(responses), reward.scorer, 0.5)
+    assert not responses.stopped.all()
     as_if = reward.score_texts(*said, [False] * len(said[0]))
-    assert (as_if - found)[answers.stopped].abs().max() > 1e-3
+    assert (as_if - found)[responses.stopped].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("adapter", [False, True])

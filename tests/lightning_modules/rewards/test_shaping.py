@@ -87,7 +87,7 @@ def test_scores_are_cut_after_they_are_normalised():
     close(shape(make(normalise=True, clip=0.7), BATCHES[0]), expected)
 
 
-def test_answers_that_were_cut_off_pay_and_the_others_do_not():
+def test_responses_that_were_cut_off_pay_and_the_others_do_not():
     shaped = shape(make(missing_eos_penalty=1.5), BATCHES[0], ENDED)
     assert (shaped - BATCHES[0]).tolist() == [0.0, -1.5, 0.0, -1.5]
 

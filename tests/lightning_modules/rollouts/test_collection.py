@@ -19,8 +19,8 @@ SAMPLES, LIMIT = 6, 8
 class ByLength(Reward):
     """The number of characters."""
 
-    def score(self, answers):
-        return torch.tensor([float(len(text)) for text in answers.texts])
+    def score(self, responses):
+        return torch.tensor([float(len(text)) for text in responses.texts])
 
 
 @pytest.fixture
@@ -74,18 +74,18 @@ def noise():
 
 def test_every_prompt_gets_its_samples_side_by_side(build, batch):
     collector = build()
-    answers = collector.respond(collector.model.lm, batch, noise(), SAMPLES)
-    assert list(answers.prompts) == [p for p in batch["prompts"] for _ in range(SAMPLES)]
-    prompts = answers.sequences[:, : batch["prompt_ids"].shape[1]]
+    responses = collector.respond(collector.model.lm, batch, noise(), SAMPLES)
+    assert list(responses.prompts) == [p for p in batch["prompts"] for _ in range(SAMPLES)]
+    prompts = responses.sequences[:, : batch["prompt_ids"].shape[1]]
     assert torch.equal(prompts, batch["prompt_ids"].repeat_interleave(SAMPLES, 0))
-    assert torch.equal(answers.prompt_mask, batch["prompt_mask"].repeat_interleave(SAMPLES, 0))
-    assert len(set(answers.texts[:SAMPLES])) > 1
+    assert torch.equal(responses.prompt_mask, batch["prompt_mask"].repeat_interleave(SAMPLES, 0))
+    assert len(set(responses.texts[:SAMPLES])) > 1
 
 
-def test_scores_are_raw_and_belong_to_their_answers(build, batch):
-    rollout, answers, _ = build().collect(batch, noise(), SAMPLES, with_reference=True)
+def test_scores_are_raw_and_belong_to_their_responses(build, batch):
+    rollout, responses, _ = build().collect(batch, noise(), SAMPLES, with_reference=True)
     assert 0 < int(rollout.stopped.sum()) < len(rollout)
-    assert rollout.scores.tolist() == [len(text) for text in answers.texts]
+    assert rollout.scores.tolist() == [len(text) for text in responses.texts]
     kl = masked_sum(rollout.old_logprobs - rollout.ref_logprobs, rollout.response_mask)
     assert kl.abs().max() > 0.01
 

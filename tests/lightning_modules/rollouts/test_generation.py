@@ -108,7 +108,7 @@ def test_the_longest_response_sets_the_width(sample, prompts):
     assert draw(prompts[:1], noise(32)[:1], stop_id=free[0][0]) == [free[0][:1]]
 
 
-def test_little_noise_at_low_temperature_is_the_likeliest_answer(lm, encoder, prompts, sample):
+def test_little_noise_at_low_temperature_is_the_likeliest_response(lm, encoder, prompts, sample):
     draw, *_ = sample
     (response,) = draw(prompts[:1], noise(1), temperature=1e-5, stop_id=-1)
     ids = torch.tensor([prompts[0] + response])

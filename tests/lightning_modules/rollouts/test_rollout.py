@@ -171,7 +171,7 @@ def test_scores_that_are_a_line_of_the_length_are_wholly_correlated(rollout, slo
     assert -1 <= found <= 1
 
 
-def test_unscored_answers_are_in_no_correlation(rollout):
+def test_unscored_responses_are_in_no_correlation(rollout):
     scores = rollout.scores.clone()
     scores[2] = float("nan")
     mask = rollout.response_mask.clone()

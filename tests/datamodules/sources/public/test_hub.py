@@ -166,7 +166,7 @@ def test_one_bad_line_is_counted_and_the_rest_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("turns", [["assistant"], ["user", "assistant"], ["human"]])
-def test_a_prompt_that_no_answer_can_follow_is_malformed(tmp_path, turns):
+def test_a_prompt_that_no_response_can_follow_is_malformed(tmp_path, turns):
     odd = row("odd")
     before = [{"role": role, "content": "x"} for role in turns]
     odd |= {c: before + odd[c][-1:] for c in ("chosen", "rejected")}

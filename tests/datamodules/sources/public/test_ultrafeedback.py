@@ -99,7 +99,7 @@ def test_binarized_pairs_have_the_difference_of_their_scores(tmp_path, streaming
     assert source.comparisons("train") == [
         Preference(Prompt.from_text(f"question {i}"), "good", "bad", strength=1.5) for i in range(3)
     ]
-    # The scores decide which answer is the better one.
+    # The scores decide which response is the better one.
     assert source.comparisons("val") == [
         Preference(Prompt.from_text("held out"), "no", "yes", strength=0.5)
     ]
@@ -161,7 +161,7 @@ def rated_table():
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
-def test_rated_answers_are_a_ranking_and_a_tenth_of_the_prompts_is_held_out(
+def test_rated_responses_are_a_ranking_and_a_tenth_of_the_prompts_is_held_out(
     tmp_path, ending, streaming
 ):
     write = {"jsonl": to_jsonl, "parquet": to_parquet}[ending]
@@ -181,7 +181,7 @@ def test_the_rating_is_an_option(tmp_path):
     assert source.identity() != read(path).identity()
 
 
-def test_answers_without_a_rating_leave_the_ranking(tmp_path):
+def test_responses_without_a_rating_leave_the_ranking(tmp_path):
     table = [
         *rated_table(),
         rated("three", *FOUR[:2], completion("e", None), completion("f", 2.0)),
@@ -191,12 +191,12 @@ def test_answers_without_a_rating_leave_the_ranking(tmp_path):
         rated("none"),
         rated("same", completion("a", 1.0), completion("a", 2.0), completion("a", 3.0)),
         rated("repeated", *FOUR[:2], completion("b", 1.0), completion(" ", 9.5)),
-        rated("tie", *(completion(answer, 5.0) for answer in "abcd")),
+        rated("tie", *(completion(response, 5.0) for response in "abcd")),
     ]
     source = read(to_jsonl(tmp_path / "all.jsonl", table))
     found = {c.prompt.text: c for c in everything(source)}
-    assert (found["three"].answers, found["three"].ratings) == (("a", "b", "f"), (7.5, 9.0, 2.0))
-    assert (found["text"].answers, found["text"].ratings) == (("a", "b", "f"), (7.5, 9.0, 6.0))
+    assert (found["three"].responses, found["three"].ratings) == (("a", "b", "f"), (7.5, 9.0, 2.0))
+    assert (found["text"].responses, found["text"].ratings) == (("a", "b", "f"), (7.5, 9.0, 6.0))
     for name in ("two", "repeated"):
         assert found[name] == Preference(Prompt.from_text(name), "b", "a", strength=1.5)
     assert len(found) == 14
