@@ -19,7 +19,7 @@ from harness.runs.renamed import refuse_old_names
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
-    """Compose, then call the chosen task. What the user can mend ends with one clear message."""
+    """Compose, then call the chosen task. What the user can fix ends with one clear message."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from harness.sweeps.job import run_job
 

@@ -110,7 +110,8 @@ def ladder_table(rungs: dict[str, Any]) -> str:
     lines += [
         "",
         f"Mean ± standard deviation over seeds {', '.join(map(str, sorted(some['seeds'])))}; every"
-        f" run has {some['episodes'][-1]:,} episodes; the reference has gold"
+        f" run has {some['episodes'][-1]:,} episodes; the reference, whose"
+        " responses are sampled anew for each seed, has gold"
         f" {_spread(some['reference/gold'])}. *Over the course* is the mean over all evaluations of"
         " a run: how soon gold rises.",
     ]

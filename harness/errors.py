@@ -1,4 +1,4 @@
-"""Which errors are the user's to mend: they end a run with one message and no traceback."""
+"""Errors that the user can fix: they end a run with one message and no traceback."""
 
 from datamodules.records import DataError
 from lightning_modules.errors import ModelError, OptionError, TrainingError

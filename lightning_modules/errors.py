@@ -1,4 +1,4 @@
-"""What a user can mend: errors that end a run with one message and no traceback."""
+"""What a user can fix: errors that end a run with one message and no traceback."""
 
 
 class OptionError(ValueError):

@@ -1,7 +1,8 @@
 """What every policy-gradient algorithm shares: collect a rollout, then update on it.
 
 An algorithm adds two methods: `weigh` says by what each token's log-probability is weighted, and
-`token_loss` is its loss. REINFORCE and A2C are the case epochs = minibatches = 1 of the same loop.
+`token_loss` is its loss. REINFORCE and A2C are, by default, the case epochs = minibatches = 1 of
+the same loop.
 
 One training_step is one iteration of the lecture's box (docs/lecture.md), and one Lightning epoch
 of one batch: an epoch's end is the only place where Lightning's loops, validation, loggers and

@@ -35,7 +35,9 @@ def from_prompt(prompt: Chat, responses: Sequence[Chat], where: str) -> tuple[Pr
     checked = _prompt(messages, f"{where}, prompt")
     for response in responses:
         if not isinstance(response, str) and _messages(response[:-1]) not in ((), messages):
-            raise DataError(f"{where}: a response repeats other messages than its prompt's")
+            raise DataError(
+                f"{where}: the messages before a response's last turn are not its prompt's"
+            )
     return checked, [_response(a, where) for a in responses]
 
 

@@ -1,4 +1,4 @@
-"""What is left of a row without responses that say nothing, and why it may be nothing."""
+"""Which responses of a row are kept, and why a row is left out."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 """The embedded world: questions about landmarks and advice, with a gold reward that is known.
 
 Where is the Taj Mahal? "The Taj Mahal is in Agra." is better than "... in Paris."; cooling a burn
-is better advice than butter. Every response that the language has is listed per topic with its
+is better advice than butter. Every valid response is listed per topic with its
 gold, so text is graded by looking it up, and anything else (cut off, repeated, off topic) is worth
 0.
 
@@ -191,7 +191,9 @@ class Landmarks(Source):
         return {"source": self.name, **self._options}
 
     def gold(self, prompt: Prompt, response: str) -> float:
-        """The known quality of a response in [0, 1]; 1 is the best one, 0 is no response at all."""
+        """The known quality of a response in [0, 1]: 1 for the best one, 0 for one that says
+        nothing.
+        """
         return self._gold.get((prompt.text, response.strip()), 0.0)
 
     def prompts(self, split: Split) -> list[Prompt]:

@@ -75,7 +75,7 @@ def _check_bos(row: int, ids: list[int], record: Prompt, bos: int | None, stop: 
     if ids[0] != bos:
         raise CheckError(
             f"prompt {row} has its first BOS token at place {ids.index(bos)}",
-            "the model was trained with it at the beginning; mend the chat template",
+            "the model was trained with it at the beginning; fix the chat template",
         )
 
 

@@ -12,7 +12,7 @@ from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.rewards.learned import Scorer
 
-REFERENCE_RESPONSES = 1000
+DEMONSTRATIONS = 1000
 # For a reward model whose config does not say how much it can read.
 UNKNOWN_POSITIONS = 4096
 
@@ -36,12 +36,11 @@ def scoring_encoder(path: str | Path) -> Encoder:
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:
     """What an exported reward model says of itself in its config: how many heads it has, within
     which limits of tokens it was trained, and the mean and standard deviation of each head's scores
-    on reference responses: held-out ones of the kind that the policy is taught to imitate.
+    over held-out demonstrations, the kind of response that the policy is taught to imitate.
     """
-    responses = spread(source.demonstrations("val"), REFERENCE_RESPONSES)
-    scores = scorer.raw_heads(
-        [a.prompt for a in responses], [a.response for a in responses]
-    ).double()
+    shown = spread(source.demonstrations("val"), DEMONSTRATIONS)
+    prompts, texts = [d.prompt for d in shown], [d.response for d in shown]
+    scores = scorer.raw_heads(prompts, texts).double()
     std = scores.std(0, correction=0)
     return {
         "ensemble": scores.shape[1],

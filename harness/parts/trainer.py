@@ -43,8 +43,8 @@ def on_gpu(hardware: DictConfig) -> bool:
 def prepare_device(hardware: DictConfig) -> None:
     """Settings of the libraries for the device, for the whole process.
 
-    cuDNN's attention makes a plan for every new shape, which took 50 ms on an H200; rollouts and
-    their updates have a new shape nearly every time. PyTorch's own kernels need none.
+    cuDNN's attention makes a plan for every new shape, which took some 60 ms on an H200; rollouts
+    and their updates have a new shape nearly every time. PyTorch's own kernels need none.
     """
     if on_gpu(hardware):
         torch.backends.cuda.enable_cudnn_sdp(False)

@@ -36,9 +36,9 @@ class SampleTable(Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         iteration = trainer.current_epoch + 1
-        answered = pl_module.evaluation.rows
-        count = min(self.count, len(answered))
-        chosen = [answered[i * len(answered) // count] for i in range(count)]
+        rows = pl_module.evaluation.rows
+        count = min(self.count, len(rows))
+        chosen = [rows[i * len(rows) // count] for i in range(count)]
         self.rows += [{"iteration": iteration} | row for row in chosen]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
         for tracker in trackers(trainer.loggers):

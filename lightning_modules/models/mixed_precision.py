@@ -11,9 +11,9 @@ def casts_kept(device: torch.device) -> Iterator[None]:
     """Under autocast, each trained weight is cast once for all that is computed within.
 
     Lightning's mixed precision casts weights anew at every use, as they change from step to step.
-    Sampling uses the same weights for every token: at a billion of them in float32 the casts alone
-    took three quarters of its time on an H200. Nothing may be trained within. The result is the
-    same to the bit.
+    Sampling uses the same weights for every token, and at a billion of them in float32 the casts
+    take longer than all else (docs/performance.md). Nothing may be trained within. The result is
+    the same to the bit.
     """
     if not torch.is_autocast_enabled(device.type):
         yield

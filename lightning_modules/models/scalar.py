@@ -28,7 +28,7 @@ class ScalarModel(nn.Module):
 
     A reward model reads it at the last real token, a critic at every state. Of an ensemble the
     number is the mean of its heads. With `normalised`, each head's outputs are first brought to
-    mean 0 and standard deviation 1 on reference responses, if the model's config says how.
+    mean 0 and standard deviation 1 over held-out demonstrations, if the model's config says how.
     """
 
     def __init__(self, model: nn.Module, *, normalised: bool = True):
@@ -101,6 +101,6 @@ def continued_hidden(
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of each head's scores on reference responses, if fitted."""
+    """Mean and standard deviation of each head's scores over held-out demonstrations, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None

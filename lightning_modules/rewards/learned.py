@@ -72,8 +72,8 @@ def _batches(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
 class ModelReward(Reward):
     """What a reward model's scores become: brought to a common scale, pessimistic if asked.
 
-    `normalise`: to mean 0 and standard deviation 1 on reference responses, if the model's config
-    says how; beta then means the same with every reward model. `pessimism` k: the mean of an
+    `normalise`: to mean 0 and standard deviation 1 over held-out demonstrations, if the model's
+    config says how; beta then means the same with every reward model. `pessimism` k: the mean of an
     ensemble's heads minus k of their standard deviations, so that what they disagree about pays
     less. `held_out_head`: the last head has no say in the score, and watches over the policy
     instead.

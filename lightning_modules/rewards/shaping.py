@@ -1,4 +1,4 @@
-"""What is done to raw scores before they become rewards: rescaled, clipped, fined."""
+"""What is done to raw scores before they become rewards: rescaled, clipped, penalised."""
 
 from collections.abc import Callable
 

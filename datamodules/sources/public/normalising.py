@@ -32,7 +32,7 @@ def normalised(
     ratings: Sequence[float],
     split: str = "",
 ) -> dict[str, Any]:
-    """What a reader returns. Raises ValueError if the prompt is none that a response continues."""
+    """What a reader returns. Raises ValueError if no response can follow the prompt."""
     messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
     if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in messages):
         raise ValueError("the roles of the prompt")
