@@ -30,7 +30,7 @@ from omegaconf import OmegaConf  # noqa: E402
 from benchmarks.gpu_common import Bench  # noqa: E402
 from benchmarks.gpu_sampling import graphs, sampling  # noqa: E402
 from benchmarks.gpu_update import update  # noqa: E402
-from harness.parts.trainer import prepare_device  # noqa: E402
+from harness.parts.hardware import prepare_device  # noqa: E402
 
 PACKAGES = (
     "torch",

@@ -42,7 +42,7 @@ def sampling(bench: Bench) -> None:
 
 @contextmanager
 def _cudnn_attention() -> Iterator[None]:
-    """PyTorch's default, which this project turns off (harness/parts/trainer.py)."""
+    """PyTorch's default, which this project turns off (harness/parts/hardware.py)."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     try:

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from benchmarks.gpu_common import Bench
 from datamodules.records import Prompt
 from harness.checks.memory import Sizes, estimate, free_bytes, size
-from harness.parts.trainer import make_trainer, quiet
+from harness.parts.hardware import make_trainer
+from harness.quiet import quiet_transformers
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.models.parameters import frozen
@@ -69,7 +70,7 @@ class EvenTokens(Reward):
 
 def update(bench: Bench) -> None:
     """Each case in turn; what one finds is said before the next begins."""
-    quiet()
+    quiet_transformers()
     peak = bench.matmul_tflops()
     bench.say(matmul_tflops=peak)
     for name, work in CASES.items():

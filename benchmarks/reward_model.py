@@ -29,7 +29,7 @@ from datamodules.preferences import PreferenceDataModule  # noqa: E402
 from datamodules.sources.files import Files  # noqa: E402
 from datamodules.tokenization.encoder import Encoder  # noqa: E402
 from datamodules.tokenization.loading import load_tokenizer, train_tokenizer  # noqa: E402
-from harness.reports.judging import judge  # noqa: E402
+from harness.reports.held_out_pairs import judge  # noqa: E402
 from lightning_modules.metrics.intervals import Z_95  # noqa: E402
 from lightning_modules.metrics.preferences import mean_interval  # noqa: E402
 from lightning_modules.models.parameters import frozen  # noqa: E402

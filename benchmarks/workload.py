@@ -98,11 +98,11 @@ def train(work: dict[str, Any]) -> dict[str, float]:
     import torch
 
     from datamodules.tokenization.loading import load_tokenizer
-    from harness.parts.trainer import quiet
+    from harness.quiet import quiet_transformers
     from lightning_modules.models.scalar import ScalarModel
     from lightning_modules.models.scorers import load_scorer
 
-    quiet()
+    quiet_transformers()
     torch.set_num_threads(work["threads"])
     tokenizer = load_tokenizer(work["initial"])
     loader = batches(work, tokenizer)

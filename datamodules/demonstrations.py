@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from datamodules.micro_batches import SupervisedDataModule
 from datamodules.sources.source import Source, Split
-from datamodules.supervised import SupervisedDataModule
 
 
 class DemonstrationDataModule(SupervisedDataModule):

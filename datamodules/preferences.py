@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.micro_batches import SupervisedDataModule
 from datamodules.records import Comparison, DataError, Preference, Prompt
 from datamodules.sources.source import Source, Split
-from datamodules.supervised import SupervisedDataModule
 from datamodules.tokenization.encoder import Encoder
 
 # Of a ranking with ties: how many orders of its responses may be open.

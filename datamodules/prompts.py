@@ -7,7 +7,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.records import Prompt
-from datamodules.sampling import IterationSampler, rank_and_world_size
+from datamodules.row_order import IterationSampler, rank_and_world_size
 from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 

@@ -1,1 +1,1 @@
-"""What surrounds a run: its tasks, pipeline, checks, tracking, reports, comparisons and sweeps."""
+"""What surrounds a training, from the command line to the files that it leaves."""

@@ -17,7 +17,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lightning_modules.checkpointing import TrainedWeightsOnly
 from lightning_modules.errors import TrainingError
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.metrics.rollout_statistics import rollout_metrics
@@ -25,20 +24,21 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.divergences import adapted_beta
-from lightning_modules.options.checks import require
 from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.options.require import require
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
 from lightning_modules.rollouts.collection import Collector, Vocabulary, clock
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
+from lightning_modules.trained_weights import TrainedWeightsOnly
 from lightning_modules.updates import UpdatingModule
 
 
 class PolicyModule(TrainedWeightsOnly, UpdatingModule):
     """Options come first and are checked at once; `bind` hands over the models when they exist."""
 
-    options_class: type[PolicyOptions]
+    options_class = PolicyOptions
 
     def __init__(self, **options: Any):
         super().__init__()

@@ -62,6 +62,7 @@ def test_the_main_job(cache, tmp_path):
     for words in ("sft: trained in", "reward_model: trained in", "before", "after", "wandb sync"):
         assert words in first.stdout
     assert "Traceback" not in first.stderr
+    assert "examples/s" not in first.stderr  # a library's progress bar
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["val/kl"] != 0

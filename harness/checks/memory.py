@@ -187,14 +187,21 @@ def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
 
 @torch.no_grad()
 def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
-    """The KV cache of all responses at full length, and the logits of one token of each."""
+    """The KV cache of all responses at full length, the logits of one token of each, and casts."""
     lm = module.model.lm
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
     lm(input_ids=ids, past_key_values=cache, use_cache=True)
     per_token = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
     per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
-    return sizes.sequences * per_response
+    return sizes.sequences * per_response + _kept_casts(lm)
+
+
+def _kept_casts(lm: nn.Module) -> int:
+    """Bytes of the 16-bit casts of trained float32 weights, kept while responses are sampled."""
+    trained = [p for p in lm.parameters() if p.requires_grad and p.dtype == torch.float32]
+    on = trained and torch.is_autocast_enabled(trained[0].device.type)
+    return _bytes(trained) // 2 if on else 0
 
 
 def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from harness.tracking.tracker import trackers
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 WATCHED = ("val/gold", "val/held_out_score")
 COLUMNS = ("rollout/episodes", "val/kl", "val/score")

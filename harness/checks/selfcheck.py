@@ -18,7 +18,7 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
 from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
 from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
-from harness.checks.models import check_evaluation_mode, check_reward_heads
+from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.errors import USER_ERRORS
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.seeding import Stream, generator

@@ -15,7 +15,7 @@ from harness.comparison.grouping import Configuration
 from harness.comparison.measures import KL
 from harness.comparison.reading import EPISODES, SCORE
 from harness.tracking.wandb_account import has_api_key
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 PANELS_IN_A_ROW = 2
 GRID_UNITS = 24  # the width of a report's grid

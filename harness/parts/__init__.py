@@ -1,1 +1,1 @@
-"""What a run is made of, from its config: choices, parts, the Trainer; nothing is trained here."""
+"""What a run is made of, from its config: choices, parts, the Trainer; no model is trained here."""

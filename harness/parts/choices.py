@@ -4,7 +4,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources.source import Source
-from harness.checks.options import check_options
+from harness.checks.config import check_config
+from harness.quiet import quiet
 
 # Advice that a data set gives to other options, which have read it already.
 ADVICE = "recommended"
@@ -12,11 +13,16 @@ ADVICE = "recommended"
 
 class Choices:
     """A config whose options are checked, and its data, read. Neither needs torch, Lightning or
-    Transformers, which take seconds to import.
+    Transformers, which take seconds to import; only where a GPU is asked for is it looked for.
     """
 
     def __init__(self, cfg: DictConfig):
-        check_options(cfg)
+        quiet()
+        check_config(cfg)
+        if cfg.hardware.accelerator == "gpu":
+            from harness.parts.hardware import check_hardware
+
+            check_hardware(cfg.hardware)
         self.cfg = cfg
         kept = [key for key in cfg.data if key != ADVICE]
         self.source: Source = instantiate(OmegaConf.masked_copy(cfg.data, kept))

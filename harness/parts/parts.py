@@ -1,4 +1,4 @@
-"""What a run is made of: algorithm, data, tokenizers, model, reward. Nothing is trained here."""
+"""What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 from harness.parts.choices import Choices
-from harness.parts.trainer import check_hardware, frozen_dtype, on_gpu, prepare_device
+from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.runs.folder import Run
 from lightning_modules.models.language_model import LanguageModel
 

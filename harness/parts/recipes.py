@@ -8,13 +8,13 @@ from omegaconf import OmegaConf
 
 import datamodules
 import lightning_modules
+from harness.parts.hardware import precision
 from harness.parts.parts import Parts
-from harness.parts.trainer import precision
 from harness.runs.provenance import versions
 from harness.runs.stages import code_identity
 
 MODULES = Path(lightning_modules.__path__[0])
-# The code that a stage's result depends on; a change of any other file does not retrain it.
+# The code whose change retrains a stage; what surrounds the training of one does not.
 STAGE_CODE = [
     *Path(datamodules.__path__[0]).rglob("*.py"),
     *MODULES.joinpath("models").glob("*.py"),
@@ -32,7 +32,7 @@ STAGE_CODE = [
             "supervised",
         )
     ),
-    Path(__file__).with_name("scoring.py"),  # what an export says of its scores
+    Path(__file__).with_name("score_scale.py"),  # what an export says of its scores
 ]
 
 

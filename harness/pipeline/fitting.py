@@ -15,13 +15,13 @@ from torch import nn
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.tokenization.loading import load_tokenizer
+from harness.parts.hardware import make_trainer
 from harness.parts.parts import Parts
-from harness.parts.scoring import describe_scores
-from harness.parts.trainer import make_trainer
-from harness.pipeline.exporting import export
+from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.model_folder import export
 from harness.ranks import this_rank
-from harness.reports.judging import judge
+from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain

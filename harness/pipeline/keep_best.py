@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from harness.errors import RunError
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 
 class KeepBest(Callback):

@@ -11,7 +11,7 @@ from rich.console import Console
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
-from harness.parts.scoring import scoring_encoder
+from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import stage_line
 from harness.runs.stages import Stage, StageCache

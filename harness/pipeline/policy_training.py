@@ -11,9 +11,9 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
-from harness.parts.trainer import make_trainer
-from harness.pipeline.exporting import export
+from harness.parts.hardware import make_trainer
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import bind_policy
 from harness.reports.console import policy_summary, samples_table, say_what_was_cut

@@ -17,7 +17,6 @@ from harness.ranks import this_rank
 from harness.runs.files import CONFIG, JOB, LOCK, OUTPUT, STATE, write_json
 from harness.runs.identity import differences, identity, runs_like
 from harness.runs.renamed import with_new_names
-from harness.runs.stages import fingerprint
 
 LEADER = "RLHF_LADDER_RUN"
 
@@ -51,7 +50,6 @@ class Run:
         state = {
             "finished": finished,
             "wandb_id": self.wandb_id,
-            "fingerprint": fingerprint(identity(self.config)),
             "config": self.config,
         }
         write_json(self.folder / STATE, state)

@@ -3,15 +3,17 @@
 import contextlib
 import difflib
 import functools
+import io
 import json
 import math
 import os
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -51,7 +53,9 @@ def run_job(cfg: DictConfig) -> float | None:
     folder = Path(hydra.runtime.output_dir)
     with _IN_HAND:
         if hydra.runtime.choices["hydra/launcher"] == "joblib":
-            _end_as_orphan(json.loads((folder / JOB).read_text())["parent"])
+            parent = json.loads((folder / JOB).read_text())["parent"]
+            if parent != os.getpid():  # with one job at a time joblib starts no worker
+                _end_as_orphan(parent)
         return _run_job(cfg, folder)
 
 
@@ -184,6 +188,24 @@ def _write_failure(folder: Path, error: Exception) -> str:
     return text
 
 
+class JobOutput(io.TextIOBase):
+    """Where a process that runs one job after another prints: into the file of the job in hand.
+
+    Libraries that are imported within a job hold on to the stream for their log messages.
+    """
+
+    file: TextIO | None = None
+
+    def write(self, text: str) -> int:
+        return (self.file or sys.__stderr__).write(text)
+
+    def flush(self) -> None:
+        (self.file or sys.__stderr__).flush()
+
+
+_JOB_OUTPUT = JobOutput()
+
+
 @contextlib.contextmanager
 def _output(folder: Path) -> Iterator[None]:
     """Where jobs run side by side, what they print goes into a file each."""
@@ -191,11 +213,14 @@ def _output(folder: Path) -> Iterator[None]:
         yield
         return
     with (
-        open(folder / OUTPUT, "a", buffering=1) as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
+        open(folder / OUTPUT, "a", buffering=1) as _JOB_OUTPUT.file,
+        contextlib.redirect_stdout(_JOB_OUTPUT),
+        contextlib.redirect_stderr(_JOB_OUTPUT),
     ):
-        yield
+        try:
+            yield
+        finally:
+            _JOB_OUTPUT.file = None
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,7 @@ from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
 from harness.reports.console import make_console
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
 

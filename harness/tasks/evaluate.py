@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from harness.parts.choices import Choices
-from lightning_modules.options.checks import require_at_least
+from lightning_modules.options.require import require_at_least
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
@@ -13,6 +13,6 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     options = cfg.evaluation
     require_at_least(1, "evaluation", prompts=options.prompts, batch_size=options.batch_size)
     choices = Choices(cfg)
-    from harness.evaluation.evaluating import evaluate_chosen
+    from harness.evaluation.verdict import evaluate_chosen
 
     return evaluate_chosen(choices)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.errors import RunError
 from harness.parts.choices import Choices
@@ -21,12 +23,17 @@ def export_run(cfg: DictConfig) -> Path:
     if not (folder / STATE).is_file():
         raise RunError(f"run={folder}: holds no run (there is no {STATE} in it)")
     choices = Choices(_config_of(folder))
-    from harness.pipeline.checkpoint_export import export_checkpoint
+    from harness.pipeline.from_checkpoint import export_checkpoint
 
     return export_checkpoint(choices, folder, cfg.checkpoint, Path(cfg.to) if cfg.to else None)
 
 
 def _config_of(run: Path) -> DictConfig:
     """The run's own configuration, by today's names."""
-    written = OmegaConf.to_container(OmegaConf.load(run / CONFIG))
+    try:
+        written = OmegaConf.to_container(OmegaConf.load(run / CONFIG))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"run={run}: its {CONFIG} cannot be read ({error})") from error
+    if not isinstance(written, dict) or not {"algo", "data", "model"} <= written.keys():
+        raise RunError(f"run={run}: its {CONFIG} is not that of a run")
     return OmegaConf.create(with_new_names(written))

@@ -13,7 +13,8 @@ from harness.tracking.tracker import trackers
 
 
 class SampleTable(Callback):
-    """The same held-out prompts at every evaluation, answered by the policy and the reference.
+    """The same held-out prompts at every evaluation, with responses of the policy and the
+    reference.
 
     They accumulate in samples.jsonl and in one W&B table.
     """

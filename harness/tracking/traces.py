@@ -17,7 +17,7 @@ from harness.runs.files import write_text
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
 from lightning_modules.objectives.divergences import k1
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.rollout import Rollout
 

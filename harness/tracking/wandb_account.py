@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlparse
 
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 MODES = ("online", "offline", "disabled")
 

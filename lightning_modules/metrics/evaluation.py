@@ -72,6 +72,7 @@ class Evaluation:
         for i, prompt in enumerate(batch["prompts"]):
             row = {
                 "prompt": prompt.text,
+                # By these names since the first version: rows of old runs have them too.
                 "answer": responses.texts[i],
                 "reference_answer": reference.texts[i],
                 "score": _or_none(rollout.scores[i]),

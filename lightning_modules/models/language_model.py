@@ -5,8 +5,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
-from lightning_modules.options.checks import require
 from lightning_modules.options.models import LanguageModelOptions
+from lightning_modules.options.require import require
 
 
 class LanguageModel(LanguageModelOptions):

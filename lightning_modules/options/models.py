@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_modules.errors import OptionError
-from lightning_modules.options.checks import require
+from lightning_modules.options.require import require
 
 
 @dataclass(frozen=True, kw_only=True)

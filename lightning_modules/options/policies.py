@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_modules.options.checks import require, require_at_least
+from lightning_modules.options.require import require, require_at_least
 
 CRITICS = (None, "head", "adapter", "copy")
 NORMALISERS = ("sequences", "tokens")
@@ -22,8 +22,9 @@ class AdaptiveBeta:
     horizon: float
 
     def __post_init__(self):
-        require(self.target > 0, "algo.adaptive_beta.target", self.target, "must be above 0")
-        require(self.horizon > 0, "algo.adaptive_beta.horizon", self.horizon, "must be above 0")
+        for name, value in vars(self).items():
+            above = isinstance(value, int | float) and value > 0
+            require(above, f"algo.adaptive_beta.{name}", value, "must be a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +61,12 @@ class PolicyOptions:
     seed: int
 
     def __post_init__(self):
-        if isinstance(self.adaptive_beta, Mapping):
-            require(
-                set(self.adaptive_beta) == {"target", "horizon"},
-                "algo.adaptive_beta",
-                self.adaptive_beta,
-                "must be {target: nats, horizon: episodes}, or null",
-            )
-            object.__setattr__(self, "adaptive_beta", AdaptiveBeta(**self.adaptive_beta))
+        object.__setattr__(self, "adaptive_beta", _controller(self.adaptive_beta))
+        self._require_ranges()
+        self._require_agreement()
+
+    def _require_ranges(self) -> None:
+        """Each option by itself."""
         counts = (
             "iterations",
             "prompts_per_iteration",
@@ -100,6 +99,9 @@ class PolicyOptions:
         ):
             value = getattr(self, name)
             require(value in choices, f"algo.{name}", value, f"must be one of {choices}")
+
+    def _require_agreement(self) -> None:
+        """Options beside each other."""
         require(
             self.adaptive_beta is None or self.beta > 0,
             "algo.beta",
@@ -131,6 +133,18 @@ class PolicyOptions:
     def updates(self) -> int:
         """Optimiser steps of the policy on one rollout."""
         return self.epochs * self.minibatches
+
+
+def _controller(given: AdaptiveBeta | Mapping[str, float] | None) -> AdaptiveBeta | None:
+    if given is None or isinstance(given, AdaptiveBeta):
+        return given
+    require(
+        isinstance(given, Mapping) and set(given) == {"target", "horizon"},
+        "algo.adaptive_beta",
+        given,
+        "must be {target: nats, horizon: episodes}, or null",
+    )
+    return AdaptiveBeta(**given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,13 @@
 """The options of rewards, checked as soon as they are read."""
 
+import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_modules.options.checks import require
+from lightning_modules.errors import OptionError
+from lightning_modules.options.require import require
 
 
 def require_ensemble(heads: int, *, pessimism: float, held_out_head: bool) -> None:
@@ -79,6 +81,19 @@ class FunctionRewardOptions:
             "must be module:function",
         )
 
+    def load(self) -> Callable[..., Any]:
+        """The function itself; OptionError if there is none."""
+        module, _, name = self.path.partition(":")
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise OptionError(
+                f"reward.path={self.path}: {error}; the module must be importable from where you"
+                " run"
+            ) from error
+        require(callable(function), "reward.path", self.path, "must name a function")
+        return function
+
 
 @dataclass(frozen=True, kw_only=True)
 class CombinedRewardOptions:
@@ -90,6 +105,12 @@ class CombinedRewardOptions:
 
     def __post_init__(self):
         require(bool(self.rewards), "reward.rewards", self.rewards, "give at least one reward")
+        for name in ("rewards", "weights"):
+            value = getattr(self, name)
+            require(isinstance(value, Mapping), f"reward.{name}", value, "must be {name: ...}")
+        for each, weight in self.weights.items():
+            number = isinstance(weight, int | float)
+            require(number, f"reward.weights.{each}", weight, "must be a number")
         for each in self.rewards.keys() ^ self.weights.keys():
             where = "weights" if each in self.rewards else "rewards"
             require(False, f"reward.{where}.{each}", None, "every reward needs a weight")

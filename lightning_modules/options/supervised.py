@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_modules.options.checks import require, require_at_least
+from lightning_modules.options.require import require, require_at_least
 
 LOSSES = ("bradley_terry", "plackett_luce")
 

@@ -1,15 +1,13 @@
 """Scores that no model gives: a Python function of yours, or the gold of an embedded world."""
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_modules.errors import OptionError
-from lightning_modules.options.checks import require
 from lightning_modules.options.rewards import FunctionRewardOptions
 from lightning_modules.rewards.reward import Reward, RewardContext
 
@@ -41,7 +39,7 @@ class FunctionReward(Reward):
         self.options = FunctionRewardOptions(**options)
         self.name = self.options.name
         self.path = self.options.path
-        self.function = _import(self.path)
+        self.function = self.options.load()
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         questions, responses = [p.text for p in prompts], list(texts)
@@ -93,15 +91,3 @@ class FunctionReward(Reward):
 
 def _row(i: int, prompts: list[str], texts: list[str]) -> str:
     return f"row {i} of {len(texts)}: prompt {prompts[i]!r:.200}, response {texts[i]!r:.200}"
-
-
-def _import(path: str) -> Callable:
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(
-            f"reward.path={path}: {error}; the module must be importable from where you run"
-        ) from error
-    require(callable(function), "reward.path", path, "must name a function")
-    return function

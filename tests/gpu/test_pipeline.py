@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from harness.checks.models import head_in_files
+from harness.checks.modes_and_heads import head_in_files
 from harness.tasks.export import export_run
 from harness.tasks.train import train
 

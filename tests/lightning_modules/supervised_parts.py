@@ -16,9 +16,9 @@ from transformers import (
     PretrainedConfig,
 )
 
+from datamodules.micro_batches import SupervisedDataModule
 from datamodules.records import Comparison, Preference, Prompt, Ranking
 from datamodules.sources.source import Source
-from datamodules.supervised import SupervisedDataModule
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.sft import SFT

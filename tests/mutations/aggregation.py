@@ -5,7 +5,7 @@ from tests.mutations.mutation import Change, Mutation
 MASKED = "lightning_modules/objectives/test_masked.py"
 LANGUAGE_MODEL = "lightning_modules/models/test_language_model.py"
 EVALUATION = "lightning_modules/metrics/test_evaluation.py"
-SAMPLING = "datamodules/test_sampling.py"
+SAMPLING = "datamodules/test_row_order.py"
 POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 ROLLOUT = "lightning_modules/rollouts/test_rollout.py"
@@ -152,7 +152,7 @@ ROWS = (
     Mutation(
         bug="ranks share rows of an epoch, so that some count twice",
         seen="Lightning #12862",
-        target="datamodules.sampling:EpochSampler.__iter__",
+        target="datamodules.row_order:EpochSampler.__iter__",
         old="[self.rank :: self.world_size]",
         new="[self.rank :]",
         tests=(f"{SAMPLING}::test_an_epoch_is_every_row_once_shared_equally",),
@@ -167,7 +167,7 @@ ROWS = (
     ),
     Mutation(
         bug="all ranks response the same prompts",
-        target="datamodules.sampling:IterationSampler.__iter__",
+        target="datamodules.row_order:IterationSampler.__iter__",
         old="places[self.rank :: self.world_size]",
         new="places[: len(self)]",
         tests=(f"{SAMPLING}::test_the_shares_of_the_ranks_are_the_draw_of_one",),
@@ -227,7 +227,7 @@ ROWS = (
     ),
     Mutation(
         bug="a resumed run draws the prompts from the beginning",
-        target="datamodules.sampling:IterationSampler.set_epoch",
+        target="datamodules.row_order:IterationSampler.set_epoch",
         old="self.iteration = epoch",
         new="self.iteration += 1",
         tests=(f"{SAMPLING}::test_an_iteration_is_the_same_wherever_a_run_resumes",),
@@ -248,7 +248,7 @@ ROWS = (
     ),
     Mutation(
         bug="a resumed run forgets the moments of the optimiser",
-        target="lightning_modules.checkpointing:TrainedWeightsOnly.on_load_checkpoint",
+        target="lightning_modules.trained_weights:TrainedWeightsOnly.on_load_checkpoint",
         old='self.go_on_from(checkpoint["progress"])',
         new='checkpoint["optimizer_states"][0]["state"] = {}\n'
         '    self.go_on_from(checkpoint["progress"])',
@@ -280,7 +280,7 @@ ROWS = (
     ),
     Mutation(
         bug="frozen weights are in the checkpoint",
-        target="lightning_modules.checkpointing:TrainedWeightsOnly.on_save_checkpoint",
+        target="lightning_modules.trained_weights:TrainedWeightsOnly.on_save_checkpoint",
         old="for name, x in state.items() if name in trained}",
         new="for name, x in state.items()}",
         tests=(f"{POLICY}::test_a_checkpoint_holds_all_that_moves_and_nothing_else",),

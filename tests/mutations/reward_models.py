@@ -139,11 +139,11 @@ ROWS = (
     ),
     Mutation(
         bug="a reward model from elsewhere is not read by its own template",
-        target="harness.parts.scoring:scoring_encoder",
+        target="harness.parts.score_scale:scoring_encoder",
         old="renders = tokenizer.chat_template != PLAIN_TEMPLATE",
         new="renders = False",
         tests=(
-            "harness/reports/test_judging.py::test_a_template_of_its_own_writes_the_whole_conversation",
+            "harness/reports/test_held_out_pairs.py::test_a_template_of_its_own_writes_the_whole_conversation",
         ),
     ),
     Mutation(

@@ -26,7 +26,7 @@ from datamodules.tokenization.templates import PLAIN_TEMPLATE
 from harness.checks import audit, selfcheck
 from harness.checks.selfcheck import SelfCheck
 from harness.errors import RunError
-from harness.pipeline.exporting import export
+from harness.pipeline.model_folder import export
 from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.errors import ModelError
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head

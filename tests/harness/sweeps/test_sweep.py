@@ -1,11 +1,14 @@
 """What the process of a sweep does; jobs in processes of their own are in tests/test_run.py."""
 
+import contextlib
 import json
+import logging
 
 import pytest
 from omegaconf import OmegaConf
 
 from harness.runs.files import FAILED, JOB, write_json
+from harness.sweeps.job import JobOutput
 from harness.sweeps.sweep import Sweep, refusal, update_job
 
 ONE_DEVICE = {"name": "cpu", "devices": 1, "strategy": "auto"}
@@ -121,3 +124,18 @@ def test_a_job_is_updated_in_place(tmp_path):
     update_job(tmp_path, status="done", value=2.0)
     job = json.loads((tmp_path / JOB).read_text())
     assert job == {"number": 3, "status": "done", "value": 2.0}
+
+
+def test_what_a_library_logs_goes_to_the_job_in_hand_and_not_to_an_earlier_ones(tmp_path):
+    """A logging handler keeps the stream that it met at import, of whichever job that was."""
+    output = JobOutput()
+    with open(tmp_path / "first", "w") as output.file, contextlib.redirect_stderr(output):
+        handler = logging.StreamHandler()
+        print("first job", file=handler.stream)
+    record = logging.makeLogRecord({"msg": "of the library"})
+    with open(tmp_path / "second", "w") as output.file:
+        handler.emit(record)
+    output.file = None
+    handler.emit(record)  # no job in hand: the terminal, and no error of a closed file
+    assert (tmp_path / "first").read_text() == "first job\n"
+    assert (tmp_path / "second").read_text() == "of the library\n"

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from datamodules.tokenization.loading import load_tokenizer
 from harness.errors import RunError
-from harness.parts.scoring import scoring_encoder
+from harness.parts.score_scale import scoring_encoder
+from harness.runs.files import CONFIG, STATE
 from harness.tasks.export import export_run
 from harness.tasks.train import train
 from lightning_modules.models.scalar import ScalarModel
@@ -94,6 +95,17 @@ def test_the_last_checkpoint_is_the_model_that_the_run_left(configure, tmp_path,
 def test_what_cannot_be_exported_is_named(configure, tmp_path, options, message):
     with pytest.raises(RunError, match=message):
         export_run(configure(tmp_path, "task=export", *options))
+
+
+@pytest.mark.parametrize("written", ["", "algo: [", "- a list", "seed: 0", "${nothing", None])
+def test_a_run_whose_config_is_broken_is_named(configure, tmp_path, written):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / STATE).write_text("{}")
+    if written is not None:
+        (run / CONFIG).write_text(written)
+    with pytest.raises(RunError, match=rf"run={run}: its config\.yaml "):
+        export_run(configure(tmp_path / "x", "task=export", f"run={run}"))
 
 
 def test_a_checkpoint_that_is_not_there_is_named_beside_those_that_are(configure, tmp_path):

@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, TaskType
 from transformers import AutoModelForSequenceClassification
 
-from harness.parts.scoring import describe_scores, scoring_encoder
-from harness.pipeline.exporting import export
+from harness.parts.score_scale import describe_scores, scoring_encoder
+from harness.pipeline.model_folder import export
 from harness.pipeline.policy_models import actor_critic
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.models.adapters import add_adapter, plain

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.records import DataError
-from datamodules.sampling import EpochSampler, IterationSampler
+from datamodules.row_order import EpochSampler, IterationSampler
 
 LENGTHS = np.random.default_rng(0).integers(1, 60, 500).tolist()
 

@@ -9,8 +9,8 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig
 from datamodules.records import DataError, Message, Prompt
 from datamodules.tokenization.loading import train_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE
-from harness.parts.scoring import UNKNOWN_POSITIONS, describe_scores, scoring_encoder
-from harness.reports.judging import judge
+from harness.parts.score_scale import UNKNOWN_POSITIONS, describe_scores, scoring_encoder
+from harness.reports.held_out_pairs import judge
 from tests.lightning_modules.supervised_parts import Given, pair, ranking
 
 OWN_TEMPLATE = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
@@ -82,7 +82,7 @@ def test_one_of_ours_reads_within_its_limits_of_tokens(folder):
 
 def test_a_model_that_does_not_say_how_far_it_reads(folder, monkeypatch):
     path = folder(OWN_TEMPLATE)
-    monkeypatch.setattr("harness.parts.scoring.fetch_config", lambda _: object())
+    monkeypatch.setattr("harness.parts.score_scale.fetch_config", lambda _: object())
     encoder = scoring_encoder(path)
     assert encoder.max_prompt_tokens + encoder.max_response_tokens == UNKNOWN_POSITIONS
 

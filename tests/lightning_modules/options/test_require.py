@@ -3,7 +3,7 @@
 import pytest
 
 from lightning_modules.errors import OptionError
-from lightning_modules.options.checks import require, require_at_least
+from lightning_modules.options.require import require, require_at_least
 
 
 def test_require_names_option_value_and_rule():

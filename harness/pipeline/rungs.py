@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from harness.parts.choices import Choices
-from harness.parts.trainer import quiet
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_training import train_policy
+from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
 from harness.reports.console import make_console, places, say_what_was_cut
 from harness.runs.checkpoints import steps_done
@@ -25,7 +25,7 @@ from lightning_modules.supervised import SupervisedModule
 
 def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
-    quiet()
+    quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     pipeline.check_language_model()
     run = pipeline.run = open_run(pipeline.cfg)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from harness.parts.trainer import check_hardware, frozen_dtype, make_trainer, precision
+from harness.parts.hardware import check_hardware, frozen_dtype, make_trainer, precision
 from lightning_modules.errors import OptionError
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from harness.evaluation.match import evaluate_policy
 from harness.parts.choices import Choices
-from harness.parts.trainer import quiet
 from harness.pipeline.pipeline import Pipeline
+from harness.quiet import quiet_transformers
 from harness.reports.console import make_console, places, policy_summary, samples_table
-from harness.reports.judging import judge
+from harness.reports.held_out_pairs import judge
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -17,7 +17,7 @@ from harness.tracking.tracker import trackers
 
 def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
-    quiet()
+    quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     run = pipeline.run = open_run(pipeline.cfg)
     try:

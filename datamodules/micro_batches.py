@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.records import DataError
-from datamodules.sampling import EpochSampler, rank_and_world_size
+from datamodules.row_order import EpochSampler, rank_and_world_size
 from datamodules.sources.source import Source, Split
 from datamodules.tokenization.encoder import Encoder
 

@@ -7,7 +7,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from harness.pipeline.exporting import export
+from harness.pipeline.model_folder import export
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.models.scorers import new_scorer
 from tests.tolerances import of_model

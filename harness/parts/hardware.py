@@ -1,28 +1,12 @@
-"""Lightning Trainers on the chosen hardware."""
+"""The chosen hardware: whether it is there, precision, settings of the device, the Trainer."""
 
-import logging
-import os
-import warnings
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import transformers
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_modules.options.checks import require
-
-
-def quiet() -> None:
-    """Keep the libraries' notices off the terminal; errors still come through."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning", "peft", "wandb"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore")
+from lightning_modules.options.require import require
 
 
 def check_hardware(hardware: DictConfig) -> None:

@@ -7,10 +7,10 @@ from omegaconf import OmegaConf
 from datamodules.tokenization.loading import load_tokenizer
 from harness.errors import RunError
 from harness.parts.choices import Choices
-from harness.parts.trainer import quiet
-from harness.pipeline.exporting import export
+from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import actor_critic
+from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
 from harness.runs.checkpoints import load_trained
 from harness.runs.folder import Run
@@ -23,7 +23,7 @@ def export_checkpoint(
     """Write the policy of the run in `folder` as it was at one of its checkpoints; `wanted` None
     means the last one. Returns the folder, by default exports/<checkpoint> below the run's.
     """
-    quiet()
+    quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     config = pipeline.cfg
     if not isinstance(pipeline.algorithm, PolicyModule):

@@ -1,0 +1,145 @@
+"""Every option of a run checked before torch is imported: a wrong value is told in a second.
+
+The rules are those of the options' own classes, which the modules are built from as well.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from types import UnionType
+from typing import Any, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+
+from harness.errors import RunError
+from harness.runs.renamed import refuse_old_keys
+from lightning_modules.errors import OptionError
+from lightning_modules.options.models import LanguageModelOptions
+from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
+from lightning_modules.options.rewards import (
+    CheckpointRewardOptions,
+    CombinedRewardOptions,
+    FunctionRewardOptions,
+    LearnedRewardOptions,
+)
+from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
+
+# What a part of the config builds, by its `_target_`. One that is not here (of an extension) is
+# checked when it is built.
+OPTIONS = {
+    "lightning_modules.sft.SFT": SupervisedOptions,
+    "lightning_modules.reward_model.RewardModel": RewardModelOptions,
+    "lightning_modules.reinforce.Reinforce": ReinforceOptions,
+    "lightning_modules.a2c.A2C": A2COptions,
+    "lightning_modules.ppo.PPO": PPOOptions,
+    "lightning_modules.models.language_model.LanguageModel": LanguageModelOptions,
+    "lightning_modules.rewards.learned.LearnedReward": LearnedRewardOptions,
+    "lightning_modules.rewards.learned.CheckpointReward": CheckpointRewardOptions,
+    "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
+    "lightning_modules.rewards.combined.CombinedReward": CombinedRewardOptions,
+}
+SIMPLE = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raise RunError if an option has no value, and OptionError if it has a wrong one."""
+    refuse_old_keys(OmegaConf.to_container(cfg, resolve=False))
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        plain = OmegaConf.to_container(cfg, resolve=True)
+    except InterpolationResolutionError as error:
+        raise OptionError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    if missing:
+        raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in missing))
+    for place, section in _sections(plain):
+        if options_class := OPTIONS.get(section.get("_target_")):
+            _check(place, section, options_class)
+    _require_adapters(cfg)
+
+
+def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parts of the config that build something, by where they stand."""
+    yield "algo", cfg["algo"]
+    for name, stage in cfg["stages"].items():
+        yield f"stages.{name}", stage
+    yield "model", cfg["model"]
+    yield from _rewards("reward", cfg["reward"])
+
+
+def _rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A reward, and those that it is combined of."""
+    if not isinstance(section, dict):
+        raise OptionError(f"{place}={section}: must be a reward")
+    yield place, section
+    if OPTIONS.get(section.get("_target_")) is CombinedRewardOptions:
+        for name, part in (section.get("rewards") or {}).items():
+            yield from _rewards(f"{place}.rewards.{name}", part)
+
+
+def _check(place: str, section: dict[str, Any], options_class: type) -> None:
+    """Build the options; what is wrong with them is said of the place where they stand."""
+    given = {name: value for name, value in section.items() if not name.startswith("_")}
+    known = {field.name: field for field in fields(options_class)}
+    kind = f"{place}={given.get('name')}"
+    if unknown := [name for name in given if name not in known]:
+        raise OptionError(
+            f"{place}.{unknown[0]}: {kind} has no such option; it has {', '.join(known)}"
+        )
+    required = [name for name, field in known.items() if field.default is MISSING]
+    if lacking := [name for name in required if name not in given]:
+        raise OptionError(f"{place}.{lacking[0]}: {kind} needs it, and it is not there")
+    for name, value in given.items():
+        if not _fits(value, known[name].type):
+            raise OptionError(f"{place}.{name}={value}: must be {_told(known[name].type)}")
+    if "optimizer" in given:
+        _check_optimizer(f"{place}.optimizer", given["optimizer"])
+    try:
+        options = options_class(**given)
+        if isinstance(options, FunctionRewardOptions):
+            options.load()
+    except OptionError as error:
+        # The rules name options by the group that they are usually in.
+        group = "algo" if place.startswith("stages.") else "reward"
+        raise OptionError(re.sub(rf"^{group}\.", f"{place}.", str(error))) from error
+
+
+def _check_optimizer(place: str, section: Any) -> None:
+    if not isinstance(section, dict):
+        raise OptionError(
+            f"{place}={section}: must be an optimiser: give algo/optimizer=adamw, or {place}.lr=..."
+        )
+    lr = section.get("lr", 0)
+    if not _fits(lr, float) or lr < 0:
+        raise OptionError(f"{place}.lr={lr}: must be a number, 0 or above")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of its option's kind, if that is a simple one; others have rules."""
+    kinds = _kinds(kind)
+    if not all(each in SIMPLE for each in kinds):
+        return True
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, (*kinds, int) if float in kinds else kinds)
+
+
+def _told(kind: Any) -> str:
+    return " or ".join(SIMPLE[each] for each in _kinds(kind))
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _require_adapters(cfg: DictConfig) -> None:
+    if cfg.algo.get("critic") == "adapter" and cfg.adapter.config is None:
+        raise OptionError(
+            "algo.critic=adapter: needs adapter=lora: it is a second adapter of the policy"
+        )
