@@ -204,6 +204,7 @@ def test_the_glossary_is_read_by_metric():
 def test_logged_metrics_and_rows_of_the_glossary_are_the_same(configure, tmp_path, metrics_of):
     module, _ = ready(make("ppo"))
     module.evaluation.gold = lambda prompt, text: 0.5
+    module.collector.reward.watch = lambda responses: torch.zeros(len(responses.texts))
     logged = run(module, tmp_path / "ppo")[0]
     folder = tmp_path / "reward_model"
     summary = train(configure(folder, "algo=reward_model", "algo.ensemble=2"))
