@@ -116,7 +116,7 @@ def _check_optimizer(place: str, section: Any) -> None:
             f"{place}={section}: must be an optimiser: give algo/optimizer=adamw, or {place}.lr=..."
         )
     lr = section.get("lr", 0)
-    if not _fits(lr, float) or lr < 0:
+    if not _fits(lr, float) or not lr >= 0:  # nor nan
         raise OptionError(f"{place}.lr={lr}: must be a number, 0 or above")
 
 

@@ -48,6 +48,7 @@ def test_whatever_the_presets_build_is_in_the_table():
         ),
         (["algo.optimizer=adamw"], r"^algo\.optimizer=adamw: .* give algo/optimizer=adamw"),
         (["model.lr.policy=fast"], r"^algo\.optimizer\.lr=fast: must be a number"),
+        (["model.lr.policy=nan"], r"^algo\.optimizer\.lr=nan: must be a number"),
         (["model.lr.sft=-1"], r"^stages\.sft\.optimizer\.lr=-1: must be a number"),
         (
             [
