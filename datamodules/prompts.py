@@ -1,6 +1,6 @@
 """Prompts to respond to, for every policy-gradient algorithm."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
@@ -12,8 +12,17 @@ from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 
 
+class Row(NamedTuple):
+    """A prompt, its place among all of its split, and its ids."""
+
+    place: int
+    prompt: Prompt
+    ids: list[int]
+
+
 class PromptDataModule(LightningDataModule):
-    """Batches of {prompt_ids, prompt_mask (B, P), padded on the left; prompts: the records}.
+    """Batches of {prompt_ids, prompt_mask (B, P), padded on the left; prompts: the records; places:
+    of the prompts among all of the split}.
 
     One training epoch is one batch, the prompts of one iteration. Held-out prompts are spread over
     the whole split and always come in the same order.
@@ -38,12 +47,18 @@ class PromptDataModule(LightningDataModule):
             "val": self._encode(spread(source.prompts("val"), val_prompts)),
         }
 
-    def _encode(self, prompts: list[Prompt]) -> list[tuple[Prompt, list[int]]]:
-        return list(zip(prompts, self.encoder.prompts(prompts), strict=True))
+    def _encode(self, prompts: list[Prompt]) -> list[Row]:
+        encoded = self.encoder.prompts(prompts)
+        return [Row(*row) for row in zip(range(len(prompts)), prompts, encoded, strict=True)]
 
-    def collate(self, rows: list[tuple[Prompt, list[int]]]) -> dict[str, Any]:
-        ids, mask = self.encoder.pad([ids for _, ids in rows], "left")
-        return {"prompt_ids": ids, "prompt_mask": mask, "prompts": [prompt for prompt, _ in rows]}
+    def collate(self, rows: list[Row]) -> dict[str, Any]:
+        ids, mask = self.encoder.pad([row.ids for row in rows], "left")
+        return {
+            "prompt_ids": ids,
+            "prompt_mask": mask,
+            "prompts": [row.prompt for row in rows],
+            "places": [row.place for row in rows],
+        }
 
     def train_dataloader(self) -> DataLoader:
         rank, world_size = rank_and_world_size(self)

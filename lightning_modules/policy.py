@@ -169,7 +169,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         self.evaluation.reset()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.evaluation.step(batch, batch_idx, self.global_rank, self.beta)
+        self.evaluation.step(batch, batch_idx, self.beta)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.metrics(self.sum_over_ranks))

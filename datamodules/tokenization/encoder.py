@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.records import Prompt
+from datamodules.records import Message, Prompt
+from datamodules.tokenization.chat_format import ChatFormat
 from datamodules.tokenization.padding import padded
-from datamodules.tokenization.templates import render
-from datamodules.tokenization.truncation import cut_prompt, cut_response
+from datamodules.tokenization.templates import ChatOptions
+from datamodules.tokenization.truncation import cut_response, shortened
 
 
 class Encoder:
     """Prompts and responses as token ids, within the limits of the data.
 
     `counts` says how many were encoded and how many had to be truncated; `cut_prompts` are those
-    prompts. With `renders_responses` the chat template writes the responses of `conversations` too,
-    as reward models from elsewhere were trained on them.
+    prompts, each with the prompt that is left of it. With `renders_responses` the chat template
+    writes the responses of `conversations` too, as reward models from elsewhere were trained on
+    them. `chat`, `stops` and `rows` are those of a ChatFormat.
     """
 
     def __init__(
@@ -27,52 +29,75 @@ class Encoder:
         max_response_tokens: int,
         *,
         renders_responses: bool = False,
+        chat: ChatOptions | None = None,
+        stops: Sequence[int] = (),
+        rows: int | None = None,
     ):
         self.tokenizer = tokenizer
+        self.format = ChatFormat(tokenizer, chat, stops, rows)
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.renders_responses = renders_responses
         self.counts: Counter[str] = Counter()
-        self.cut_prompts: set[Prompt] = set()
+        self.cut_prompts: dict[Prompt, Prompt] = {}
 
     @property
     def pad_id(self) -> int:
-        return self.tokenizer.pad_token_id
+        return self.format.pad_id
 
     @property
     def stop_id(self) -> int:
-        """The token by which a policy ends its response."""
-        return self.tokenizer.eos_token_id
+        """The token that ends a response as it is taught."""
+        return self.format.stop_id
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Every token by which a policy ends its response."""
+        return self.format.stop_ids
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Conversations up to where the response begins. Truncation keeps the end (and a BOS)."""
+        """Conversations up to where the response begins; those that are too long lose turns."""
         # Pairs repeat their prompts, and rendering a template is the slow part.
-        texts = {prompt: render(self.tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
-        encoded = self.tokenizer(list(texts.values()), add_special_tokens=False)["input_ids"]
-        limit, bos_id = self.max_prompt_tokens, self.tokenizer.bos_token_id
-        pairs = list(zip(texts, encoded, strict=True))
-        limited = {prompt: cut_prompt(ids, limit, bos_id) for prompt, ids in pairs}
-        cut = {prompt for prompt, ids in pairs if len(ids) > limit}
-        self.cut_prompts |= cut
-        self.counts["prompts"] += len(texts)
-        if cut:
-            self.counts["prompts truncated"] += len(cut)
-        return [limited[p] for p in prompts]
+        unique = list(dict.fromkeys(prompts))
+        encoded = dict(zip(unique, self._prompts([p.messages for p in unique]), strict=True))
+        self.counts["prompts"] += len(unique)
+        for prompt, ids in encoded.items():
+            if len(ids) > self.max_prompt_tokens:
+                kept = shortened(
+                    prompt.messages, self.max_prompt_tokens, self._prompt_length, self._starts
+                )
+                self.cut_prompts[prompt] = Prompt(tuple(kept))
+                encoded[prompt] = self._prompts([kept])[0]
+                self.counts["prompts truncated"] += 1
+        return [encoded[p] for p in prompts]
+
+    def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        return self.format.conversations(conversations, generation_prompt=True)
+
+    def _prompt_length(self, messages: Sequence[Message]) -> int:
+        return len(self._prompts([messages])[0])
+
+    def _starts(self, text: str) -> list[int]:
+        """At which characters the tokens of a text begin."""
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=self.tokenizer.is_fast,
+        )
+        return [start for start, _ in encoded.get("offset_mapping", ())] or list(range(len(text)))
 
     def responses(
         self, texts: Sequence[str], stopped: Sequence[bool] | None = None
     ) -> list[list[int]]:
-        """Responses, each with the stop token; one that is too long is cut and does not stop, nor
-        does one that is known not to have `stopped`.
+        """Responses as the template writes them, each with the stop token; one that is too long is
+        cut and does not stop, nor does one that is known not to have `stopped`.
         """
-        # What looks like a special token in a response is text; only the policy's own stop ends it.
-        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        ends = stopped or [True] * len(texts)
+        encoded = self.format.responses(texts, ends)
         limit = self.max_response_tokens
         self.counts["responses"] += len(encoded)
         self.counts["responses truncated"] += sum(len(ids) >= limit for ids in encoded)
-        ends = stopped or [True] * len(encoded)
         pairs = zip(encoded, ends, strict=True)
         return [cut_response(ids, limit, self.stop_id, end) for ids, end in pairs]
 
@@ -86,15 +111,34 @@ class Encoder:
         if not self.renders_responses:
             pairs = zip(self.prompts(prompts), self.responses(texts, stopped), strict=True)
             return [prompt + response for prompt, response in pairs]
-        pairs = zip(prompts, texts, strict=True)
-        rendered = [render(self.tokenizer, prompt, text) for prompt, text in pairs]
+        whole = [
+            [*prompt.messages, Message("assistant", text)]
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        encoded = self._whole(whole)
         limit = self.max_prompt_tokens + self.max_response_tokens
-        encoded = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return [ids[-limit:] for ids in encoded]
+        return [
+            ids if len(ids) <= limit else self._whole([self._fitted(messages, limit)])[0]
+            for ids, messages in zip(encoded, whole, strict=True)
+        ]
+
+    def _whole(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        return self.format.conversations(conversations, generation_prompt=False)
+
+    def _fitted(self, messages: Sequence[Message], limit: int) -> list[Message]:
+        """A whole conversation within `limit`: its response up to its own limit, then by turns."""
+        *before, response = messages
+        places = self._starts(response.content)
+        if len(places) > self.max_response_tokens:
+            end = places[self.max_response_tokens]
+            response = Message("assistant", response.content[:end])
+        return shortened(
+            [*before, response], limit, lambda kept: len(self._whole([kept])[0]), self._starts
+        )
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
-        """The text of a response, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        """The text of a response, without what the template writes around it."""
+        return self.format.decode(ids.tolist() if isinstance(ids, Tensor) else ids)
 
     def pad(self, rows: Sequence[Sequence[int]], side: str) -> tuple[Tensor, Tensor]:
         """Rows as one (B, S) tensor padded on `side`, and the (B, S) mask of what is real."""

@@ -4,14 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from datamodules.records import DataError
 from datamodules.tokenization.templates import (
     EMBEDDED_TEMPLATE,
-    PLAIN_TEMPLATE,
     SPECIAL_TOKENS,
     TURN_TOKENS,
+    choose_template,
 )
 
 
@@ -40,16 +46,30 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or the hub, with a chat template and a padding token for sure.
-
-    The padding token may be the stop token: nothing here tells them apart by id.
+def load_tokenizer(
+    path: str | Path, revision: str | None = None, template: str | None = None
+) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or the hub, with a chat template for sure: its own or, as `template`
+    says, another (see `choose_template`).
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
-    if tokenizer.eos_token_id is None:
-        raise DataError(f"{path}: its tokenizer has no EOS token, so no response could ever end")
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise DataError(
+            f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a model's"
+            " folder holds tokenizer.json and tokenizer_config.json beside its weights"
+        ) from error
+    choose_template(tokenizer, template, str(path))
     return tokenizer
+
+
+def generation_stops(path: str | Path, revision: str | None = None) -> tuple[int, ...]:
+    """The ids at which a model's own generation config (else its config) says that it stops."""
+    try:
+        config = GenerationConfig.from_pretrained(path, revision=revision or "main")
+    except (OSError, ValueError):
+        config = AutoConfig.from_pretrained(path, revision=revision or "main")
+        config = config.get_text_config(decoder=True)
+    stops = getattr(config, "eos_token_id", None)
+    stops = stops if isinstance(stops, list | tuple) else [stops]
+    return tuple(i for i in stops if i is not None)

@@ -1,9 +1,19 @@
-"""Chat templates: how a conversation is written as one text."""
+"""Chat templates: which one a tokenizer brings, and how a conversation is written as one text."""
 
-from jinja2 import TemplateError
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, TemplateError, meta
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.records import DataError, Prompt
+# The library's own environment, so that a template writes here what it writes everywhere else. Its
+# public way in, apply_chat_template, takes no clock.
+from transformers.utils.chat_template_utils import _compile_jinja_template
+
+from datamodules.records import DataError, Message
 
 SPECIAL_TOKENS = {
     "pad_token": "<|pad|>",
@@ -25,20 +35,124 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
+CLOCK = "strftime_now"
+# What every template gets, whatever the user passes to it.
+ALWAYS = {"messages", "tools", "documents", "add_generation_prompt", CLOCK}
 
 
-def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str | None = None) -> str:
-    """A conversation as the tokenizer's template writes it: up to where the response begins, or
-    with the response. DataError if the template refuses it.
+def midnight(now: datetime | None = None) -> datetime:
+    """The beginning of a day: templates that ask for the time get one answer the whole day."""
+    return datetime.combine((now or datetime.now()).date(), time())
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What a user may say of a model's chat template.
+
+    `template` is the name of one of the tokenizer's templates, or a file with one; `arguments` are
+    passed to the template; `date` is what it is told when it asks for the date or time.
     """
-    messages = [m._asdict() for m in prompt.messages]
-    if response is not None:
-        messages.append({"role": "assistant", "content": response})
+
+    template: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    date: datetime = field(default_factory=midnight)
+
+
+class ChatTemplate:
+    """Writes conversations as text. DataError if the template cannot be read, or if `arguments`
+    has one that it does not know.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, options: ChatOptions):
+        self.text: str = tokenizer.get_chat_template()
+        self.options = options
+        self._compiled = compiled(self.text)
+        _check_arguments(self.text, options.arguments, set(tokenizer.special_tokens_map))
+        tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        self._given = tokens | dict(options.arguments) | {CLOCK: options.date.strftime}
+
+    @property
+    def asks_clock(self) -> bool:
+        """Whether the template may write the date or the time."""
+        return CLOCK in self.text
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that shapes what the template writes."""
+        date = self.options.date.isoformat() if self.asks_clock else None
+        return {"template": self.text, "arguments": dict(self.options.arguments), "date": date}
+
+    def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
+        """A conversation as text; with `generation_prompt`, up to where a response begins.
+
+        DataError if the template refuses it.
+        """
+        try:
+            return self._compiled.render(
+                messages=[message._asdict() for message in messages],
+                tools=None,
+                documents=None,
+                add_generation_prompt=generation_prompt,
+                **self._given,
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            told = " / ".join(f"{m.role}: {m.content}" for m in messages)
+            raise DataError(
+                f"the chat template refuses a conversation ({error}): {told!r:.200}"
+            ) from error
+
+
+def compiled(text: str) -> Any:
+    """A template as the library compiles it; DataError if it is none."""
     try:
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=response is None
-        )
+        return _compile_jinja_template(text)
     except TemplateError as error:
+        raise DataError(f"the chat template cannot be read: {error}") from error
+
+
+def _check_arguments(text: str, arguments: Mapping[str, Any], tokens: set[str]) -> None:
+    """What a template never looks at would change nothing, in silence."""
+    unused = [name for name in arguments if name not in text or name in ALWAYS]
+    if unused:
         raise DataError(
-            f"the chat template refuses a conversation ({error}): {prompt.text!r:.200}"
-        ) from error
+            f"model.template_arguments.{unused[0]}: the chat template has no such argument; it"
+            f" knows {', '.join(sorted(_variables(text) - ALWAYS - tokens)) or 'none'}"
+        )
+
+
+def _variables(text: str) -> set[str]:
+    """The names that a template reads without giving them a value itself."""
+    environment = Environment(
+        extensions=["jinja2.ext.loopcontrols"], trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {"raise_exception": None, "strftime_now": None}
+    try:
+        return meta.find_undeclared_variables(environment.parse(text)) - {"raise_exception"}
+    except TemplateError:  # it has tags of the library's own
+        return set()
+
+
+def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, place: str) -> None:
+    """Give `tokenizer` the template to use: the one that is `chosen`, its own, or the plain one.
+
+    DataError, which begins with `place`, if there is no such template, or several and no default.
+    """
+    own = tokenizer.chat_template
+    named = own if isinstance(own, dict) else {}
+    names = ", ".join(sorted(named))
+    if chosen is None:
+        if own is None or own == {}:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        elif named and "default" not in named:
+            raise DataError(
+                f"{place}: has several chat templates ({names}) and no default: say which with"
+                f" model.chat_template={sorted(named)[0]}"
+            )
+    elif chosen in named:
+        tokenizer.chat_template = {**named, "default": named[chosen]}
+    elif Path(chosen).is_file():
+        tokenizer.chat_template = Path(chosen).read_text(encoding="utf-8")
+    else:
+        has = f"its templates are called {names}" if names else "its tokenizer has no named ones"
+        raise DataError(
+            f"model.chat_template={chosen}: no such file, and no such template of {place} ({has})"
+        )

@@ -1,13 +1,65 @@
 """What is left of texts that are longer than the limits of tokens."""
 
+from collections.abc import Callable, Sequence
 
-def cut_prompt(ids: list[int], limit: int, bos_id: int | None) -> list[int]:
-    """A prompt of at most `limit` tokens: its end, and its BOS if it begins with one."""
-    if len(ids) <= limit:
-        return ids
-    if bos_id is not None and ids[0] == bos_id and limit > 1:
-        return [bos_id, *ids[1 - limit :]]
-    return ids[-limit:]
+from datamodules.records import DataError, Message
+
+
+def shortened(
+    messages: Sequence[Message],
+    limit: int,
+    length: Callable[[Sequence[Message]], int],
+    starts: Callable[[str], list[int]],
+) -> list[Message]:
+    """A conversation that is at most `limit` long: without its earliest turns and, if one exchange
+    alone is too long, without the beginning of the user's words in it.
+
+    A system turn stays whole. `length` is that of a conversation as the template writes it, in
+    tokens; `starts` says at which characters the tokens of a text begin. DataError with the least
+    limit that would do, if none of this is enough.
+    """
+    turns = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
+    system = list(messages[:turns])
+    users = [i for i in range(turns, len(messages)) if messages[i].role == "user"]
+    for first in users:
+        kept = [*system, *messages[first:]]
+        if length(kept) <= limit:
+            return kept
+    return _without_beginning(system, messages[users[-1] :], limit, length, starts)
+
+
+def _without_beginning(
+    system: list[Message],
+    rest: Sequence[Message],
+    limit: int,
+    length: Callable[[Sequence[Message]], int],
+    starts: Callable[[str], list[int]],
+) -> list[Message]:
+    """One exchange with the end of the user's words alone."""
+    words = rest[0].content
+
+    def cut(start: int) -> list[Message]:
+        return [*system, Message("user", words[start:]), *rest[1:]]
+
+    places = sorted(set(starts(words)))[1:] or [0]
+    # Tokens are cut off until it fits; what is left may be encoded a little longer than it was.
+    missing = length([*system, *rest]) - limit
+    place = missing - 1
+    while place < len(places):
+        kept = cut(places[place])
+        missing = length(kept) - limit
+        if missing <= 0:
+            return kept
+        place += missing
+    needed = min(length(cut(place)) for place in places[-4:])
+    if needed <= limit:  # the last words may be shorter than others
+        return next(kept for place in places[-4:] if length(kept := cut(place)) <= limit)
+    told = words if len(words) <= 80 else f"{words[:80]}..."
+    raise DataError(
+        f"a prompt cannot be cut to {limit} tokens: what must stay whole (system turn, the"
+        f" template's markers, the end of the user's words) takes {needed}; set"
+        f" data.max_prompt_tokens={needed} or more ({told!r})"
+    )
 
 
 def cut_response(ids: list[int], limit: int, stop_id: int, ends: bool) -> list[int]:

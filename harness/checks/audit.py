@@ -1,4 +1,4 @@
-"""The audit of sequences at start-up: padding, BOS, stop token, template; and one of them shown."""
+"""The audit of sequences at start-up: padding, template, stop tokens; and one of them shown."""
 
 from dataclasses import dataclass
 
@@ -21,81 +21,76 @@ class CheckError(RunError):
 
 @dataclass(frozen=True)
 class Sample:
-    """A small rollout, not weighed, with its responses and their scores."""
+    """A small rollout, not weighed, with its responses, their scores and the noise (B, T_max) that
+    they were sampled with.
+    """
 
     rollout: Rollout
     responses: Responses
     prompts: list[Prompt]
+    uniforms: Tensor
 
 
 def check_sequences(sample: Sample, encoder: Encoder) -> list[str]:
-    """Padding, BOS, stop token and template of each sequence; returns what is to be said."""
-    responses, tokenizer = sample.responses, encoder.tokenizer
+    """Padding, template and stop tokens of each sequence; returns what is to be said."""
+    responses = sample.responses
     width = responses.prompt_mask.shape[1]
     before = list(zip(responses.sequences[:, :width], responses.prompt_mask, strict=True))
     after = list(zip(responses.sequences[:, width:], responses.response_mask, strict=True))
     for row, (record, (ids, mask)) in enumerate(zip(responses.prompts, before, strict=True)):
-        _check_prompt_padding(row, ids, mask, encoder)
-        _check_bos(row, ids[mask].tolist(), record, tokenizer.bos_token_id, encoder.stop_id)
+        _check_prompt_padding(row, mask)
         _check_template(row, ids[mask].tolist(), record, encoder)
     for row, (ids, mask) in enumerate(after):
         _check_response(row, ids, mask, bool(responses.stopped[row]), encoder)
-    if encoder.pad_id == encoder.stop_id:
-        token = tokenizer.convert_ids_to_tokens(encoder.stop_id)
+    if encoder.pad_id in encoder.stop_ids:
+        token = encoder.tokenizer.convert_ids_to_tokens(encoder.pad_id)
         return [f"padding and stop token are both {token!r}: allowed, masks tell them apart"]
     return []
 
 
-def _check_prompt_padding(row: int, ids: Tensor, mask: Tensor, encoder: Encoder) -> None:
-    inside = mask & (ids == encoder.pad_id)
+def _check_prompt_padding(row: int, mask: Tensor) -> None:
     meaning = "a response must follow its prompt without a gap; pad prompts on the left"
     if not mask[-1]:
         raise CheckError(f"prompt {row} is padded on the right: its mask is {_bits(mask)}", meaning)
     if (mask[:-1] & ~mask[1:]).any():
         raise CheckError(f"prompt {row} has gaps: its mask is {_bits(mask)}", meaning)
-    if encoder.pad_id != encoder.stop_id and inside.any():
-        raise CheckError(
-            f"prompt {row} has {int(inside.sum())} padding tokens inside, which count as text",
-            "the mask or the padding side is wrong; pad prompts on the left and mask the padding",
-        )
-
-
-def _check_bos(row: int, ids: list[int], record: Prompt, bos: int | None, stop: int) -> None:
-    # Where BOS and stop token are one, the template may end every turn with it.
-    if bos is None or bos == stop or bos not in ids:
-        return
-    turns = sum(message.role == "user" for message in record.messages)
-    count = ids.count(bos)
-    if count > max(turns, 1) or ids[:2] == [bos, bos]:
-        raise CheckError(
-            f"prompt {row} has {count} BOS tokens, for {turns} turns of the user",
-            "the template writes one and the tokenizer adds another; encode rendered templates"
-            " with add_special_tokens=False",
-        )
-    if ids[0] != bos:
-        raise CheckError(
-            f"prompt {row} has its first BOS token at place {ids.index(bos)}",
-            "the model was trained with it at the beginning; fix the chat template",
-        )
 
 
 def _check_template(row: int, ids: list[int], record: Prompt, encoder: Encoder) -> None:
-    """By the tokenizer's own way from a conversation to where its response begins."""
-    messages = [message._asdict() for message in record.messages]
-    text = encoder.tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True
+    """By the template itself: whatever it writes is right, padding and BOS tokens included."""
+    kept = encoder.cut_prompts.get(record, record)
+    expected = rendered_ids(kept, encoder)
+    if ids == expected:
+        return
+    text = encoder.tokenizer.decode
+    at = next(
+        (i for i, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b),
+        min(len(ids), len(expected)),
     )
-    expected = encoder.tokenizer(text, add_special_tokens=False)["input_ids"]
-    # A long prompt keeps its end, and its BOS.
-    tail = ids if ids == expected else ids[1:] if len(ids) < len(expected) else None
-    if tail is None or expected[len(expected) - len(tail) :] != tail:
-        raise CheckError(
-            f"prompt {row} does not end where its template says that the response begins: it ends"
-            f" in {encoder.tokenizer.decode(ids[-6:])!r}, the template in"
-            f" {encoder.tokenizer.decode(expected[-6:])!r}",
-            "the policy would say something else than it was taught to; render prompts with"
-            " add_generation_prompt=True",
-        )
+    raise CheckError(
+        f"prompt {row} is not what its chat template writes: from token {at + 1} on it is"
+        f" {text(ids[at : at + 8])!r}, the template writes {text(expected[at : at + 8])!r}"
+        f" ({len(ids)} tokens, {len(expected)} by the template)",
+        "the policy would see something else than it was taught; encode rendered templates with"
+        " add_special_tokens=False and add_generation_prompt=True, pad on the left and mask it",
+    )
+
+
+def rendered_ids(prompt: Prompt, encoder: Encoder) -> list[int]:
+    """A prompt as the tokenizer itself encodes what the template writes, special words split."""
+    chat, tokenizer = encoder.format, encoder.tokenizer
+    text = chat.template.render(prompt.messages, generation_prompt=True)
+    hidden = chat.template.render(chat.hidden(prompt.messages), generation_prompt=True)
+    if text == hidden:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    else:
+        ids = chat.control.encode([hidden])[0]
+        if tokenizer.decode(ids) != text:
+            raise CheckError(
+                f"a prompt that spells a special token is encoded as {tokenizer.decode(ids)!r}",
+                f"it says {text!r}",
+            )
+    return ids if ids[: len(chat.prefix)] == chat.prefix else chat.prefix + ids
 
 
 def _check_response(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder: Encoder) -> None:
@@ -103,7 +98,8 @@ def _check_response(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder:
     meaning = "tokens that the policy never chose would be trained on; the mask ends with the stop"
     if not mask[:length].all():
         raise CheckError(f"response {row} has gaps: its mask is {_bits(mask)}", meaning)
-    stops = (ids[:length] == encoder.stop_id).nonzero().flatten().tolist()
+    ends = torch.isin(ids[:length], torch.tensor(encoder.stop_ids, device=ids.device))
+    stops = ends.nonzero().flatten().tolist()
     if stops and stops[0] != length - 1:
         raise CheckError(
             f"response {row} stops at token {stops[0] + 1}, and its mask goes on to token {length}",
@@ -112,7 +108,7 @@ def _check_response(row: int, ids: Tensor, mask: Tensor, stopped: bool, encoder:
     if stopped != bool(stops):
         raise CheckError(
             f"response {row} counts as {'ended' if stopped else 'cut off'}, and it"
-            f" {'ends' if stops else 'does not end'} with the stop token",
+            f" {'ends' if stops else 'does not end'} with a stop token",
             "rates and penalties of missing ends would be wrong",
         )
 

@@ -19,9 +19,10 @@ from harness.checks.audit import CheckError, Sample, check_sequences, shown
 from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
 from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
+from harness.checks.plain_pass import check_causality, check_plain_pass
 from harness.errors import USER_ERRORS
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rollouts.seeding import Stream, generator
+from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
 
 PROMPTS = 4
 # Of mean log-probabilities. Float32 keeps 24 bits: logits of size 32 are off by 2e-6, which layers
@@ -60,12 +61,13 @@ class SelfCheck(Callback):
         tolerance = tolerance_of(trainer, module)
         check_evaluation_mode(module)
         check_reward_heads(module)
-        batch = few_prompts(trainer, module)
-        noise = generator(module.options.seed, Stream.SELFCHECK, trainer.global_rank)
-        sample = take_sample(module, batch, noise)
+        sample = take_sample(module, few_prompts(trainer, module))
         said = check_sequences(sample, self.encoder)
         check_repeats(module, sample.rollout)
-        ratio = check_ratio(module, sample.rollout, noise, tolerance)
+        order = generator(module.options.seed, Stream.SELFCHECK)
+        ratio = check_ratio(module, sample.rollout, order, tolerance)
+        agreed = check_plain_pass(module, sample, tolerance, tolerance > FLOAT32_TOLERANCE)
+        check_causality(module, sample, tolerance)
         kl = None if self.resumed else check_reference(sample.rollout, tolerance)
         said += check_scores(module, sample)
         memory = check_memory(trainer, module, self.resumed)
@@ -73,6 +75,7 @@ class SelfCheck(Callback):
             f"selfcheck: passed in {time.perf_counter() - started:.1f} s",
             f"  dropout off; first ratio 1 within {ratio:.1g}"
             + ("" if kl is None else f"; KL to the reference 0 within {kl:.1g} nats a token"),
+            f"  sampled tokens that one plain forward pass draws as well: {agreed:.1%}",
             *(f"  {line}" for line in said),
             f"  memory: {memory}",
             *(f"  {line}" for line in shown(sample, self.encoder)),
@@ -91,19 +94,26 @@ def tolerance_of(trainer: pl.Trainer, module: PolicyModule) -> float:
 
 
 def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
-    """A batch of the training data's first prompts, taken past its sampler."""
+    """A batch of the training data's first prompts and its longest one, past its sampler."""
     loader = trainer.train_dataloader
-    rows = [loader.dataset[i] for i in range(min(PROMPTS, len(loader.dataset)))]
-    batch = {name: values[:PROMPTS] for name, values in loader.collate_fn(rows).items()}
+    data = loader.dataset
+    longest = max(range(len(data)), key=lambda i: len(data[i].ids))
+    places = list(dict.fromkeys([*range(min(PROMPTS - 1, len(data))), longest]))
+    if len(places) < min(PROMPTS, len(data)):
+        places.append(len(places))
+    batch = loader.collate_fn([data[i] for i in places])
     return module.transfer_batch_to_device(batch, module.device, 0)
 
 
-def take_sample(module: PolicyModule, batch: dict[str, Any], noise: torch.Generator) -> Sample:
-    """Two responses to each prompt."""
+def take_sample(module: PolicyModule, batch: dict[str, Any]) -> Sample:
+    """Two responses to each prompt, with the noise that made them."""
+    place = (module.options.seed, Stream.SELFCHECK, batch["places"])
     rollout, responses, _ = module.collector.collect(
-        batch, noise, samples=2, with_reference=module.beta > 0
+        batch, prompt_noise(*place), samples=2, with_reference=module.beta > 0
     )
-    return Sample(rollout, responses, list(responses.prompts))
+    tokens = module.collector.vocabulary.max_response_tokens
+    drawn = uniforms(prompt_noise(*place), len(batch["prompts"]), 2, tokens).to(module.device)
+    return Sample(rollout, responses, list(responses.prompts), drawn)
 
 
 def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
@@ -137,7 +147,7 @@ def check_memory(trainer: pl.Trainer, module: PolicyModule, resumed: bool) -> st
     sizes = Sizes(
         sequences=share,
         micro_batch=min(options.micro_batch_size, share // options.minibatches),
-        prompt_tokens=max(len(ids) for _, ids in trainer.train_dataloader.dataset),
+        prompt_tokens=max(len(row.ids) for row in trainer.train_dataloader.dataset),
         response_tokens=module.collector.vocabulary.max_response_tokens,
     )
     found = estimate(module, sizes)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from datamodules.prompts import spread
 from datamodules.tokenization.encoder import Encoder
-from datamodules.tokenization.loading import load_tokenizer
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
@@ -17,6 +16,7 @@ from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.seeding import Noise
 
 
 class TextReward(Reward):
@@ -40,7 +40,7 @@ class Match(Evaluation):
         super().__init__(collector, gold, seed)
         self.against = against
 
-    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Responses:
+    def opponent(self, batch: dict[str, Any], noise: Noise) -> Responses:
         own = self.against.batch(batch["prompts"])
         return self.against.collector.respond(self.against.lm, own, noise, 1)
 
@@ -54,14 +54,14 @@ class Player:
         self.device = pipeline.device
         self.lm = frozen(load_causal_lm(path, revision=revision, dtype=pipeline.dtype))
         self.lm.to(self.device)
-        self.encoder: Encoder = pipeline.make_encoder(load_tokenizer(path, revision))
+        self.encoder: Encoder = pipeline.load_encoder(path, revision)
         options = pipeline.cfg.evaluation
         self.collector = Collector(
             model=ActorCritic(self.lm),
             reference=Reference(self.lm, shares_policy=False),
             reward=TextReward(pipeline.reward),
             vocabulary=Vocabulary(
-                self.encoder.stop_id,
+                self.encoder.stop_ids,
                 self.encoder.pad_id,
                 self.encoder.max_response_tokens,
                 self.encoder.decode,
@@ -99,7 +99,9 @@ def evaluate_policy(
     match = Match(player.collector, pipeline.source.gold, pipeline.cfg.seed, opponent)
     prompts = spread(pipeline.source.prompts("val"), options.prompts)
     for i, start in enumerate(range(0, len(prompts), options.batch_size)):
-        match.step(player.batch(prompts[start : start + options.batch_size]), i, 0, beta=0.0)
+        part = prompts[start : start + options.batch_size]
+        places = list(range(start, start + len(part)))
+        match.step(player.batch(part) | {"places": places}, i, beta=0.0)
     metrics = match.metrics(torch.clone)
     metrics.pop("val/reward")  # of no beta
     if not comparable:

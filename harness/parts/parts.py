@@ -1,18 +1,21 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
 from datamodules.tokenization.encoder import Encoder
-from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
+from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
+from datamodules.tokenization.templates import ChatOptions
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
-from harness.runs.folder import Run
+from harness.runs.folder import Run, today
 from lightning_modules.models.language_model import LanguageModel
+from lightning_modules.models.loading import fetch_config
 
 
 class Parts:
@@ -38,20 +41,42 @@ class Parts:
 
     def check_language_model(self) -> None:
         """Raise unless the language model exists and takes what the data may give it."""
-        self.language_model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        model = self.language_model
+        model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        if not model.embedded:
+            self.load_encoder(model.pretrained, model.revision)
 
     @cached_property
     def encoder(self) -> Encoder:
         """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
-        if self.language_model.embedded:
-            tokenizer = train_tokenizer(self.source.texts(), self.language_model.vocab_size)
-        else:
-            tokenizer = load_tokenizer(self.language_model.pretrained, self.language_model.revision)
-        return self.make_encoder(tokenizer)
+        model, source = self.language_model, self.source
+        if not model.embedded:
+            return self.load_encoder(model.pretrained, model.revision)
+        tokenizer = train_tokenizer(source.texts(), model.vocab_size)
+        limits = (source.max_prompt_tokens, source.max_response_tokens)
+        return Encoder(tokenizer, *limits, chat=self.chat)
 
-    def make_encoder(self, tokenizer: PreTrainedTokenizerBase) -> Encoder:
-        """A tokenizer with the limits of this data."""
-        return Encoder(tokenizer, self.source.max_prompt_tokens, self.source.max_response_tokens)
+    @property
+    def chat(self) -> ChatOptions:
+        """What is said of the model's chat template, and the date of this run."""
+        options = self.cfg.model
+        date = self.run.date if hasattr(self, "run") else today(self.cfg)
+        return ChatOptions(
+            options.get("chat_template"),
+            dict(options.get("template_arguments") or {}),
+            datetime.fromisoformat(date),
+        )
+
+    def load_encoder(self, path: str | Path, revision: str | None) -> Encoder:
+        """The tokenizer of a model, from a folder or the hub, with the limits of this data."""
+        return Encoder(
+            load_tokenizer(path, revision, self.chat.template),
+            self.source.max_prompt_tokens,
+            self.source.max_response_tokens,
+            chat=self.chat,
+            stops=generation_stops(path, revision),
+            rows=fetch_config(path, revision).get_text_config(decoder=True).vocab_size,
+        )
 
     @property
     def device(self) -> torch.device:

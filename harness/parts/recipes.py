@@ -45,6 +45,8 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "max_response_tokens": source.max_response_tokens,
         "too_long": source.too_long,
         "model": parts.language_model.identity(),
+        # Of a toy both follow from the code.
+        "chat": None if parts.language_model.embedded else parts.encoder.format.identity(),
         "training": OmegaConf.to_container(cfg.stages[name], resolve=True),
         "seed": cfg.stage_seed,
         "precision": precision(cfg.hardware),

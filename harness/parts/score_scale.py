@@ -1,13 +1,14 @@
 """How a reward model is used for scoring: its tokenizer, and what it says of its own scores."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from datamodules.prompts import spread
 from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
-from datamodules.tokenization.loading import load_tokenizer
-from datamodules.tokenization.templates import PLAIN_TEMPLATE
+from datamodules.tokenization.loading import generation_stops, load_tokenizer
+from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.rewards.learned import Scorer
@@ -17,8 +18,9 @@ DEMONSTRATIONS = 1000
 UNKNOWN_POSITIONS = 4096
 
 
-def scoring_encoder(path: str | Path) -> Encoder:
-    """The tokenizer of a reward model, used as it was when that was trained.
+def scoring_encoder(path: str | Path, date: datetime) -> Encoder:
+    """The tokenizer of a reward model, used as it was when that was trained; `date` is what its
+    chat template is told when it asks.
 
     One of ours says within which limits. Of another, the chat template (if it has one) writes the
     whole conversation, and as much of its end is read as the model has positions.
@@ -26,11 +28,17 @@ def scoring_encoder(path: str | Path) -> Encoder:
     tokenizer = load_tokenizer(path)
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
+    chat = {
+        "chat": ChatOptions(date=date),
+        "stops": generation_stops(path),
+        "rows": config.get_text_config(decoder=True).vocab_size,
+    }
     if about:
-        return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"])
+        return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"], **chat)
     limit = getattr(config, "max_position_embeddings", None) or UNKNOWN_POSITIONS
     renders = tokenizer.chat_template != PLAIN_TEMPLATE
-    return Encoder(tokenizer, limit // 2, limit - limit // 2, renders_responses=renders)
+    limits = (limit // 2, limit - limit // 2)
+    return Encoder(tokenizer, *limits, renders_responses=renders, **chat)
 
 
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from torch import nn
 
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.preferences import PreferenceDataModule
-from datamodules.tokenization.loading import load_tokenizer
 from harness.parts.hardware import make_trainer
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.ranks import this_rank
+from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
 from harness.tracking.tracker import trackers
@@ -53,6 +53,7 @@ def fit_sft(
         )
     if parts.lora and not language_model.embedded:
         model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
+    say(parts.console, encoder.format.notes())
     metrics = _fit(parts, module, model, data, loggers, **resume)
     export(model, encoder.tokenizer, folder)
     return metrics | dict(encoder.counts)
@@ -70,7 +71,7 @@ def fit_reward_model(
     preferences; exports it to `folder` with a report on it, and returns a summary.
     """
     seed, (path, revision), options = parts.cfg.stage_seed, start, module.options
-    encoder = parts.make_encoder(load_tokenizer(path, revision))
+    encoder = parts.load_encoder(path, revision)
     model = new_scorer(
         path,
         encoder.tokenizer,
@@ -89,6 +90,7 @@ def fit_reward_model(
         seed,
         options.ensemble,
     )
+    say(parts.console, encoder.format.notes())
     scalar = ScalarModel(model)
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)

@@ -1,10 +1,10 @@
 """A policy as it was at a checkpoint of its run, as a folder that plain transformers loads."""
 
+import json
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from datamodules.tokenization.loading import load_tokenizer
 from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.pipeline.model_folder import export
@@ -13,7 +13,8 @@ from harness.pipeline.policy_models import actor_critic
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
 from harness.runs.checkpoints import load_trained
-from harness.runs.folder import Run
+from harness.runs.files import STATE
+from harness.runs.folder import Run, today
 from lightning_modules.policy import PolicyModule
 
 
@@ -32,10 +33,12 @@ def export_checkpoint(
     target = target or folder / "exports" / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.to_container(config, resolve=True)
-    pipeline.run = Run(target, settings, wandb_id="", lock=None)  # if the reference must be remade
+    date = json.loads((folder / STATE).read_text()).get("date") or today(settings)
+    # If the reference must be remade.
+    pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
     model, _ = actor_critic(pipeline, None, config.seed)
     load_trained(model.lm, checkpoint)
-    export(model.lm, load_tokenizer(*pipeline.reference()), target)
+    export(model.lm, pipeline.load_encoder(*pipeline.reference()).tokenizer, target)
     pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
     return target
 

@@ -36,7 +36,7 @@ class Pipeline(Parts):
         return RewardContext(
             reward_model=lambda: self.reward_model() / "model",
             gold=self.source.gold,
-            encoder=scoring_encoder,
+            encoder=lambda path: scoring_encoder(path, self.chat.date),
             dtype=self.dtype,
         )
 

@@ -7,7 +7,6 @@ from peft import TaskType
 from torch import nn
 
 from datamodules.tokenization.encoder import Encoder
-from datamodules.tokenization.loading import load_tokenizer
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
@@ -25,14 +24,14 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     """Give the algorithm its models, making the stages that it needs; returns its tokenizer."""
     path, revision = pipeline.reference()
     pipeline.reward.bind(pipeline.reward_context())
-    encoder = pipeline.make_encoder(load_tokenizer(path, revision))
+    encoder = pipeline.load_encoder(path, revision)
     model, reference = actor_critic(pipeline, algorithm.options.critic, pipeline.cfg.seed)
     algorithm.bind(
         model=model,
         reference=reference,
         reward=pipeline.reward,
         vocabulary=Vocabulary(
-            encoder.stop_id, encoder.pad_id, encoder.max_response_tokens, encoder.decode
+            encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
         ),
         gold=pipeline.source.gold,
         lr_multiplier=pipeline.lr_multiplier,
@@ -78,6 +77,6 @@ def _critic_copy(pipeline: Pipeline, seed: int) -> nn.Module:
         model = load_scorer(pipeline.reward_model() / "model", dtype=dtype)
     else:
         path, revision = pipeline.reference()
-        tokenizer = load_tokenizer(path, revision)
+        tokenizer = pipeline.load_encoder(path, revision).tokenizer
         model = new_scorer(path, tokenizer, seed=seed, revision=revision, dtype=dtype)
     return add_adapter(model, pipeline.lora, TaskType.SEQ_CLS, seed) if pipeline.lora else model

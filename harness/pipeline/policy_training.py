@@ -16,7 +16,7 @@ from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import bind_policy
-from harness.reports.console import policy_summary, samples_table, say_what_was_cut
+from harness.reports.console import policy_summary, samples_table, say, say_what_was_cut
 from harness.reports.progress import ProgressBar
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
@@ -64,6 +64,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
             ],
         )
         console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
+        say(console, encoder.format.notes())
         say_what_was_cut(console, encoder.counts)
         try:
             trainer.fit(

@@ -1,7 +1,7 @@
 """What a person reads at the start and at the end of a run."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,12 @@ def places(folder: Path) -> list[str]:
     elif (folder / "wandb").exists():
         lines.append(f"W&B      {folder / 'wandb'}")
     return lines
+
+
+def say(console: Console, lines: Iterable[str]) -> None:
+    """Lines as they are: brackets in them are no markup."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def say_what_was_cut(console: Console, counts: Mapping[str, int]) -> None:

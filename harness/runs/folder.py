@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ class Run:
     config: dict[str, Any]
     wandb_id: str
     lock: FileLock | None
+    date: str  # what chat templates are told when they ask for it, kept when the run is resumed
     checkpoint: Path | None = None
     resumed: bool = False
     finished: bool = False
@@ -50,6 +53,7 @@ class Run:
         state = {
             "finished": finished,
             "wandb_id": self.wandb_id,
+            "date": self.date,
             "config": self.config,
         }
         write_json(self.folder / STATE, state)
@@ -69,7 +73,8 @@ def open_run(cfg: DictConfig) -> Run:
         hydra_folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(hydra_folder)
         _make_room(hydra_folder)
-        run = Run(hydra_folder, config, wandb_id=os.urandom(4).hex(), lock=lock)
+        wandb_id = os.urandom(4).hex()
+        run = Run(hydra_folder, config, wandb_id=wandb_id, lock=lock, date=today(config))
     else:
         run = _reopen(folder, config)
         if folder.resolve() != hydra_folder.resolve():
@@ -134,6 +139,7 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
         config,
         wandb_id=state["wandb_id"],
         lock=_lock(folder),
+        date=state.get("date") or today(config),
         checkpoint=checkpoints[-1] if checkpoints else None,
         resumed=True,
         finished=state["finished"] and not grown,
@@ -146,7 +152,20 @@ def _join(config: dict[str, Any]) -> Run:
         raise RunError("start several devices with `python run.py hardware=ddp`, not one by one")
     folder = Path(os.environ[LEADER])
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
-    return Run(folder, config, "", lock=None, checkpoint=checkpoints[-1] if checkpoints else None)
+    return Run(
+        folder,
+        config,
+        "",
+        lock=None,
+        date=json.loads((folder / STATE).read_text())["date"],
+        checkpoint=checkpoints[-1] if checkpoints else None,
+    )
+
+
+def today(config: Mapping[str, Any]) -> str:
+    """The date of a run that begins now: `model.date`, or the date."""
+    given = config.get("model", {}).get("date")
+    return str(given) if given else date.today().isoformat()
 
 
 def _make_room(folder: Path) -> None:

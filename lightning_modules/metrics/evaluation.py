@@ -12,7 +12,7 @@ from lightning_modules.metrics.intervals import wilson_interval
 from lightning_modules.metrics.rollout_statistics import add_statistics, finish_statistics
 from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.collection import Collector
-from lightning_modules.rollouts.seeding import Stream, generator
+from lightning_modules.rollouts.seeding import Noise, Stream, prompt_noise
 
 # Scores of the same response in batches of different padding differ by rounding.
 SAME_SCORE = 1e-4
@@ -37,7 +37,9 @@ class ReferenceResponses:
 
 
 class Evaluation:
-    """Runs over the held-out prompts, always with the same noise, so that curves are smooth."""
+    """Runs over the held-out prompts, always with the same noise for each, so that curves are
+    smooth and neither batches nor ranks change them.
+    """
 
     def __init__(self, collector: Collector, gold: Callable[[Any, str], float] | None, seed: int):
         self.collector = collector
@@ -53,10 +55,12 @@ class Evaluation:
         self._averages = Averages()
         self._compared = 0
 
-    def step(self, batch: dict[str, Any], batch_idx: int, rank: int, beta: float) -> None:
-        """One batch of held-out prompts, one response each."""
-        reference = self._reference(batch, batch_idx, rank)
-        noise = generator(self.seed, Stream.EVALUATION, batch_idx, rank)
+    def step(self, batch: dict[str, Any], batch_idx: int, beta: float) -> None:
+        """One batch of held-out prompts, one response each; `places` (B,) are those of the prompts
+        among all of them.
+        """
+        reference = self._reference(batch, batch_idx)
+        noise = prompt_noise(self.seed, Stream.EVALUATION, batch["places"])
         rollout, responses, _ = self.collector.collect(batch, noise, 1, with_reference=True)
         add_statistics(self._averages, rollout, "val", beta)
         wins = outcomes(rollout.scores, reference.scores)
@@ -103,9 +107,9 @@ class Evaluation:
                 averages.add_rows("reference/held_out_score", responses.watched)
         return finish_statistics(averages.means(all_reduce), "reference")
 
-    def _reference(self, batch: dict[str, Any], batch_idx: int, rank: int) -> ReferenceResponses:
+    def _reference(self, batch: dict[str, Any], batch_idx: int) -> ReferenceResponses:
         if batch_idx not in self._references:
-            noise = generator(self.seed, Stream.REFERENCE_RESPONSES, batch_idx, rank)
+            noise = prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, batch["places"])
             responses = self.opponent(batch, noise)
             self._references[batch_idx] = ReferenceResponses(
                 texts=responses.texts,
@@ -116,7 +120,7 @@ class Evaluation:
             )
         return self._references[batch_idx]
 
-    def opponent(self, batch: dict[str, Any], noise: torch.Generator) -> Responses:
+    def opponent(self, batch: dict[str, Any], noise: Noise) -> Responses:
         """The responses that the policy's are compared with: the reference's."""
         with self.collector.reference.active() as lm:
             return self.collector.respond(lm, batch, noise, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from lightning_modules.errors import OptionError
@@ -14,7 +15,9 @@ class LanguageModelOptions:
 
     `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face
     config class, and `vocab_size` the largest vocabulary that its tokenizer may learn. `lr` holds
-    learning rates that suit the size, by task.
+    learning rates that suit the size, by task. `chat_template` is the name of one of the
+    tokenizer's templates or a file with one, `template_arguments` are passed to it, and `date`
+    (2026-01-31) is what it is told when it asks; null: the day on which the run began.
     """
 
     name: str
@@ -23,6 +26,9 @@ class LanguageModelOptions:
     vocab_size: int | None = None
     config: Callable[..., Any] | None = None
     lr: Mapping[str, float] | None = None
+    chat_template: str | None = None
+    template_arguments: Mapping[str, Any] | None = None
+    date: str | None = None
 
     def __post_init__(self):
         if self.pretrained is None and self.config is None:
@@ -34,3 +40,17 @@ class LanguageModelOptions:
                 self.vocab_size,
                 "must be at least 300 (256 bytes and the special tokens)",
             )
+            for option in ("chat_template", "template_arguments"):
+                value = getattr(self, option)
+                rule = "is for pretrained models; the toy's template is made with its tokenizer"
+                require(value is None, f"model.{option}", value, rule)
+        require(
+            self.template_arguments is None or isinstance(self.template_arguments, Mapping),
+            "model.template_arguments",
+            self.template_arguments,
+            "must be {name: value, ...}, such as {enable_thinking: false}",
+        )
+        try:
+            date.fromisoformat(self.date or "2026-01-31")
+        except ValueError:
+            require(False, "model.date", self.date, "must be a date, such as 2026-01-31")

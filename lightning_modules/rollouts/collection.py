@@ -17,13 +17,14 @@ from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.generation import generate
 from lightning_modules.rollouts.rollout import Rollout
+from lightning_modules.rollouts.seeding import Noise, uniforms
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """What of the policy's tokenizer sampling needs to know."""
 
-    stop_id: int
+    stop_ids: tuple[int, ...]
     pad_id: int
     max_response_tokens: int
     decode: Callable[[Tensor], str]
@@ -63,7 +64,7 @@ class Collector:
 
     @torch.no_grad()
     def collect(
-        self, batch: dict[str, Any], noise: torch.Generator, samples: int, *, with_reference: bool
+        self, batch: dict[str, Any], noise: Noise, samples: int, *, with_reference: bool
     ) -> tuple[Rollout, Responses, dict[str, float]]:
         """`samples` responses to each prompt, with what policy, reference and reward say of them.
 
@@ -105,32 +106,28 @@ class Collector:
 
     @torch.no_grad()
     def respond(
-        self, lm: nn.Module, batch: dict[str, Any], noise: torch.Generator, samples: int
+        self, lm: nn.Module, batch: dict[str, Any], noise: Noise, samples: int
     ) -> Responses:
         """Responses of `lm` to the prompts of `batch`, `samples` for each, side by side."""
         words = self.vocabulary
-        count = len(batch["prompt_ids"]) * samples
-        uniforms = torch.rand(
-            count, words.max_response_tokens, generator=noise, dtype=torch.float64
-        )
         device = batch["prompt_ids"].device
+        drawn = uniforms(noise, len(batch["prompt_ids"]), samples, words.max_response_tokens)
         with casts_kept(device):
             sequences, response_mask = generate(
                 lm,
                 batch["prompt_ids"],
                 batch["prompt_mask"],
-                uniforms.to(device),
+                drawn.to(device),
                 temperature=self.temperature,
-                stop_id=words.stop_id,
+                stop_id=words.stop_ids,
                 pad_id=words.pad_id,
             )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
-        # The last sampled token is the stop token; the prompt is not looked at.
+        # The last sampled token is a stop token; the prompt is not looked at.
         last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
-        return Responses(
-            prompts, sequences, prompt_mask, response_mask, last == words.stop_id, words.decode
-        )
+        stopped = torch.isin(last, torch.tensor(words.stop_ids, device=last.device))
+        return Responses(prompts, sequences, prompt_mask, response_mask, stopped, words.decode)
 
     def _policy_outputs(self, tensors: tuple[Tensor, ...]) -> TokenOutputs:
         parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(tensors)]

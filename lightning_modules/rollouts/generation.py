@@ -1,5 +1,7 @@
 """Sampling responses: one prefill a prompt, a KV cache, and finished rows leave the batch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
@@ -32,14 +34,15 @@ def generate(
     uniforms: Tensor,
     *,
     temperature: float,
-    stop_id: int,
+    stop_id: int | Sequence[int],
     pad_id: int,
 ) -> tuple[Tensor, Tensor]:
     """Responses to left-padded prompts: `sequences` (B, P+T) and `response_mask` (B, T).
 
     `prompt_ids`, `prompt_mask`: (N, P). `uniforms`: (B, T_max), the noise, where B = k N gives
     every prompt k responses, which stand beside each other. T <= T_max is the longest response. A
-    response that does not stop by itself is cut at T_max; no stop token is written into it.
+    response ends with `stop_id`, or with the first of several; one that does not stop by itself is
+    cut at T_max, and no stop token is written into it.
     """
     batch, limit = uniforms.shape
     samples = batch // len(prompt_ids)
@@ -54,11 +57,12 @@ def generate(
     responses = torch.full((batch, limit), pad_id, dtype=torch.long, device=prompt_ids.device)
     lengths = torch.full((batch,), limit, dtype=torch.long, device=prompt_ids.device)
     rows = torch.arange(batch, device=prompt_ids.device)
+    stops = torch.as_tensor(stop_id, device=prompt_ids.device)
     attention_mask, positions = prompt_mask, prompt_mask.long().sum(-1, keepdim=True)
     for t in range(limit):
         tokens = sample_tokens(logits, temperature, uniforms[rows, t])
         responses[rows, t] = tokens
-        stopped = tokens == stop_id
+        stopped = torch.isin(tokens, stops)
         lengths[rows[stopped]] = t + 1
         if t + 1 == limit or stopped.all():
             break

@@ -1,0 +1,89 @@
+"""The start-up check of the sampler against the plainest way to use the model: one row, no padding,
+no cache.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from harness.checks.audit import CheckError, Sample
+from lightning_modules.models.adapters import plain
+from lightning_modules.models.token_outputs import at_least_float32
+from lightning_modules.policy import PolicyModule
+from lightning_modules.rollouts.generation import sample_tokens
+
+# How many of the sampled tokens may be others than those that are drawn again: the share of them,
+# and a number that no share is below. A token changes where rounding moves the distribution past
+# the number that it was drawn with: in float32 one of 100,000, in bfloat16 a few of 100.
+FLOAT32_SHARE, FLOAT32_FEW = 0.01, 1
+BFLOAT16_SHARE, BFLOAT16_FEW = 0.15, 3
+
+
+@torch.no_grad()
+def check_plain_pass(module: PolicyModule, sample: Sample, tolerance: float, coarse: bool) -> float:
+    """Every sampled token comes out again when it is drawn, with the same noise, from one forward
+    pass of its sequence alone; and the update sees the same log-probabilities. Returns the share of
+    the tokens that agree. `coarse`: models compute in 16 bits.
+    """
+    lm, temperature = module.model.lm, module.options.temperature
+    width = sample.responses.prompt_mask.shape[1]
+    wrong, first, total, gaps = 0, None, 0, []
+    for row in range(len(sample.uniforms)):
+        prompt = sample.responses.sequences[row, :width][sample.responses.prompt_mask[row]]
+        mask = sample.responses.response_mask[row]
+        response = sample.responses.sequences[row, width:][mask]
+        logits = row_logits(lm, torch.cat([prompt, response]))[len(prompt) - 1 : -1]
+        again = sample_tokens(logits, temperature, sample.uniforms[row, : len(response)])
+        differing = (again != response).nonzero().flatten().tolist()
+        wrong, total = wrong + len(differing), total + len(response)
+        if differing and (first is None or differing[0] < first):
+            first = differing[0]
+        if sample.rollout.response_mask[row].any():
+            logprobs = (logits / temperature).log_softmax(-1)
+            own = logprobs.gather(1, response[:, None]).squeeze(1)
+            gaps.append((own - sample.rollout.old_logprobs[row][mask]).abs())
+    share, few = (BFLOAT16_SHARE, BFLOAT16_FEW) if coarse else (FLOAT32_SHARE, FLOAT32_FEW)
+    if wrong > max(few, share * total):
+        raise CheckError(
+            f"{wrong} of {total} sampled tokens (the first at token {first + 1} of a response) are"
+            " others than those that one plain forward pass draws from the same noise",
+            f"{_kind(lm)} does not use the sampler's cache of keys and values, or its positions"
+            " depend on the other rows of a batch: the policy would be trained on what it does not"
+            " say. It cannot be used with this version of transformers",
+        )
+    gap = float(torch.cat(gaps).mean()) if gaps else 0.0
+    if not gap <= tolerance:
+        raise CheckError(
+            f"the log-probabilities of a padded batch differ from those of each row alone by"
+            f" {gap:.2g} a token on average, where {tolerance:g} is rounding",
+            f"{_kind(lm)} lets padding or other rows change what it says, so updates would depend on"
+            " the batch. It cannot be used with this version of transformers",
+        )
+    return 1 - wrong / max(total, 1)
+
+
+@torch.no_grad()
+def check_causality(module: PolicyModule, sample: Sample, tolerance: float) -> None:
+    """Another last token changes nothing that the model says before it."""
+    responses, lm = sample.responses, module.model.lm
+    mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
+    row = int(mask.sum(1).argmax())
+    ids = responses.sequences[row][mask[row]]
+    other = ids.clone()
+    other[-1] = ids[0] if ids[0] != ids[-1] else ids[len(ids) // 2]
+    before, after = (row_logits(lm, x)[:-1].log_softmax(-1) for x in (ids, other))
+    gap = float((before - after).abs().mean())
+    if not gap <= tolerance:
+        raise CheckError(
+            f"another last token changes log-probabilities before it, by {gap:.2g} on average",
+            f"{_kind(lm)} reads in both directions, and a policy writes from left to right; use a"
+            " causal language model",
+        )
+
+
+def row_logits(lm: nn.Module, ids: Tensor) -> Tensor:
+    """Logits (S, V), at least float32, of one sequence (S,) by the plainest forward pass."""
+    return at_least_float32(lm(input_ids=ids[None], use_cache=False).logits[0])
+
+
+def _kind(lm: nn.Module) -> str:
+    return type(plain(lm)).__name__
