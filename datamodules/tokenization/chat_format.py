@@ -36,10 +36,10 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, options or ChatOptions())
         self.rows = rows
-        turns = self.template.render([QUESTION, ANSWER, QUESTION], generation_prompt=False)
-        self.control = ControlTokens(tokenizer, turns)
-        self.prompt = self.template.render([QUESTION], generation_prompt=True)
-        whole = self.template.render([QUESTION, ANSWER], generation_prompt=False)
+        self.opening = self._opening()
+        self.control = ControlTokens(tokenizer, self._turns())
+        self.prompt = self.template.render(self.opening, generation_prompt=True)
+        whole = self.template.render([*self.opening, ANSWER], generation_prompt=False)
         self.before, found, self.after = whole.rpartition(ANSWER.content)
         if not found:
             raise DataError(
@@ -60,6 +60,24 @@ class ChatFormat:
             )
         if self.stop_id not in self.stop_ids:
             self.tail, self.stop_id = "", eos if eos in self.stop_ids else self.stop_ids[0]
+
+    def _opening(self) -> list[Message]:
+        """The shortest beginning of a conversation that the template takes."""
+        try:
+            self.template.render([QUESTION], generation_prompt=True)
+        except DataError:
+            with_system = [Message("system", "Sx7"), QUESTION]
+            self.template.render(with_system, generation_prompt=True)
+            return with_system
+        return [QUESTION]
+
+    def _turns(self) -> str:
+        """A conversation with a turn of every kind that the template takes, as text."""
+        exchange = [*self.opening, ANSWER]
+        try:
+            return self.template.render([*exchange, QUESTION], generation_prompt=False)
+        except DataError:  # of one exchange at most
+            return self.template.render(exchange, generation_prompt=False)
 
     def has(self, token_id: int | None) -> bool:
         """Whether the model has an embedding for this id."""
@@ -141,7 +159,7 @@ class ChatFormat:
         """A response with what the template writes before it and, if it `ends`, behind it."""
         hidden = self.control.hide(text)
         answer = Message(ANSWER.role, hidden)
-        whole = self.template.render([QUESTION, answer], generation_prompt=False)
+        whole = self.template.render([*self.opening, answer], generation_prompt=False)
         start = self.prompt if self.continues else self.before
         if whole.startswith(start) and whole.endswith(self.after):
             body = whole[len(start) : len(whole) - len(self.after)]
@@ -199,7 +217,7 @@ class ChatFormat:
         if self.template.asks_clock:
             date = self.template.options.date
             lines += [f"the template asks for the date: {date:%Y-%m-%d} for the whole run"]
-        if self.pad_id != self.tokenizer.pad_token_id:
+        if self.pad_id != (self.tokenizer.pad_token_id or self.pad_id):
             lines += [f"the padding token has no embedding; {self.pad_id} serves, masked"]
         return lines
 

@@ -58,7 +58,9 @@ class ControlTokens:
         hidden = re.compile(PRIVATE)
         guarded = {i: self._encode_guarded(t) for i, t in enumerate(texts) if hidden.search(t)}
         plain = [text for i, text in enumerate(texts) if i not in guarded]
-        encoded = iter(self.tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else ())
+        encoded = iter(
+            self.tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else ()
+        )
         return [guarded[i] if i in guarded else next(encoded) for i in range(len(texts))]
 
     def _encode_guarded(self, text: str) -> list[int]:

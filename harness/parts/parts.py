@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from rich.console import Console
 
+from datamodules.records import DataError
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions
@@ -69,14 +70,19 @@ class Parts:
 
     def load_encoder(self, path: str | Path, revision: str | None) -> Encoder:
         """The tokenizer of a model, from a folder or the hub, with the limits of this data."""
-        return Encoder(
-            load_tokenizer(path, revision, self.chat.template),
-            self.source.max_prompt_tokens,
-            self.source.max_response_tokens,
-            chat=self.chat,
-            stops=generation_stops(path, revision),
-            rows=fetch_config(path, revision).get_text_config(decoder=True).vocab_size,
-        )
+        config = fetch_config(path, revision)
+        tokenizer = load_tokenizer(path, revision, self.chat.template)
+        limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
+        try:
+            return Encoder(
+                tokenizer,
+                *limits,
+                chat=self.chat,
+                stops=generation_stops(path, revision),
+                rows=config.get_text_config(decoder=True).vocab_size,
+            )
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
     @property
     def device(self) -> torch.device:

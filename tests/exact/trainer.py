@@ -208,7 +208,7 @@ def fit(
         ),
         reference=Reference(frozen(deepcopy(ref)), shares_policy=False),
         reward=TableReward(scores),
-        vocabulary=Vocabulary(encode.stop_id, encode.pad_id, HORIZON, encode.decode),
+        vocabulary=Vocabulary(encode.stop_ids, encode.pad_id, HORIZON, encode.decode),
         gold=None,
     )
     prompt = Prompt.from_text(" ".join(WORDS[token] for token in PROMPT))

@@ -133,7 +133,8 @@ def test_every_iteration_on_every_rank_has_noise_of_its_own_whatever_came_before
 def batch(world, encoder):
     rows = world.prompts("train")[::60]
     ids, mask = encoder.pad(encoder.prompts(rows), "left")
-    return {"prompts": rows, "prompt_ids": ids, "prompt_mask": mask}
+    places = list(range(len(rows)))
+    return {"prompts": rows, "places": places, "prompt_ids": ids, "prompt_mask": mask}
 
 
 def changed_by_text(encoder, responses: Responses) -> bool:
@@ -156,7 +157,7 @@ def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
         model=ActorCritic(lm),
         reference=Reference(lm, shares_policy=False),
         reward=Constant(),
-        vocabulary=Vocabulary(encoder.stop_id, encoder.pad_id, 8, encoder.decode),
+        vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 8, encoder.decode),
         temperature=1.0,
         micro_batch_size=100,
     )

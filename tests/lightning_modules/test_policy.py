@@ -76,7 +76,7 @@ def fit(lm, encoder, world):
             model=ActorCritic(policy, new_value_head(policy), None),
             reference=Reference(frozen(deepcopy(lm)), shares_policy=False),
             reward=reward or Length(),
-            vocabulary=Vocabulary(encoder.stop_id, encoder.pad_id, 8, encoder.decode),
+            vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 8, encoder.decode),
             gold=None,
         )
         data = PromptDataModule(

@@ -123,7 +123,12 @@ def prompts(count: int) -> dict[str, Any]:
     lengths = torch.tensor([1 + i % 3 for i in range(count)])
     mask = torch.arange(3) >= 3 - lengths[:, None]
     ids = torch.arange(3).expand(count, 3) * mask
-    return {"prompt_ids": ids, "prompt_mask": mask, "prompts": [Prompt.from_text("?")] * count}
+    return {
+        "prompt_ids": ids,
+        "prompt_mask": mask,
+        "prompts": [Prompt.from_text("?")] * count,
+        "places": list(range(count)),
+    }
 
 
 def one_batch(batch: dict[str, Any]) -> DataLoader:

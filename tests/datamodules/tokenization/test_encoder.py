@@ -66,9 +66,10 @@ def test_padding_falls_back_to_the_stop_token(plain):
 
 
 def test_a_tokenizer_without_stop_token_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="EOS") as error:
-        load_tokenizer(save_foreign_tokenizer(tmp_path))
-    assert str(tmp_path) in str(error.value)
+    tokenizer = load_tokenizer(save_foreign_tokenizer(tmp_path))
+    with pytest.raises(DataError, match="no token could end a response: there is no EOS token"):
+        Encoder(tokenizer, 8, 8)
+    assert Encoder(tokenizer, 8, 8, stops=[7]).stop_ids == (7,)
 
 
 def test_a_tokenizer_keeps_its_own_chat_template(tmp_path):
@@ -82,7 +83,18 @@ def test_a_conversation_that_the_template_refuses_is_an_error(tmp_path):
     template = "{{ raise_exception('roles must alternate') }}"
     folder = save_foreign_tokenizer(tmp_path, eos_token="<e>", chat_template=template)
     with pytest.raises(DataError, match="roles must alternate"):
-        Encoder(load_tokenizer(folder), 99, 8).prompts([TALK])
+        Encoder(load_tokenizer(folder), 99, 8)
+
+
+def test_a_conversation_that_the_template_refuses_is_named(tmp_path):
+    template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m['content'] }}<e>{% endfor %}"
+    )
+    folder = save_foreign_tokenizer(tmp_path, eos_token="<e>", chat_template=template)
+    encoder = Encoder(load_tokenizer(folder), 99, 8)
+    with pytest.raises(DataError, match=r"\(no system\).*Be brief.*Hi"):
+        encoder.prompts([Prompt((Message("system", "Be brief"), *TALK.messages))])
 
 
 def test_the_plain_template_ends_where_the_response_begins(plain):
@@ -109,17 +121,23 @@ def test_prompt_and_response_are_the_tokens_of_the_whole_conversation(tokenizer)
     assert seen.startswith(tokenizer.decode(prompt) + encoder.decode(response))
 
 
-@pytest.mark.parametrize("limit", [1, 2, 9])
-def test_truncation_keeps_the_end_of_a_prompt_and_its_bos(tokenizer, limit):
-    (full,) = Encoder(tokenizer, 999, 16).prompts([QUESTION])
-    encoder = Encoder(tokenizer, limit, 16)
+@pytest.mark.parametrize("room", [1, 2, 9])
+def test_truncation_keeps_the_end_of_the_words_and_all_that_the_template_writes(tokenizer, room):
+    (empty,) = Encoder(tokenizer, 999, 16).prompts([Prompt.from_text("")])
+    encoder = Encoder(tokenizer, len(empty) + room, 16)
     (cut,) = encoder.prompts([QUESTION])
-    assert len(cut) == limit < len(full)
-    if tokenizer.bos_token_id is None or limit == 1:
-        assert cut == full[-limit:]
-    else:
-        assert cut == full[:1] + full[1 - limit :]
+    assert len(cut) == len(empty) + room
+    kept = encoder.cut_prompts[QUESTION]
+    assert [cut] == Encoder(tokenizer, 999, 16).prompts([kept])
+    assert QUESTION.text.endswith(kept.text)
+    assert 0 < len(kept.text) < len(QUESTION.text)
     assert encoder.counts["prompts truncated"] == 1
+
+
+def test_a_limit_that_cannot_be_met_names_the_least_that_would_do(tokenizer):
+    (empty,) = Encoder(tokenizer, 999, 16).prompts([Prompt.from_text("")])
+    with pytest.raises(DataError, match=rf"max_prompt_tokens={len(empty) + 1} or more"):
+        Encoder(tokenizer, len(empty), 16).prompts([QUESTION])
 
 
 def test_a_prompt_of_just_the_limit_is_left_alone(tokenizer):
@@ -130,7 +148,7 @@ def test_a_prompt_of_just_the_limit_is_left_alone(tokenizer):
 
 
 def test_repeated_prompts_keep_their_places_and_count_once(tokenizer):
-    encoder = Encoder(tokenizer, 20, 16)
+    encoder = Encoder(tokenizer, 50, 16)
     a, b, c = encoder.prompts([TALK, QUESTION, TALK])
     assert a == c != b
     assert encoder.counts["prompts"] == 2
@@ -178,7 +196,7 @@ def test_padding_is_on_its_side_and_masked(tokenizer, side):
 
 @pytest.mark.parametrize("stopped", [None, [True, True], [True, False], [False, False]])
 def test_a_response_that_is_known_not_to_have_stopped_gets_no_stop_token(tokenizer, stopped):
-    encoder = Encoder(tokenizer, 32, 99)
+    encoder = Encoder(tokenizer, 99, 99)
     plain = tokenizer([RESPONSE, "No."], add_special_tokens=False)["input_ids"]
     ends = stopped or [True, True]
     expected = [
@@ -195,7 +213,8 @@ def test_prompts_that_were_cut_are_known(tokenizer):
     encoder = Encoder(tokenizer, len(full), 16)
     encoder.prompts([TALK, QUESTION])
     longer = len(Encoder(tokenizer, 999, 16).prompts([QUESTION])[0]) > len(full)
-    assert encoder.cut_prompts == ({QUESTION} if longer else set())
+    assert set(encoder.cut_prompts) == ({QUESTION} if longer else set())
     tight = Encoder(tokenizer, len(full) - 1, 16)
     tight.prompts([TALK])
-    assert tight.cut_prompts == {TALK}
+    # The earliest exchange goes as a whole, though one token would have been enough.
+    assert tight.cut_prompts == {TALK: Prompt(TALK.messages[2:])}

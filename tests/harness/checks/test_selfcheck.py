@@ -22,8 +22,9 @@ from datamodules.prompts import PromptDataModule
 from datamodules.records import Message, Prompt
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
-from datamodules.tokenization.templates import PLAIN_TEMPLATE
+from datamodules.tokenization.templates import EMBEDDED_TEMPLATE, PLAIN_TEMPLATE
 from harness.checks import audit, selfcheck
+from harness.checks.plain_pass import check_causality
 from harness.checks.selfcheck import SelfCheck
 from harness.errors import RunError
 from harness.pipeline.model_folder import export
@@ -53,6 +54,11 @@ MODELS = CONFIGS | {
         **ids,
     )
 }
+EVERY_TURN = (
+    "{% for m in messages %}{{ bos_token }}<|{{ m['role'] }}|>{{ m['content'] }}<|eos|>{% endfor %}"
+    "{% if add_generation_prompt %}<|bos|><|assistant|>{% endif %}"
+)
+PADDING_WRITTEN = EVERY_TURN.replace("<|eos|>", "<|eos|><|pad|>")
 LORA = LoraConfig(r=2, target_modules="all-linear")
 
 
@@ -165,7 +171,7 @@ class Bench:
             reference=reference,
             reward=reward or Length(),
             vocabulary=Vocabulary(
-                encoder.stop_id, encoder.pad_id, encoder.max_response_tokens, encoder.decode
+                encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
             ),
             gold=None,
         )
@@ -402,7 +408,7 @@ def with_an_end_that_is_not_known(encoder: Encoder, ids, mask) -> None:
     [
         (beyond_the_stop, "response 1 stops at token 3, and its mask goes on to token 16"),
         (with_a_gap, "response 1 has gaps: its mask is 1101111"),
-        (with_an_end_that_is_not_known, "response 1 counts as cut off, and it ends with the stop"),
+        (with_an_end_that_is_not_known, "response 1 counts as cut off, and it ends with a stop"),
     ],
 )
 def test_a_mask_that_does_not_end_with_the_stop_is_found(bench, spoil, message):
@@ -417,7 +423,7 @@ def test_a_mask_that_does_not_end_with_the_stop_is_found(bench, spoil, message):
 class PaddedOnTheRight(PromptDataModule):
     def collate(self, rows):
         batch = super().collate(rows)
-        ids, mask = self.encoder.pad([ids for _, ids in rows], "right")
+        ids, mask = self.encoder.pad([row.ids for row in rows], "right")
         return batch | {"prompt_ids": ids, "prompt_mask": mask}
 
 
@@ -434,31 +440,36 @@ class WithGaps(PromptDataModule):
         return batch
 
 
-class BosTwice(PromptDataModule):
+class Changed(PromptDataModule):
+    """Prompts are encoded with a bug: `change` makes other ids of theirs."""
+
+    change: Callable[[list[int]], list[int]]
+
     def _encode(self, prompts):
-        bos = self.encoder.tokenizer.bos_token_id
-        return [(prompt, [bos, *ids]) for prompt, ids in super()._encode(prompts)]
+        return [row._replace(ids=type(self).change(row.ids)) for row in super()._encode(prompts)]
 
 
-class BosLate(PromptDataModule):
-    def _encode(self, prompts):
-        return [(prompt, [ids[1], ids[0], *ids[2:]]) for prompt, ids in super()._encode(prompts)]
+class BosTwice(Changed):
+    change = staticmethod(lambda ids: [ids[0], *ids])
 
 
-class WithoutTheTurnOfTheResponse(PromptDataModule):
-    def _encode(self, prompts):
-        return [(prompt, ids[:-1]) for prompt, ids in super()._encode(prompts)]
+class BosLate(Changed):
+    change = staticmethod(lambda ids: [ids[1], ids[0], *ids[2:]])
+
+
+class WithoutTheTurnOfTheResponse(Changed):
+    change = staticmethod(lambda ids: ids[:-1])
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (PaddedOnTheRight, r"prompt \d is padded on the right: its mask is 1+0+;"),
-        (PaddingUnmasked, r"prompt \d has \d+ padding tokens inside"),
+        (PaddingUnmasked, r"prompt \d is not what .* from token 1 on it is '<\|pad\|>"),
         (WithGaps, r"prompt \d has gaps: its mask is 0*1+011;"),
-        (BosTwice, "prompt 0 has 2 BOS tokens, for 1 turns"),
-        (BosLate, "prompt 0 has its first BOS token at place 1"),
-        (WithoutTheTurnOfTheResponse, "prompt 0 does not end where its template says"),
+        (BosTwice, r"prompt 0 is not what .* from token 2 on it is '<\|bos\|><\|user\|>"),
+        (BosLate, r"from token 1 on it is '<\|user\|><\|bos\|>.*template writes '<\|bos\|>"),
+        (WithoutTheTurnOfTheResponse, r"it is '', the template writes '<\|assistant\|>'"),
     ],
 )
 def test_prompts_that_are_put_together_wrongly_are_found(bench, data, message):
@@ -466,12 +477,69 @@ def test_prompts_that_are_put_together_wrongly_are_found(bench, data, message):
         bench.run(bench.module(), data=data)
 
 
-def test_a_template_may_write_bos_at_every_turn_of_the_user_and_not_twice_in_a_row():
-    turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+@pytest.mark.parametrize("content", ["Write <|bos|><|user|> or <|eos|>!", "{turn}", " <|pad|>"])
+@pytest.mark.parametrize("template", [EMBEDDED_TEMPLATE, EVERY_TURN, PADDING_WRITTEN])
+def test_what_the_template_itself_writes_is_right(world, template, content):
+    """BOS at every turn, the padding token within the prompt, special words in what people say."""
+    tokenizer = train_tokenizer(world.texts(), 400)
+    tokenizer.chat_template = template
+    encoder = Encoder(tokenizer, 99, 8)
+    turns = [Message("user", content), Message("assistant", "b"), Message("user", "c " + content)]
     prompt = Prompt(tuple(turns))
-    audit._check_bos(0, [1, 5, 6, 1, 7], prompt, bos=1, stop=2)
-    with pytest.raises(RunError, match="2 BOS tokens"):
-        audit._check_bos(0, [1, 1, 5, 6, 7], prompt, bos=1, stop=2)
+    (ids,) = encoder.prompts([prompt])
+    assert audit.rendered_ids(prompt, encoder) == ids
+    audit._check_template(0, ids, prompt, encoder)
+    for wrong in (ids[1:], ids[:-1], ids[:1] + ids, [*ids[:5], encoder.pad_id, *ids[5:]]):
+        with pytest.raises(RunError, match="is not what its chat template writes"):
+            audit._check_template(0, wrong, prompt, encoder)
+
+
+def test_a_cache_that_is_not_used_is_found(bench):
+    """As in architectures that call it something else, and take every argument without a word."""
+
+    def forget(module: PolicyModule) -> None:
+        def without_cache(_, args, options):
+            if options.pop("past_key_values", None) is not None:
+                width = options["input_ids"].shape[1]
+                options["attention_mask"] = options["attention_mask"][:, -width:]
+            return args, options
+
+        module.model.lm.register_forward_pre_hook(without_cache, with_kwargs=True)
+
+    with pytest.raises(RunError, match=r"of \d+ sampled tokens .* LlamaForCausalLM does not use"):
+        bench.run(bench.module(), before=forget)
+
+
+def test_positions_that_depend_on_other_rows_are_found(bench):
+    """As if padding on the left were counted: the padded batch differs from each row alone."""
+
+    def shift(module: PolicyModule) -> None:
+        def all_places(_, args, options):
+            if options.get("position_ids") is not None:
+                places = options["position_ids"]
+                later = places.shape[1] > 1
+                options["position_ids"] = places + (places == 0).sum(1, keepdim=True) * later
+            return args, options
+
+        for lm in (module.model.lm, module.collector.reference._lm):
+            lm.register_forward_pre_hook(all_places, with_kwargs=True)
+
+    with pytest.raises(RunError, match="sampled tokens|padded batch differ"):
+        bench.run(bench.module(), before=shift)
+
+
+def test_a_model_that_reads_in_both_directions_is_found(bench):
+    def see_all(_, args, output):
+        output.last_hidden_state += 9 * output.last_hidden_state.mean(1, keepdim=True)
+        return output
+
+    module = bench.module()
+    module.model.lm.model.register_forward_hook(see_all)
+    batch = PromptDataModule(bench.world, bench.encoder, 8, 4, 4, 0)
+    rows = [batch.rows["train"][i] for i in range(2)]
+    sample = selfcheck.take_sample(module, batch.collate(rows))
+    with pytest.raises(RunError, match="another last token changes .* reads in both directions"):
+        check_causality(module, sample, selfcheck.FLOAT32_TOLERANCE)
 
 
 def test_prompts_that_were_cut_pass(world, encoder, tmp_path):

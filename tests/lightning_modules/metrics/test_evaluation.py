@@ -71,7 +71,7 @@ def collector(lm, encoder):
         model=ActorCritic(lm, None, None),
         reference=Reference(other, shares_policy=False),
         reward=Scores(),
-        vocabulary=Vocabulary(encoder.stop_id, encoder.pad_id, 6, encoder.decode),
+        vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 6, encoder.decode),
         temperature=1.0,
         micro_batch_size=8,
     )
@@ -81,12 +81,13 @@ def collector(lm, encoder):
 def batches(world, encoder):
     """Two batches of unequal size."""
     prompts = world.prompts("val")
-    parts = (prompts[:5], prompts[50:52])
-    pads = [encoder.pad(encoder.prompts(part), "left") for part in parts]
-    return [
-        {"prompts": part, "prompt_ids": ids, "prompt_mask": mask}
-        for part, (ids, mask) in zip(parts, pads, strict=True)
-    ]
+    return [batch_of(encoder, prompts, places) for places in (range(5), (50, 51))]
+
+
+def batch_of(encoder, prompts, places):
+    part = [prompts[place] for place in places]
+    ids, mask = encoder.pad(encoder.prompts(part), "left")
+    return {"prompts": part, "places": list(places), "prompt_ids": ids, "prompt_mask": mask}
 
 
 def gold(prompt, text):
@@ -96,7 +97,7 @@ def gold(prompt, text):
 def run(evaluation, batches):
     evaluation.reset()
     for i, batch in enumerate(batches):
-        evaluation.step(batch, i, 0, 0.1)
+        evaluation.step(batch, i, 0.1)
     return evaluation.metrics(alone)
 
 
@@ -144,14 +145,35 @@ def test_evaluating_twice_says_the_same_and_samples_the_reference_once(collector
     assert len(evaluation.rows) == 7
 
 
-def test_the_responses_depend_on_the_seed_and_the_rank(collector, batches):
-    responses, references = set(), set()
-    for seed, rank in ((0, 0), (1, 0), (0, 1)):
+def said(evaluation):
+    return [(row["prompt"], row["answer"], row["reference_answer"]) for row in evaluation.rows]
+
+
+def test_the_responses_depend_on_the_seed_and_on_each_prompts_place(collector, batches):
+    (batch, _), moved = batches, dict(batches[0])
+    moved["places"] = [place + 1 for place in moved["places"]]
+    found = []
+    for seed, part in ((0, batch), (1, batch), (0, moved)):
         evaluation = Evaluation(collector, None, seed)
-        evaluation.step(batches[0], 0, rank, 0.1)
-        responses.add(tuple(row["answer"] for row in evaluation.rows))
-        references.add(tuple(row["reference_answer"] for row in evaluation.rows))
-    assert len(responses) == len(references) == 3
+        evaluation.step(part, 0, 0.1)
+        found.append(evaluation.rows)
+    for name in ("answer", "reference_answer"):
+        assert len({tuple(row[name] for row in rows) for rows in found}) == 3
+
+
+@pytest.mark.parametrize(
+    "places", [[range(7)], [range(3), range(3, 7)], [(6, 0), (5, 2, 4), (1, 3)]]
+)
+def test_neither_batches_nor_their_order_change_what_is_found(collector, world, encoder, places):
+    """As with another micro-batch size, another evaluation.batch_size, or on another rank."""
+    prompts, results = world.prompts("val"), []
+    for parts in ([[place] for place in range(7)], places):
+        evaluation = Evaluation(collector, gold, 0)
+        metrics = run(evaluation, [batch_of(encoder, prompts, part) for part in parts])
+        results.append((sorted(said(evaluation)), metrics))
+    (alone_said, alone_metrics), (said_together, metrics) = results
+    assert said_together == alone_said
+    assert metrics == pytest.approx(alone_metrics, rel=1e-4, abs=1e-5)
 
 
 def test_policy_and_reference_do_not_share_their_noise(collector, batches, lm):

@@ -52,7 +52,7 @@ def build(critic, reference, encoder, batch):
     """A collector whose stop token the model likes."""
 
     def build(stop_id, **options):
-        words = Vocabulary(stop_id, encoder.pad_id, LIMIT, encoder.decode)
+        words = Vocabulary((stop_id,), encoder.pad_id, LIMIT, encoder.decode)
         return Collector(
             model=critic,
             reference=options.pop("reference", reference),
@@ -94,7 +94,7 @@ def test_stopped_is_where_the_last_real_token_is_the_stop_token(build, batch):
     collector = build()
     rollout, _, _ = collector.collect(batch, noise(), SAMPLES, with_reference=True)
     responses = rollout.sequences[:, batch["prompt_ids"].shape[1] :]
-    stop_id = collector.vocabulary.stop_id
+    (stop_id,) = collector.vocabulary.stop_ids
     for ids, mask, stopped in zip(responses, rollout.response_mask, rollout.stopped, strict=True):
         assert (stop_id in ids[mask].tolist()) == (ids[mask][-1] == stop_id) == bool(stopped)
         assert stopped or mask.sum() == LIMIT
@@ -102,8 +102,8 @@ def test_stopped_is_where_the_last_real_token_is_the_stop_token(build, batch):
 
 def test_stop_tokens_in_prompts_and_padding_are_not_looked_at(build, batch):
     collector = build()
-    stop_id = collector.vocabulary.stop_id
-    collector.vocabulary = Vocabulary(stop_id, stop_id, LIMIT, lambda ids: "")
+    (stop_id,) = collector.vocabulary.stop_ids
+    collector.vocabulary = Vocabulary((stop_id,), stop_id, LIMIT, lambda ids: "")
     batch["prompt_ids"][:] = stop_id
     rollout, _, _ = collector.collect(batch, noise(), SAMPLES, with_reference=True)
     ends = rollout.sequences[:, batch["prompt_ids"].shape[1] :][last_token(rollout.response_mask)]
