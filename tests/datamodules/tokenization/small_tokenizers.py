@@ -38,7 +38,7 @@ WORDS = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 @cache
 def _learned(kind: str, vocab_size: int = 420) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The vocabulary and the merges of a BPE: "words", "gpt2" (both of bytes) or "sentencepiece"."""
+    """Vocabulary and merges of a BPE: "words", "gpt2" (both of bytes) or "sentencepiece"."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = {
         "words": _words,
