@@ -20,7 +20,7 @@ def as_it_is(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Family:
     """A tokenizer with its template, and what must come out of it.
 
@@ -50,7 +50,7 @@ class Family:
     controls: tuple[str, ...] = ()  # not special, but no content may make them either
     thoughts: tuple[tuple[str, str], ...] = ()  # answers with reasoning, and how they are taught
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.name
 
     @cache  # noqa: B019  (families live as long as the tests)
@@ -62,9 +62,6 @@ class Family:
         with tempfile.TemporaryDirectory() as folder:
             built.save_pretrained(folder)
             return load_tokenizer(folder)
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
 
 WHITE = "an answer that begins with white space shares a token with the line feed before it"
@@ -187,6 +184,7 @@ CHATML = [
         arguments={"enable_thinking": False},
         stop="<|im_end|>",
         stops=QWEN_STOPS,
+        config_stops=("<|im_end|>", "<|endoftext|>"),
         pad="<|endoftext|>",
         written=without_feeds_before,
     ),
@@ -198,7 +196,6 @@ CHATML = [
         stops=frozenset({"<|im_end|>"}),
         config_stops=("<|im_end|>",),
         pad="<|im_end|>",
-        crosses=WHITE,
     ),
     Family(
         name="smollm3",
@@ -601,7 +598,6 @@ OTHERS = [
         config_stops=(DEEPSEEK_EOS,),
         pad=DEEPSEEK_EOS,
         unwritten="<think>\n",
-        crosses=WHITE,
         controls=DEEPSEEK_ROLES,
     ),
     Family(
@@ -719,7 +715,6 @@ ODD_AND_BASE = [
         config_stops=("<|endoftext|>",),
         pad="<|endoftext|>",
         after="\n\n",
-        crosses=WHITE,
     ),
 ]
 

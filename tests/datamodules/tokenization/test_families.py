@@ -10,6 +10,8 @@ from datetime import datetime
 from unittest.mock import patch
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from transformers.utils import chat_template_utils
 
 from datamodules.records import DataError, Message, Prompt
@@ -55,7 +57,7 @@ def of_date(family: Family, prompt_tokens: int = MANY, response_tokens: int = MA
 
 def ids_of(family: Family, names: Sequence[str]) -> tuple[int, ...]:
     ids = family.tokenizer().convert_tokens_to_ids(list(names))
-    assert all(family.tokenizer().convert_ids_to_tokens(i) == n for i, n in zip(ids, names))
+    assert family.tokenizer().convert_ids_to_tokens(ids) == list(names)
     return tuple(ids)
 
 
@@ -184,6 +186,17 @@ def test_a_bos_is_there_as_often_as_the_template_and_the_tokenizer_put_it(family
         assert prompt[0] == whole[0] == bos_id not in whole[1:]
 
 
+@given(text=st.text(max_size=12))
+@example(text="\u2581 \ue000 <0x0A>\r\n")
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_any_text_is_encoded_as_the_template_has_it(family, text):
+    turns = (Message("user", text), Message("assistant", text), Message("user", f"Hi{text}Hi"))
+    encoder = of_date(family)
+    assert encoder.prompts([Prompt(turns)]) == [plain_prompt(family, turns)]
+    assert encoder.responses([text]) == [taught_ids(family, turns, text)[0]]
+
+
 # --- responses ----------------------------------------------------------------------------------
 
 
@@ -230,7 +243,10 @@ def test_reasoning_is_taught_as_the_template_writes_it(family):
         assert encoder.decode(ids) == expected
 
 
-def test_a_policy_that_leaves_out_the_lead_is_read_all_the_same(family):
+@pytest.mark.parametrize("name", ["qwen3", "harmony", "zephyr_of_bytes"])
+def test_a_policy_that_leaves_out_the_lead_is_read_all_the_same(name):
+    (family,) = (f for f in FAMILIES if f.name == name)
+    assert family.lead
     text = f"Paris.{family.stop}"
     ids = family.tokenizer()(text, add_special_tokens=False)["input_ids"]
     assert of_date(family).decode(ids) == "Paris."
