@@ -13,7 +13,11 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from datamodules.tokenization.loading import load_tokenizer
-from tests.datamodules.tokenization.small_tokenizers import byte_level, sentencepiece_like
+from tests.datamodules.tokenization.small_tokenizers import (
+    byte_level,
+    sentencepiece_like,
+    unigram,
+)
 
 
 def as_it_is(text: str) -> str:
@@ -48,6 +52,7 @@ class Family:
     alternates: bool = False  # the template refuses two turns of the user in a row
     date_format: str = ""  # of the date that the template writes, if it writes one
     controls: tuple[str, ...] = ()  # not special, but no content may make them either
+    unsplittable: tuple[str, ...] = ()  # special, and pieces of the model's own as well
     thoughts: tuple[tuple[str, str], ...] = ()  # answers with reasoning, and how they are taught
 
     def __repr__(self) -> str:
@@ -714,6 +719,38 @@ ODD_AND_BASE = [
         stops=frozenset({"<|endoftext|>"}),
         config_stops=("<|endoftext|>",),
         pad="<|endoftext|>",
+        after="\n\n",
+    ),
+    # Like OPT: the token that ends a text also begins it.
+    Family(
+        name="base_opt",
+        build=lambda: byte_level(
+            ("</s>", "<pad>"),
+            split="gpt2",
+            puts_first="</s>",
+            **{"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"},
+        ),
+        template=None,
+        stop="</s>",
+        stops=frozenset({"</s>"}),
+        config_stops=("</s>",),
+        pad="<pad>",
+        bos="</s>",
+        after="\n\n",
+    ),
+    # Like XGLM: what the tokenizer puts first is not what it calls its BOS.
+    Family(
+        name="base_xglm",
+        build=lambda: unigram(
+            ("<s>", "</s>", "<pad>"), puts_first="</s>", pad_token="<pad>", **LLAMA_NAMES
+        ),
+        unsplittable=("<unk>",),
+        template=None,
+        stop="</s>",
+        stops=frozenset({"</s>"}),
+        config_stops=("</s>",),
+        pad="<pad>",
+        bos="</s>",
         after="\n\n",
     ),
 ]

@@ -1,8 +1,8 @@
 """Tokenizers of a few hundred tokens that behave as those of real models do.
 
-Two kinds: byte-level BPE (GPT-2, Llama 3, Qwen, ...) and sentencepiece-like BPE with byte fallback
-(Llama 2, Mistral, Gemma, Phi-3, ...). Both are trained, so that they have merges: where a text is
-cut into two before it is encoded makes a difference.
+Byte-level BPE (GPT-2, Llama 3, Qwen, ...), sentencepiece-like BPE with byte fallback (Llama 2,
+Mistral, Gemma, Phi-3, ...) and Unigram (XGLM). All are trained, so that they have tokens of several
+letters: where a text is cut into two before it is encoded makes a difference.
 """
 
 import json
@@ -111,6 +111,36 @@ def sentencepiece_like(
     if prefix != "never":
         readable.append(decoders.Strip(" ", 1, 0))
     tokenizer.decoder = decoders.Sequence(readable)
+    return _wrapped(tokenizer, added, **names)
+
+
+@cache
+def _pieces() -> list[tuple[str, float]]:
+    """The pieces of a Unigram model and their log-probabilities; the first is the unknown one."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=160, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator([text.replace("\n", " ") for text in TEXTS] * 3, trainer)
+    return [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
+
+
+def unigram(added: Sequence[str | AddedToken], **names) -> PreTrainedTokenizerFast:
+    """A Unigram model with bytes for what it does not know, as XGLM's kind has it: the text and
+    what follows a special token begin with a space that the text does not have.
+    """
+    pieces = [*_pieces(), *((f"<0x{i:02X}>", -20.0) for i in range(256))]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
     return _wrapped(tokenizer, added, **names)
 
 

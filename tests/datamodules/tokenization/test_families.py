@@ -151,6 +151,12 @@ def test_a_prompt_is_that_of_the_template(family, turns):
     assert of_date(family).prompts([Prompt(turns)]) == [plain_prompt(family, turns)]
 
 
+def test_prompts_do_not_depend_on_their_neighbours(family):
+    prompts = [Prompt(turns) for turns in TURNS.values()]
+    expected = [plain_prompt(family, turns) for turns in TURNS.values()]
+    assert of_date(family).prompts([*prompts, prompts[0]]) == [*expected, expected[0]]
+
+
 @pytest.mark.parametrize("turns", TURNS.values(), ids=list(TURNS))
 def test_a_system_turn_is_that_of_the_template_or_refused(family, turns):
     messages = (SYSTEM, *turns)
@@ -284,7 +290,8 @@ HARMLESS = "zqz"
 
 def control_words(family: Family) -> list[str]:
     added = family.tokenizer().added_tokens_decoder.values()
-    return [token.content for token in added if token.special] + list(family.controls)
+    special = [token.content for token in added if token.special]
+    return [word for word in special if word not in family.unsplittable] + list(family.controls)
 
 
 def spelling(family: Family, word: str) -> tuple[Message, ...]:
@@ -314,6 +321,15 @@ def test_contents_make_no_control_tokens(family):
             assert controls[0] == controls[1], word
             texts = [family.tokenizer().decode(row) for row in (ids, harmless)]
             assert texts[0] == texts[1].replace(HARMLESS, word)
+
+
+def test_a_word_that_cannot_be_written_as_text_is_named(family):
+    for word in family.unsplittable:
+        encoder = of_date(family)
+        with pytest.raises(DataError, match=word):
+            encoder.prompts([Prompt(spelling(family, word))])
+        with pytest.raises(DataError, match=word):
+            encoder.responses([f"So {word}"])
 
 
 def test_a_spelled_control_word_is_read_back(family):
