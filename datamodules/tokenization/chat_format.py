@@ -81,7 +81,7 @@ class ChatFormat:
 
     def has(self, token_id: int | None) -> bool:
         """Whether the model has an embedding for this id."""
-        return token_id is not None and 0 <= token_id and (not self.rows or token_id < self.rows)
+        return token_id is not None and 0 <= token_id < (self.rows or token_id + 1)
 
     def _end(self) -> tuple[str, int | None]:
         """What the template writes before the token that ends a response, and that token."""
@@ -95,7 +95,7 @@ class ChatFormat:
 
     @property
     def pad_id(self) -> int:
-        """The tokenizer's padding token or, where the model has none, another: padding is masked."""
+        """The tokenizer's padding token if the model has it; else another: padding is masked."""
         own, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         return next(i for i in (own, eos, self.stop_id) if self.has(i))
 
@@ -110,11 +110,9 @@ class ChatFormat:
 
     @cached_property
     def lead_shown(self) -> str:
-        """What `lead` looks like in decoded text."""
-        ids = self.control.encode([self.lead])[0] if self.lead else []
-        return self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        """What decoding shows before a response: the lead, and spaces that a tokenizer adds."""
+        (ids,) = self.responses([ANSWER.content], [False])
+        return self._decoded(ids).rpartition(ANSWER.content)[0]
 
     @cached_property
     def context(self) -> tuple[str, list[int]]:
@@ -171,13 +169,19 @@ class ChatFormat:
         """The text of a response, without what the template writes around it."""
         ids = list(map(int, ids))
         ended = bool(ids) and ids[-1] in self.stop_ids
-        text = self.tokenizer.decode(
-            ids[:-1] if ended else ids,
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        )
-        text = text.removeprefix(self.lead_shown)
+        text = self._decoded(ids[:-1] if ended else ids).removeprefix(self.lead_shown)
         return text.removesuffix(self.tail) if ended else text
+
+    def _decoded(self, ids: list[int]) -> str:
+        """The text of ids that stand behind what the template writes: tokenizers that put a space
+        before a text take one away from its beginning, which here is that of a prompt.
+        """
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        _, behind = self.context
+        text, before = (self.tokenizer.decode(x, **options) for x in (behind + ids, behind))
+        if text.startswith(before):
+            return text[len(before) :]
+        return self.tokenizer.decode(ids, **options)
 
     def _checked(self, rows: list[list[int]]) -> list[list[int]]:
         """The rows themselves; DataError if the model has no embedding for one of their ids."""

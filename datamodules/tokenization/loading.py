@@ -49,15 +49,15 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 def load_tokenizer(
     path: str | Path, revision: str | None = None, template: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or the hub, with a chat template for sure: its own or, as `template`
-    says, another (see `choose_template`).
+    """A tokenizer from a folder or the hub, with a chat template for sure: its own or another, as
+    `template` says (see `choose_template`).
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise DataError(
-            f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a model's"
-            " folder holds tokenizer.json and tokenizer_config.json beside its weights"
+            f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a"
+            " model's folder holds tokenizer.json and tokenizer_config.json beside its weights"
         ) from error
     choose_template(tokenizer, template, str(path))
     return tokenizer

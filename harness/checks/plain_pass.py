@@ -55,8 +55,8 @@ def check_plain_pass(module: PolicyModule, sample: Sample, tolerance: float, coa
         raise CheckError(
             f"the log-probabilities of a padded batch differ from those of each row alone by"
             f" {gap:.2g} a token on average, where {tolerance:g} is rounding",
-            f"{_kind(lm)} lets padding or other rows change what it says, so updates would depend on"
-            " the batch. It cannot be used with this version of transformers",
+            f"{_kind(lm)} lets padding or other rows change what it says, so updates would depend"
+            " on the batch. It cannot be used with this version of transformers",
         )
     return 1 - wrong / max(total, 1)
 

@@ -524,7 +524,7 @@ def test_positions_that_depend_on_other_rows_are_found(bench):
         for lm in (module.model.lm, module.collector.reference._lm):
             lm.register_forward_pre_hook(all_places, with_kwargs=True)
 
-    with pytest.raises(RunError, match="sampled tokens|padded batch differ"):
+    with pytest.raises(RunError, match=r"sampled tokens|padded batch differ"):
         bench.run(bench.module(), before=shift)
 
 
@@ -538,7 +538,7 @@ def test_a_model_that_reads_in_both_directions_is_found(bench):
     batch = PromptDataModule(bench.world, bench.encoder, 8, 4, 4, 0)
     rows = [batch.rows["train"][i] for i in range(2)]
     sample = selfcheck.take_sample(module, batch.collate(rows))
-    with pytest.raises(RunError, match="another last token changes .* reads in both directions"):
+    with pytest.raises(RunError, match=r"another last token changes .* reads in both directions"):
         check_causality(module, sample, selfcheck.FLOAT32_TOLERANCE)
 
 
