@@ -11,6 +11,7 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
+from harness.parts.rates import with_rates
 from harness.runs.folder import Run
 from lightning_modules.models.language_model import LanguageModel
 
@@ -29,9 +30,11 @@ class Parts:
         self.console = console
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
-        self.algorithm = instantiate(cfg.algo)
-        self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
         self.language_model: LanguageModel = instantiate(cfg.model)
+        trained = with_rates(cfg, self.language_model)
+        self.algorithm = instantiate(trained.algo)
+        self.stage_options = trained.stages
+        self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
         self.lora = instantiate(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
@@ -57,8 +60,3 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
-
-    @property
-    def lr_multiplier(self) -> float:
-        """What learning rates are multiplied by: more than 1 where adapters are trained."""
-        return self.cfg.adapter.lr_multiplier if self.lora else 1.0

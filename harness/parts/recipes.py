@@ -45,7 +45,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "max_response_tokens": source.max_response_tokens,
         "too_long": source.too_long,
         "model": parts.language_model.identity(),
-        "training": OmegaConf.to_container(cfg.stages[name], resolve=True),
+        "training": OmegaConf.to_container(parts.stage_options[name], resolve=True),
         "seed": cfg.stage_seed,
         "precision": precision(cfg.hardware),
         "code": code_identity(STAGE_CODE),

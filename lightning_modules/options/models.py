@@ -14,7 +14,7 @@ class LanguageModelOptions:
 
     `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face
     config class, and `vocab_size` the largest vocabulary that its tokenizer may learn. `lr` holds
-    learning rates that suit the size, by task.
+    learning rates by task; None means that the number of parameters says.
     """
 
     name: str
@@ -22,7 +22,7 @@ class LanguageModelOptions:
     revision: str | None = None
     vocab_size: int | None = None
     config: Callable[..., Any] | None = None
-    lr: Mapping[str, float] | None = None
+    lr: Mapping[str, float | None] | None = None
 
     def __post_init__(self):
         if self.pretrained is None and self.config is None:
