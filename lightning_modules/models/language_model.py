@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
 from lightning_modules.models.parameters import parameter_counts
 from lightning_modules.options.models import LanguageModelOptions
@@ -35,7 +36,10 @@ class LanguageModel(LanguageModelOptions):
         )
 
     def parameters(self) -> int:
-        """How many parameters the pretrained model has. Cheap: it reads the config alone."""
+        """How many parameters the pretrained model has. Cheap: it reads the config alone.
+
+        Raises ModelError if there is no such causal language model.
+        """
         return _parameters(self.pretrained, self.revision)
 
     def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -61,5 +65,11 @@ class LanguageModel(LanguageModelOptions):
 def _parameters(path: str, revision: str | None) -> int:
     """Parameters of the model that a config describes, without memory for one of them."""
     config = fetch_config(path, revision)
-    with torch.device("meta"):
-        return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+    try:
+        with torch.device("meta"):
+            return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+    except ValueError as error:
+        kind = getattr(config, "model_type", "unknown")
+        raise ModelError(
+            f"{path}: Transformers has no causal language model of its kind ({kind})"
+        ) from error

@@ -5,12 +5,14 @@ from dataclasses import asdict
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
+from transformers import T5Config
 
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.rates import with_rates
 from harness.parts.recipes import recipe
 from harness.runs.identity import identity
+from lightning_modules.errors import ModelError
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.learning_rates import suited_rates
 from lightning_modules.models.parameters import parameter_counts
@@ -30,6 +32,12 @@ def lr_of(module) -> float:
 def test_the_number_of_parameters_is_that_of_the_loaded_model(lm, folder):
     counted = LanguageModel(name="mine", pretrained=str(folder)).parameters()
     assert counted == parameter_counts(lm)[0]
+
+
+def test_what_is_no_causal_language_model_is_refused(tmp_path):
+    T5Config(num_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"has no causal language model of its kind \(t5\)"):
+        LanguageModel(name="mine", pretrained=str(tmp_path)).parameters()
 
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
