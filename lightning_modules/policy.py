@@ -61,11 +61,9 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         reward: Reward,
         vocabulary: Vocabulary,
         gold: Callable[[Any, str], float] | None,
-        lr_multiplier: float = 1.0,
     ) -> Self:
         """Hand over the models. The frozen ones do not become children of this module."""
         self.model = model
-        self.lr_multiplier = lr_multiplier
         self.collector = Collector(
             model=model,
             reference=reference,

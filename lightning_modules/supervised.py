@@ -24,10 +24,9 @@ class SupervisedModule(ManualModule):
         self.options = self.options_class(**options)
         self.name = self.options.name
 
-    def bind(self, model: nn.Module, lr_multiplier: float = 1.0) -> Self:
+    def bind(self, model: nn.Module) -> Self:
         """Hand over the model to train."""
         self.model = model.train()
-        self.lr_multiplier = lr_multiplier
         return self
 
     @abstractmethod
@@ -56,7 +55,7 @@ class SupervisedModule(ManualModule):
 
     def configure_optimizers(self) -> dict:
         """Linear warm-up for a share `warmup` of the steps, then linear decay to 0."""
-        lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
+        lr = self.options.optimizer.keywords["lr"]
         optimizer = self.options.optimizer([{"params": self.trained_parameters(), "lr": lr}])
         total = max(1, int(self.trainer.estimated_stepping_batches))
         rising = max(1, round(self.options.warmup * total))

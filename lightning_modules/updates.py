@@ -23,7 +23,6 @@ class UpdatingModule(ManualModule):
 
     options: PolicyOptions
     model: ActorCritic
-    lr_multiplier: float
     beta: float  # the KL coefficient of this iteration
 
     @abstractmethod
@@ -106,7 +105,7 @@ class UpdatingModule(ManualModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One optimiser with two groups of parameters: of the policy, of the value function."""
-        lr = self.options.optimizer.keywords["lr"] * self.lr_multiplier
+        lr = self.options.optimizer.keywords["lr"]
         value = self.model.value_parameters()
         own = {id(p) for p in value}
         policy = [p for p in self.trained_parameters() if id(p) not in own]

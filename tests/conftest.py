@@ -1,6 +1,7 @@
 """Small real parts: a tokenizer trained on the embedded world, and random models of both kinds."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -14,6 +15,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
+from tests.real_model import Unavailable
+from tests.real_model import real_model as make_real_model
 
 torch.set_num_threads(1)  # the models are so small that a second thread only waits
 
@@ -74,3 +77,12 @@ def lm(architecture, encoder):
     for parameter in model.parameters():
         parameter.data.mul_(3.0)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The folder of SmolLM2-135M-Instruct, downloaded once for all runs of the tests."""
+    try:
+        return make_real_model()
+    except Unavailable as error:
+        pytest.skip(str(error))

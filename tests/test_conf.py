@@ -17,6 +17,7 @@ OPTIONS = [
 # What has no sane default.
 MANDATORY = {
     "data=files": "data.path=x.jsonl",
+    "model=pretrained": "model.pretrained=x",
     "reward=function": "reward.path=x:y",
     "reward=checkpoint": "reward.path=x",
     "reward=combined": "reward.rewards.function.path=x:y",

@@ -61,6 +61,8 @@ def check_config(cfg: DictConfig) -> None:
     for place, section in _sections(plain):
         if options_class := OPTIONS.get(section.get("_target_")):
             _check(place, section, options_class)
+            if "optimizer" in section:
+                _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
     _require_adapters(cfg)
 
 
@@ -98,8 +100,6 @@ def _check(place: str, section: dict[str, Any], options_class: type) -> None:
     for name, value in given.items():
         if not _fits(value, known[name].type):
             raise OptionError(f"{place}.{name}={value}: must be {_told(known[name].type)}")
-    if "optimizer" in given:
-        _check_optimizer(f"{place}.optimizer", given["optimizer"])
     try:
         options = options_class(**given)
         if isinstance(options, FunctionRewardOptions):
@@ -110,12 +110,15 @@ def _check(place: str, section: dict[str, Any], options_class: type) -> None:
         raise OptionError(re.sub(rf"^{group}\.", f"{place}.", str(error))) from error
 
 
-def _check_optimizer(place: str, section: Any) -> None:
+def _check_optimizer(place: str, section: Any, model: dict[str, Any]) -> None:
+    """A learning rate may be null, but for a toy: the size of a pretrained model says it."""
     if not isinstance(section, dict):
         raise OptionError(
             f"{place}={section}: must be an optimiser: give algo/optimizer=adamw, or {place}.lr=..."
         )
     lr = section.get("lr", 0)
+    if lr is None and (model.get("pretrained") is not None or model.get("config") is None):
+        return
     if not _fits(lr, float) or not lr >= 0:  # nor nan
         raise OptionError(f"{place}.lr={lr}: must be a number, 0 or above")
 

@@ -14,6 +14,7 @@ from datamodules.tokenization.loading import generation_stops, load_tokenizer, t
 from datamodules.tokenization.templates import ChatOptions
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
+from harness.parts.rates import with_rates
 from harness.runs.folder import Run, today
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
@@ -33,9 +34,11 @@ class Parts:
         self.console = console
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
-        self.algorithm = instantiate(cfg.algo)
-        self.stage_modules = {name: instantiate(stage) for name, stage in cfg.stages.items()}
         self.language_model: LanguageModel = instantiate(cfg.model)
+        trained = with_rates(cfg, self.language_model)
+        self.algorithm = instantiate(trained.algo)
+        self.stage_options = trained.stages
+        self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
         self.lora = instantiate(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
@@ -88,8 +91,3 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
-
-    @property
-    def lr_multiplier(self) -> float:
-        """What learning rates are multiplied by: more than 1 where adapters are trained."""
-        return self.cfg.adapter.lr_multiplier if self.lora else 1.0

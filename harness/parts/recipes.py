@@ -47,7 +47,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "model": parts.language_model.identity(),
         # Of a toy both follow from the code.
         "chat": None if parts.language_model.embedded else parts.encoder.format.identity(),
-        "training": OmegaConf.to_container(cfg.stages[name], resolve=True),
+        "training": OmegaConf.to_container(parts.stage_options[name], resolve=True),
         "seed": cfg.stage_seed,
         "precision": precision(cfg.hardware),
         "code": code_identity(STAGE_CODE),

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from peft import TaskType
+from peft import PeftModel, TaskType
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
@@ -119,7 +119,10 @@ def _fit(
     loggers: list[Logger],
     **resume: Any,
 ) -> dict[str, float]:
-    module.bind(model, parts.lr_multiplier)
+    module.bind(model)
+    adapted = any(isinstance(part, PeftModel) for part in model.modules())
+    rate = module.options.optimizer.keywords["lr"]
+    parts.console.print(f"{module.name}: peak learning rate {rate:g}{' (LoRA)' * adapted}")
     # A stage is made by one process on one device; the others of a run wait for it.
     hardware = parts.cfg.hardware
     if module is not parts.algorithm:

@@ -34,7 +34,6 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
             encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
         ),
         gold=pipeline.source.gold,
-        lr_multiplier=pipeline.lr_multiplier,
     )
     return encoder
 

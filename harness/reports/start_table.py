@@ -1,5 +1,6 @@
 """The table at the start of a policy run: what the numbers of its config mean."""
 
+from peft import PeftModel
 from rich.table import Table
 
 from lightning_modules.models.parameters import parameter_counts
@@ -37,6 +38,7 @@ def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices
             f" {options.iterations * steps:,} optimiser steps",
         ),
         ("parameters, of which trained", f"{total:,}, {trained:,}"),
+        ("peak learning rate", _learning_rates(algorithm)),
         (
             "a response has at most",
             f"{algorithm.collector.vocabulary.max_response_tokens} tokens",
@@ -46,3 +48,13 @@ def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _learning_rates(algorithm: PolicyModule) -> str:
+    """Of the policy, and of the value function's own parameters if it has any."""
+    options, model = algorithm.options, algorithm.model
+    rate = options.optimizer.keywords["lr"]
+    told = f"{rate:g}" + (" (LoRA)" if isinstance(model.lm, PeftModel) else "")
+    if model.value_parameters():
+        told += f", of the value function {options.value_lr or rate:g}"
+    return told

@@ -2,6 +2,7 @@
 folder that an earlier version wrote.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,11 @@ from typing import Any
 from lightning_modules.errors import OptionError
 
 OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
+LR_MULTIPLIER = "adapter.lr_multiplier"
+GONE = {
+    LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
+    " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
+}
 TARGETS = {
     "datamodules.sources.hh.HH": "datamodules.sources.public.hh.HH",
     "datamodules.sources.summarize_from_feedback.SummarizeFromFeedback": (
@@ -34,6 +40,8 @@ def refuse_old_names(overrides: Sequence[str]) -> None:
         for old, new in OPTIONS.items():
             if re.match(rf"{re.escape(old)}(\.|$)", key):
                 raise OptionError(f"{key}: is called {new}{key[len(old) :]} now")
+        if key in GONE:
+            raise OptionError(f"{key}: {GONE[key]}")
 
 
 def refuse_old_keys(config: dict[str, Any]) -> None:
@@ -42,6 +50,10 @@ def refuse_old_keys(config: dict[str, Any]) -> None:
         group, name = old.split(".")
         if name in config.get(group, {}):
             raise OptionError(f"{old}: is called {new} now")
+    for old, instead in GONE.items():
+        group, name = old.split(".")
+        if name in config.get(group, {}):
+            raise OptionError(f"{old}: {instead}")
     for place, target in _targets(config):
         if target in TARGETS:
             raise OptionError(f"{place}={target}: is {TARGETS[target]} now")
@@ -61,7 +73,29 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
-    return renamed
+    return _multiplied(renamed)
+
+
+def _multiplied(config: dict[str, Any]) -> dict[str, Any]:
+    """A whole config in whose place of `adapter.lr_multiplier` the learning rates are what they
+    were when multiplied by it. Other sections, and configs without it, come back as they are.
+    """
+    group, name = LR_MULTIPLIER.split(".")
+    adapter = config.get(group)
+    if not isinstance(adapter, dict) or name not in adapter:
+        return config
+    config = copy.deepcopy(config)
+    factor = config[group].pop(name)
+    if config[group].get("config") is None:  # it was for adapters alone
+        return config
+    model = config.get("model", {})
+    optimizers = [config.get("algo", {}).get("optimizer")]
+    optimizers += [stage.get("optimizer") for stage in config.get("stages", {}).values()]
+    for rates in (model.get("lr"), *optimizers):
+        for key, rate in (rates or {}).items():
+            if (rates is model.get("lr") or key == "lr") and isinstance(rate, int | float):
+                rates[key] = float(f"{rate * factor:.12g}")
+    return config
 
 
 def _targets(config: Any, place: str = "") -> list[tuple[str, str]]:

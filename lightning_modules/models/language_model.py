@@ -1,10 +1,14 @@
 """Where the language model of a run comes from: the hub, a folder, or a toy that is built here."""
 
+from functools import lru_cache
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
+from lightning_modules.models.parameters import parameter_counts
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.require import require
 
@@ -31,6 +35,13 @@ class LanguageModel(LanguageModelOptions):
             f"{self.name} has {limit} positions; lower one of them",
         )
 
+    def parameters(self) -> int:
+        """How many parameters the pretrained model has. Cheap: it reads the config alone.
+
+        Raises ModelError if there is no such causal language model.
+        """
+        return _parameters(self.pretrained, self.revision)
+
     def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
         """The toy with random weights."""
         config = self.config(
@@ -48,3 +59,17 @@ class LanguageModel(LanguageModelOptions):
             config.pop("transformers_version", None)
             return {"vocab_size": self.vocab_size, "config": config}
         return pretrained_identity(self.pretrained, self.revision)
+
+
+@lru_cache
+def _parameters(path: str, revision: str | None) -> int:
+    """Parameters of the model that a config describes, without memory for one of them."""
+    config = fetch_config(path, revision)
+    try:
+        with torch.device("meta"):
+            return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+    except ValueError as error:
+        kind = getattr(config, "model_type", "unknown")
+        raise ModelError(
+            f"{path}: Transformers has no causal language model of its kind ({kind})"
+        ) from error

@@ -15,9 +15,10 @@ class LanguageModelOptions:
 
     `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face
     config class, and `vocab_size` the largest vocabulary that its tokenizer may learn. `lr` holds
-    learning rates that suit the size, by task. `chat_template` is the name of one of the
-    tokenizer's templates or a file with one, `template_arguments` are passed to it, and `date`
-    (2026-01-31) is what it is told when it asks; null: the day on which the run began.
+    learning rates by task; None means that the number of parameters says. `chat_template` is the
+    name of one of the tokenizer's templates or a file with one, `template_arguments` are passed to
+    it, and `date` (2026-01-31) is what it is told when it asks; None: the day on which the run
+    began.
     """
 
     name: str
@@ -25,7 +26,7 @@ class LanguageModelOptions:
     revision: str | None = None
     vocab_size: int | None = None
     config: Callable[..., Any] | None = None
-    lr: Mapping[str, float] | None = None
+    lr: Mapping[str, float | None] | None = None
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
     date: str | None = None

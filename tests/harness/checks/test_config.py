@@ -49,6 +49,12 @@ def test_whatever_the_presets_build_is_in_the_table():
         (["algo.optimizer=adamw"], r"^algo\.optimizer=adamw: .* give algo/optimizer=adamw"),
         (["model.lr.policy=fast"], r"^algo\.optimizer\.lr=fast: must be a number"),
         (["model.lr.policy=nan"], r"^algo\.optimizer\.lr=nan: must be a number"),
+        (["model.lr.policy=null"], r"^algo\.optimizer\.lr=None: must be a number"),
+        (
+            ["model.pretrained=x", "algo.optimizer.lr=fast"],
+            r"^algo\.optimizer\.lr=fast: must be a number",
+        ),
+        (["+adapter.lr_multiplier=3"], r"^adapter\.lr_multiplier: is gone: .*algo\.optimizer\.lr"),
         (["model.lr.sft=-1"], r"^stages\.sft\.optimizer\.lr=-1: must be a number"),
         (
             [
@@ -82,6 +88,11 @@ def test_whatever_the_presets_build_is_in_the_table():
 def test_a_wrong_option_is_told_with_its_place(overrides, said, configure, tmp_path):
     with pytest.raises(OptionError, match=said):
         check_config(configure(tmp_path, *overrides))
+
+
+def test_a_model_of_ones_own_must_be_named():
+    with pytest.raises(OptionError, match=r"^model\.pretrained is missing: give a hub id or a f"):
+        check_config(composed("model=pretrained"))
 
 
 @pytest.mark.parametrize(

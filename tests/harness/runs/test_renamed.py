@@ -17,6 +17,32 @@ def test_an_override_with_an_old_name_is_refused_with_the_new_one(prefix, key, n
         refuse_old_names(["algo=ppo", f"{prefix}{key}=1"])
 
 
+def test_the_multiplier_of_adapters_is_refused_with_what_to_type_instead():
+    with pytest.raises(OptionError, match=r"^adapter\.lr_multiplier: .*algo\.optimizer\.lr="):
+        refuse_old_names(["adapter=lora", "adapter.lr_multiplier=3"])
+    refuse_old_names(["adapter.lr_multipliers=3"])
+
+
+def config_with(factor: float | None, rate: float, *, lora: bool) -> dict:
+    """A run's config whose learning rates are `rate`, by an earlier version if `factor` is not
+    None.
+    """
+    adapter = {"name": "any", "config": {"r": 16} if lora else None}
+    return {
+        "algo": {"optimizer": {"lr": rate, "weight_decay": 0.01}, "beta": 0.1},
+        "stages": {"sft": {"optimizer": {"lr": rate}}},
+        "model": {"lr": {"sft": rate, "policy": rate}, "config": {}},
+        "adapter": adapter if factor is None else adapter | {"lr_multiplier": factor},
+    }
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_an_old_run_has_the_rates_that_it_was_trained_with(lora):
+    old = config_with(10.0, 3e-4, lora=lora)
+    assert with_new_names(old) == config_with(None, 3e-3 if lora else 3e-4, lora=lora)
+    assert old == config_with(10.0, 3e-4, lora=lora)
+
+
 def test_other_names_are_let_through():
     refuse_old_names(["algo.beta=0.1", "data.overlonger=1", "data.path=data.suits.jsonl", "-m"])
     refuse_old_keys({"data": {"recommended": {}, "too_long": "cut"}})
