@@ -13,6 +13,9 @@ from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.runs.folder import Run
 from lightning_modules.models.language_model import LanguageModel
+from lightning_modules.models.scorers import check_new_scorer
+from lightning_modules.policy import PolicyModule
+from lightning_modules.reward_model import RewardModel
 
 
 class Parts:
@@ -37,8 +40,18 @@ class Parts:
         self.dtype = frozen_dtype(cfg.hardware)
 
     def check_language_model(self) -> None:
-        """Raise unless the language model exists and takes what the data may give it."""
+        """Raise unless the language model exists, is complete, takes what the data may give it, and
+        carries a reward model or a critic where one is made of it.
+        """
         self.language_model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
+        if isinstance(self.algorithm, RewardModel) or critic == "copy":
+            self.check_scorer_base()
+
+    def check_scorer_base(self) -> None:
+        """Raise unless a reward model can be made of the language model."""
+        if not self.language_model.embedded:
+            check_new_scorer(self.language_model.pretrained, self.language_model.revision)
 
     @cached_property
     def encoder(self) -> Encoder:

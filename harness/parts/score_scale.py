@@ -10,6 +10,8 @@ from datamodules.tokenization.loading import load_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
+from lightning_modules.models.usable import positions
+from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import Scorer
 
 DEMONSTRATIONS = 1000
@@ -23,12 +25,13 @@ def scoring_encoder(path: str | Path) -> Encoder:
     One of ours says within which limits. Of another, the chat template (if it has one) writes the
     whole conversation, and as much of its end is read as the model has positions.
     """
+    path = model_folder(path)
     tokenizer = load_tokenizer(path)
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
     if about:
         return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"])
-    limit = getattr(config, "max_position_embeddings", None) or UNKNOWN_POSITIONS
+    limit = positions(config) or UNKNOWN_POSITIONS
     renders = tokenizer.chat_template != PLAIN_TEMPLATE
     return Encoder(tokenizer, limit // 2, limit - limit // 2, renders_responses=renders)
 

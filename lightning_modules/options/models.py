@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_modules.errors import OptionError
+from lightning_modules.options.paths import model_folder
 from lightning_modules.options.require import require
 
 
@@ -12,9 +13,9 @@ from lightning_modules.options.require import require
 class LanguageModelOptions:
     """What conf/model/ sets.
 
-    `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face
-    config class, and `vocab_size` the largest vocabulary that its tokenizer may learn. `lr` holds
-    learning rates that suit the size, by task.
+    `pretrained` is a hub id or a folder, of a model or of a run. None means a toy that is built
+    here: `config` is then a partial of a Hugging Face config class, and `vocab_size` the largest
+    vocabulary that its tokenizer may learn. `lr` holds learning rates that suit the size, by task.
     """
 
     name: str
@@ -34,3 +35,5 @@ class LanguageModelOptions:
                 self.vocab_size,
                 "must be at least 300 (256 bytes and the special tokens)",
             )
+        else:
+            object.__setattr__(self, "pretrained", model_folder(self.pretrained))
