@@ -44,6 +44,11 @@ class Encoder:
         """The token by which a policy ends its response."""
         return self.tokenizer.eos_token_id
 
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens that end a response."""
+        return (self.stop_id,)
+
     def prompts(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Conversations up to where the response begins. Truncation keeps the end (and a BOS)."""
         # Pairs repeat their prompts, and rendering a template is the slow part.

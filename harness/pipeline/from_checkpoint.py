@@ -35,7 +35,8 @@ def export_checkpoint(
     pipeline.run = Run(target, settings, wandb_id="", lock=None)  # if the reference must be remade
     model, _ = actor_critic(pipeline, None, config.seed)
     load_trained(model.lm, checkpoint)
-    export(model.lm, load_tokenizer(*pipeline.reference()), target)
+    encoder = pipeline.make_encoder(load_tokenizer(*pipeline.reference()))
+    export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
     pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
     return target
 

@@ -1,5 +1,6 @@
 """Reward models: a trained one loaded, never with a fresh head; a new one on a language model."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from lightning_modules.models.weights import head_names, load_weights
 from lightning_modules.options.paths import model_folder
 
 FRESH_HEAD = ("score.weight",)
+NEW_PADDING = "<|pad|>"
+# The byte 0 in vocabularies of bytes, by GPT-2's alphabet and by SentencePiece's.
+BYTE_0 = ("\u0100", "<0x00>")
 
 
 def check_scorer(path: str | Path) -> PretrainedConfig:
@@ -88,12 +92,12 @@ def new_scorer(
     heads: int = 1,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
+    stop_ids: Iterable[int] = (),
 ) -> PreTrainedModel:
     """A causal LM's backbone with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
 
     Each head is drawn by a seed of its own, the first one by `seed`.
-    Transformers reads a score at the last token that is not padding, so the padding token must not
-    be the stop token: where it is, `tokenizer` gets one of its own, and the embeddings a row.
+    `tokenizer` gets a padding token that no conversation ends with, if it has none.
     """
     path = model_folder(path)
     check_new_scorer(path, revision)
@@ -113,9 +117,35 @@ def new_scorer(
         for i, head in enumerate(model.score.weight):
             torch.manual_seed(seed + 1000 * i)
             head.normal_(std=(model.score.in_features + 1) ** -0.5)
-    if tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    choose_padding(tokenizer, model.get_input_embeddings().weight.shape[0], stop_ids)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
+
+
+def choose_padding(
+    tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: Iterable[int] = ()
+) -> None:
+    """Give `tokenizer` a padding token that has one of `rows` embeddings and ends no conversation.
+
+    Transformers reads a score at the last token that is not padding: padding that is a stop token
+    would hide it. No row is added to the embeddings, so that an adapter of the scorer fits its
+    base. In this order: the token that it has; a new one in a free row; another special token; an
+    ordinary one, the byte 0 if there is a token for it.
+    """
+    ends = {tokenizer.eos_token_id, *stop_ids}
+    vocabulary = tokenizer.get_vocab()
+    if tokenizer.pad_token_id is not None and _serves(tokenizer.pad_token_id, rows, ends):
+        return
+    if max(vocabulary.values()) + 1 == len(tokenizer) < rows and NEW_PADDING not in vocabulary:
+        tokenizer.add_special_tokens({"pad_token": NEW_PADDING})
+        return
+    special = (tokenizer.bos_token, tokenizer.unk_token, *tokenizer.all_special_tokens)
+    ordinary = (*BYTE_0, *(t for t, _ in sorted(vocabulary.items(), key=lambda item: item[1])))
+    for token in (*special, *ordinary):
+        if token in vocabulary and _serves(vocabulary[token], rows, ends):
+            tokenizer.pad_token = token
+            return
+
+
+def _serves(pad_id: int, rows: int, ends: set[int | None]) -> bool:
+    return 0 <= pad_id < rows and pad_id not in ends

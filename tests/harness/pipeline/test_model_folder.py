@@ -27,7 +27,7 @@ def with_adapter(model, task):
 def test_a_policy_says_the_same_after_a_round_trip(adapter, lm, encoder, tmp_path):
     model = with_adapter(lm, TaskType.CAUSAL_LM) if adapter else lm
     expected = model(IDS).logits
-    export(model, encoder.tokenizer, tmp_path)
+    export(model, encoder, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(model))
     assert loaded.generation_config.eos_token_id == encoder.stop_id
@@ -44,14 +44,14 @@ def test_a_reward_model_scores_the_same_after_a_round_trip(adapter, lm, encoder,
     if adapter:
         model = with_adapter(model, TaskType.SEQ_CLS)
     expected = model(IDS).logits
-    export(model, encoder.tokenizer, tmp_path)
+    export(model, encoder, tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(model))
 
 
 def test_exporting_again_replaces_the_folder(lm, encoder, tmp_path):
-    export(lm, encoder.tokenizer, tmp_path)
+    export(lm, encoder, tmp_path)
     (tmp_path / "model" / "stale").write_text("")
-    export(lm, encoder.tokenizer, tmp_path)
+    export(lm, encoder, tmp_path)
     assert not (tmp_path / "model" / "stale").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
