@@ -85,8 +85,6 @@ def _hint(missing: set[str], left_over: set[str], head: set[str]) -> str:
             f"The names in the files begin with {prefix!r}: {known}; save the model itself, or take"
             f" {prefix!r} from the names"
         )
-    if prefix := _prefix(missing, left_over):
-        return f"The names in the files lack {prefix!r} at their beginning; save the causal LM"
     if missing and missing <= head:
         if any(name.startswith("score.") for name in left_over):
             return "It is a reward model or another classifier; a causal LM is needed"
