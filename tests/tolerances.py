@@ -30,15 +30,16 @@ def of_model(model: nn.Module, ids: Tensor | None = None) -> float:
     so many roundings vary, and they add up to the root of their number: what is left of it, a
     factor of some twenty, is for layers that amplify what comes into them.
     """
+    config = model.config.get_text_config()
     if ids is None:
-        length = min(24, model.config.max_position_embeddings)
-        ids = torch.arange(length)[None] % model.config.vocab_size
+        length = min(24, getattr(config, "max_position_embeddings", 24))
+        ids = torch.arange(length)[None] % config.vocab_size
     features = [
         layer.weight.shape[0] if isinstance(layer, Conv1D) else layer.in_features
         for layer in model.modules()
         if isinstance(layer, nn.Linear | Conv1D)
     ]
-    additions = sum(features) + ids.shape[1] * model.config.num_hidden_layers
+    additions = sum(features) + ids.shape[1] * config.num_hidden_layers
     with torch.no_grad():
         said = model(ids, output_hidden_states=True)
     largest = max(float(x.abs().max()) for x in (said.logits, *said.hidden_states))

@@ -11,9 +11,11 @@ from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.loading import check_causal_lm, load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
+from lightning_modules.models.usable import require_positions
+from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.seeding import Noise
@@ -49,8 +51,7 @@ class Player:
     """A language model that responds: a folder (of a model or of a run) or a hub id."""
 
     def __init__(self, path: str | Path, revision: str | None, pipeline: Pipeline):
-        inner = Path(path) / "model"
-        path = inner if inner.is_dir() else path
+        path = model_folder(path)
         self.device = pipeline.device
         self.lm = frozen(load_causal_lm(path, revision=revision, dtype=pipeline.dtype))
         self.lm.to(self.device)
@@ -78,6 +79,19 @@ class Player:
             "prompt_mask": mask.to(self.device),
             "prompts": prompts,
         }
+
+
+def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
+    """ModelError or OptionError unless both can be loaded and read what the data may give them.
+
+    Nothing is trained, and no weight read.
+    """
+    tokens = pipeline.source.max_prompt_tokens + pipeline.source.max_response_tokens
+    for option, path in (("policy", policy), ("against", against)):
+        if path is not None:
+            require_positions(check_causal_lm(path), tokens, f"{option}={path}")
+    if against is None:
+        pipeline.check_language_model()
 
 
 def evaluate_policy(

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from harness.evaluation.match import evaluate_policy
+from harness.evaluation.match import check_players, evaluate_policy
 from harness.parts.choices import Choices
 from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
@@ -19,6 +19,8 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
+    if pipeline.cfg.policy:
+        check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
     run = pipeline.run = open_run(pipeline.cfg)
     try:
         numbers = _policy(pipeline) if pipeline.cfg.policy else _reward(pipeline)

@@ -18,6 +18,9 @@ from harness.parts.rates import with_rates
 from harness.runs.folder import Run, today
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
+from lightning_modules.models.scorers import check_new_scorer
+from lightning_modules.policy import PolicyModule
+from lightning_modules.reward_model import RewardModel
 
 
 class Parts:
@@ -44,11 +47,22 @@ class Parts:
         self.dtype = frozen_dtype(cfg.hardware)
 
     def check_language_model(self) -> None:
-        """Raise unless the language model exists and takes what the data may give it."""
+        """Raise unless the language model exists, is complete, takes what the data may give it, has
+        a tokenizer and a chat template to use, and carries a reward model or a critic where one is
+        made of it.
+        """
         model = self.language_model
         model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
         if not model.embedded:
             self.load_encoder(model.pretrained, model.revision)
+        critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
+        if isinstance(self.algorithm, RewardModel) or critic == "copy":
+            self.check_scorer_base()
+
+    def check_scorer_base(self) -> None:
+        """Raise unless a reward model can be made of the language model."""
+        if not self.language_model.embedded:
+            check_new_scorer(self.language_model.pretrained, self.language_model.revision)
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.learning_rates import suited_rates
+from lightning_modules.options.learning_rates import suited_rates
 
 TASKS = {"SFT": "sft", "RewardModel": "reward_model", "PPO": "policy"}
 

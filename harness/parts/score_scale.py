@@ -11,6 +11,8 @@ from datamodules.tokenization.loading import generation_stops, load_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
+from lightning_modules.models.usable import positions
+from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import Scorer
 
 DEMONSTRATIONS = 1000
@@ -25,6 +27,7 @@ def scoring_encoder(path: str | Path, date: datetime) -> Encoder:
     One of ours says within which limits. Of another, the chat template (if it has one) writes the
     whole conversation, and as much of its end is read as the model has positions.
     """
+    path = model_folder(path)
     tokenizer = load_tokenizer(path)
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
@@ -35,7 +38,7 @@ def scoring_encoder(path: str | Path, date: datetime) -> Encoder:
     }
     if about:
         return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"], **chat)
-    limit = getattr(config, "max_position_embeddings", None) or UNKNOWN_POSITIONS
+    limit = positions(config) or UNKNOWN_POSITIONS
     renders = tokenizer.chat_template != PLAIN_TEMPLATE
     limits = (limit // 2, limit - limit // 2)
     return Encoder(tokenizer, *limits, renders_responses=renders, **chat)

@@ -55,7 +55,7 @@ def fit_sft(
         model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
     say(parts.console, encoder.format.notes())
     metrics = _fit(parts, module, model, data, loggers, **resume)
-    export(model, encoder.tokenizer, folder)
+    export(model, encoder, folder)
     return metrics | dict(encoder.counts)
 
 
@@ -79,6 +79,7 @@ def fit_reward_model(
         heads=options.ensemble,
         revision=revision,
         dtype=parts.dtype if parts.lora else torch.float32,
+        stop_ids=encoder.stop_ids,
     )
     if parts.lora:
         model = add_adapter(model, parts.lora, TaskType.SEQ_CLS, seed)
@@ -98,7 +99,7 @@ def fit_reward_model(
         return metrics
     scorer = Scorer(frozen(scalar).to(parts.device), encoder)
     plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, parts.source)})
-    export(model, encoder.tokenizer, folder)
+    export(model, encoder, folder)
     report = judge(
         scorer.raw_heads,
         parts.source.preferences("val"),

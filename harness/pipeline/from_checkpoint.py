@@ -38,7 +38,8 @@ def export_checkpoint(
     pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
     model, _ = actor_critic(pipeline, None, config.seed)
     load_trained(model.lm, checkpoint)
-    export(model.lm, pipeline.load_encoder(*pipeline.reference()).tokenizer, target)
+    encoder = pipeline.load_encoder(*pipeline.reference())
+    export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
     pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
     return target
 

@@ -5,18 +5,22 @@ from pathlib import Path
 
 from peft import PeftModel
 from pytorch_lightning.utilities import rank_zero_only
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel
 
+from datamodules.tokenization.encoder import Encoder
 from lightning_modules.models.adapters import merged
+from lightning_modules.models.vocabulary import ids_without_text
 
 
 @rank_zero_only
 def export(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel | PeftModel, encoder: Encoder, folder: Path, temperature: float = 1.0
 ) -> None:
     """Write `folder/model` (adapters merged in) with its tokenizer, and `folder/adapter` if any.
 
-    A reward model's head is part of both. Written beside its place and renamed when complete.
+    What plain transformers samples from a policy is then what was trained: from the whole
+    vocabulary at `temperature`, to the same stop tokens. A reward model's head is part of both
+    folders. Written beside its place and renamed when complete.
     """
     if isinstance(model, PeftModel):
         # A critic's adapter beside it is no part of the policy.
@@ -24,15 +28,42 @@ def export(
     draft = folder / ".model.unfinished"
     shutil.rmtree(draft, ignore_errors=True)
     plain = merged(model)
+    special = special_ids(plain, encoder)
+    for config in (plain.config, plain.config.get_text_config()):
+        config.update(special)
     if plain.can_generate():
-        # Sampling settings of the base would describe another distribution than the trained one.
+        # Sampling settings of the base would describe another distribution than the trained one,
+        # and so would what transformers fills in where nothing is written (top_k=50).
         plain.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            **special,
             do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            suppress_tokens=ids_without_text(plain) or None,
+        )
+    if encoder.tokenizer.pad_token_id != special["pad_token_id"]:
+        encoder.tokenizer.pad_token = encoder.tokenizer.convert_ids_to_tokens(
+            special["pad_token_id"]
         )
     plain.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
+    encoder.tokenizer.save_pretrained(draft)
     shutil.rmtree(folder / "model", ignore_errors=True)
     draft.rename(folder / "model")
+
+
+def special_ids(model: PreTrainedModel, encoder: Encoder) -> dict[str, int | list[int] | None]:
+    """BOS, what ends a response, and padding, as configs name them; each has an embedding.
+
+    A reward model keeps the padding that it was trained with.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    stops = list(encoder.stop_ids)
+    pad = encoder.pad_id if model.can_generate() else model.config.pad_token_id
+    if pad is None or not 0 <= pad < rows:
+        pad = stops[0]
+    return {
+        "bos_token_id": encoder.tokenizer.bos_token_id,
+        "eos_token_id": stops if len(stops) > 1 else stops[0],
+        "pad_token_id": pad,
+    }

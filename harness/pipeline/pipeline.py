@@ -38,7 +38,13 @@ class Pipeline(Parts):
             gold=self.source.gold,
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             dtype=self.dtype,
+            check_reward_model=self.check_reward_model,
         )
+
+    def check_reward_model(self) -> None:
+        """Raise unless a reward model can be trained on this language model."""
+        self.check_language_model()
+        self.check_scorer_base()
 
     def reference(self) -> tuple[str | Path, str | None]:
         """Folder or hub id of the reference, and its revision."""

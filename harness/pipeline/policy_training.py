@@ -83,7 +83,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
             # What is exported is described.
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
             result["best/iteration"] = kept.epoch + 1
-        export(algorithm.model.lm, encoder.tokenizer, run.folder)
+        export(algorithm.model.lm, encoder, run.folder, options.temperature)
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     console.print(samples_table(samples.latest))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.models.adapters import active_adapter, adapter_parameters
+from lightning_modules.models.adapters import active_adapter, adapter_parameters, plain
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.token_outputs import TokenOutputs, last_hidden, response_outputs
 from lightning_modules.objectives.masked import masked
@@ -87,8 +87,11 @@ class ActorCritic(nn.Module):
 
 
 def new_value_head(lm: nn.Module) -> nn.Linear:
-    """A head on the policy's hidden states that values every state 0 to begin with, float32."""
-    head = nn.Linear(lm.config.get_text_config().hidden_size, 1)
+    """A head on the policy's hidden states that values every state 0 to begin with, float32.
+
+    As wide as what the policy's own head reads: OPT-350M's is narrower than its layers.
+    """
+    head = nn.Linear(plain(lm).get_output_embeddings().weight.shape[-1], 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

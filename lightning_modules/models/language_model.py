@@ -7,10 +7,15 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.errors import ModelError
-from lightning_modules.models.loading import fetch_config, pretrained_identity, random_causal_lm
+from lightning_modules.models.loading import (
+    check_causal_lm,
+    fetch_config,
+    pretrained_identity,
+    random_causal_lm,
+)
 from lightning_modules.models.parameters import parameter_counts
+from lightning_modules.models.usable import require_positions
 from lightning_modules.options.models import LanguageModelOptions
-from lightning_modules.options.require import require
 
 
 class LanguageModel(LanguageModelOptions):
@@ -24,16 +29,10 @@ class LanguageModel(LanguageModelOptions):
     def check(self, max_tokens: int) -> None:
         """Raise unless there is such a model and it takes sequences of `max_tokens` tokens.
 
-        Cheap: it reads the config alone.
+        Cheap: it reads the config, the tokenizer, and names and shapes of weights.
         """
-        config = self.config() if self.embedded else fetch_config(self.pretrained, self.revision)
-        limit = getattr(config, "max_position_embeddings", None)
-        require(
-            limit is None or max_tokens <= limit,
-            "data.max_prompt_tokens + data.max_response_tokens",
-            max_tokens,
-            f"{self.name} has {limit} positions; lower one of them",
-        )
+        config = self.config() if self.embedded else check_causal_lm(self.pretrained, self.revision)
+        require_positions(config, max_tokens, self.name)
 
     def parameters(self) -> int:
         """How many parameters the pretrained model has. Cheap: it reads the config alone.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +16,10 @@ from transformers import (
 )
 
 from lightning_modules.errors import ModelError
+from lightning_modules.models.usable import refuse_files, refuse_kind
+from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
+from lightning_modules.models.weights import load_weights
+from lightning_modules.options.paths import model_folder
 
 
 def pretrained_identity(path: str | Path, revision: str | None = None) -> dict[str, Any]:
@@ -31,10 +36,16 @@ def pretrained_identity(path: str | Path, revision: str | None = None) -> dict[s
 
 def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedConfig:
     """The config of a hub model or folder, or a ModelError that says what to do."""
-    try:
-        return AutoConfig.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise ModelError(_why_not(path, error)) from error
+    refuse_files(path)
+    with clear_errors(path):
+        config = AutoConfig.from_pretrained(
+            path, revision=revision or "main", trust_remote_code=False
+        )
+    for part in (config, config.get_text_config()):
+        size, pad = getattr(part, "vocab_size", None), getattr(part, "pad_token_id", None)
+        if size is not None and pad is not None and not 0 <= pad < size:
+            part.pad_token_id = None  # an embedding of no row, which torch refuses
+    return config
 
 
 def _why_not(path: str | Path, error: Exception) -> str:
@@ -45,8 +56,18 @@ def _why_not(path: str | Path, error: Exception) -> str:
             f"{path}: this model is gated. Accept its terms on its page on the Hugging Face hub,"
             f" then log in with `hf auth login` or set HF_TOKEN. ({local})"
         )
+    if "trust_remote_code" in text or "custom code" in text:
+        return (
+            f"{path}: this model brings code of its own, which is not run here; give one whose"
+            f" architecture Transformers {transformers.__version__} knows"
+        )
+    if type(error).__name__ == "SafetensorError":
+        return (
+            f"{path}: a file of weights is damaged or cut short ({first_line(error)}); copy or"
+            " download it again"
+        )
     if os.path.isdir(path):
-        return f"{path}: not a complete model folder: {text.splitlines()[0]}"
+        return f"{path}: not a complete model folder: {first_line(error)}"
     if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
         return f"{path}: no such folder, and not a hub id either. ({local})"
     return (
@@ -56,13 +77,38 @@ def _why_not(path: str | Path, error: Exception) -> str:
     )
 
 
+def check_causal_lm(path: str | Path, revision: str | None = None) -> PretrainedConfig:
+    """The config of a causal LM; ModelError unless it is one that can be trained and is complete.
+
+    Reads names and shapes of weights, not the weights.
+    """
+    path = model_folder(path)
+    config = fetch_config(path, revision)
+    refuse_kind(path, config)
+    with clear_errors(path):
+        model = load_weights(
+            AutoModelForCausalLM, path, config, revision=revision or "main", device_map="meta"
+        )
+    check_vocabulary(model, path, revision)
+    return config
+
+
 def load_causal_lm(
     path: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:
-    """A causal LM from a folder or the hub, in evaluation mode."""
-    fetch_config(path, revision)
+    """A causal LM from a folder or the hub, in evaluation mode, with every weight from the files.
+
+    Ids that its tokenizer has no token for have probability 0. ModelError if it is no causal LM,
+    or if weights are missing.
+    """
+    path = model_folder(path)
+    config = fetch_config(path, revision)
+    refuse_kind(path, config)
     with clear_errors(path):
-        model = AutoModelForCausalLM.from_pretrained(path, revision=revision or "main", dtype=dtype)
+        model = load_weights(
+            AutoModelForCausalLM, path, config, revision=revision or "main", dtype=dtype
+        )
+    forbid_ids_without_text(model, path, revision)
     return model.eval()
 
 
@@ -75,8 +121,19 @@ def random_causal_lm(config: PretrainedConfig, seed: int) -> PreTrainedModel:
 
 @contextmanager
 def clear_errors(path: str | Path) -> Iterator[None]:
-    """What a library says of a model that it cannot load, as a ModelError."""
+    """What a library says of a model that it cannot load, as a ModelError.
+
+    Any error, since every format of files and every architecture has its own.
+    """
     try:
         yield
-    except OSError as error:
+    except ModelError:
+        raise
+    except Exception as error:
         raise ModelError(_why_not(path, error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or two where the first one ends with a colon."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 1 + lines[0].endswith(":")])

@@ -1,6 +1,8 @@
 """Reward models: a trained one loaded, never with a fresh head; a new one on a language model."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -9,17 +11,41 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import clear_errors, fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
+from lightning_modules.models.usable import refuse_kind
+from lightning_modules.models.vocabulary import check_vocabulary
+from lightning_modules.models.weights import head_names, load_weights
+from lightning_modules.options.paths import model_folder
+
+FRESH_HEAD = ("score.weight",)
+NEW_PADDING = "<|pad|>"
+# The byte 0 in vocabularies of bytes, by GPT-2's alphabet and by SentencePiece's.
+BYTE_0 = ("\u0100", "<0x00>")
 
 
 def check_scorer(path: str | Path) -> PretrainedConfig:
-    """The config of a reward model; raises ModelError if it is that of something else.
+    """The config of a reward model; raises ModelError if it is that of something else, or if not
+    all its weights are there.
 
     A reward model has one output. An ensemble of ours has several, and says so.
     """
+    path = model_folder(path)
+    config = _scorer_config(path)
+    check_vocabulary(_load_scorer(path, config, device_map="meta"), path)
+    return config
+
+
+def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A trained reward model: one whose scalar head is in the folder, never a fresh one."""
+    path = model_folder(path)
+    return _load_scorer(path, _scorer_config(path), dtype=dtype).eval()
+
+
+def _scorer_config(path: str) -> PretrainedConfig:
     config = fetch_config(path)
     kind = ", ".join(config.architectures or ["?"])
     heads = getattr(config, REWARD_CONFIG, {}).get("ensemble", 1)
@@ -28,30 +54,34 @@ def check_scorer(path: str | Path) -> PretrainedConfig:
             f"{path}: not a reward model, which is a sequence-classification model with one output,"
             f" but {kind} with {config.num_labels}"
         )
-    with torch.device("meta"):
+    with clear_errors(path), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     if not hasattr(model, "score"):
         raise ModelError(
             f"{path}: not a reward model that can be used here: {kind} does not read from left to"
             " right, so it has no score at the end of a response"
         )
+    refuse_kind(path, config)
     return config
 
 
-def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A trained reward model: one whose scalar head is in the folder, never a fresh one."""
-    check_scorer(path)
+def _load_scorer(path: str, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
     with clear_errors(path):
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=dtype, output_loading_info=True
+        unused = head_names(config)
+        return load_weights(
+            AutoModelForSequenceClassification, path, config, unused=unused, **options
         )
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"]))
+
+
+def check_new_scorer(path: str | Path, revision: str | None = None) -> None:
+    """ModelError unless a reward model or a critic can be built on this causal LM."""
+    config = fetch_config(model_folder(path), revision)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
-            f"{path}: not a trained reward model; these weights are not in it and would be random:"
-            f" {missing}"
+            f"{path}: Transformers has no sequence-classification model of type"
+            f" {config.model_type}, so no reward model and no critic of its own can be built on it;"
+            " use reward=function or reward=checkpoint, and algo.critic=head"
         )
-    return model.eval()
 
 
 def new_scorer(
@@ -62,24 +92,60 @@ def new_scorer(
     heads: int = 1,
     revision: str | None = None,
     dtype: torch.dtype = torch.float32,
+    stop_ids: Iterable[int] = (),
 ) -> PreTrainedModel:
     """A causal LM's backbone with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
 
     Each head is drawn by a seed of its own, the first one by `seed`.
-    Transformers reads a score at the last token that is not padding, so the padding token must not
-    be the stop token: where it is, `tokenizer` gets one of its own, and the embeddings a row.
+    `tokenizer` gets a padding token that no conversation ends with, if it has none.
     """
-    fetch_config(path, revision)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path, revision=revision or "main", num_labels=heads, dtype=dtype
-    )
+    path = model_folder(path)
+    check_new_scorer(path, revision)
+    config = fetch_config(path, revision)
+    config.num_labels = heads
+    with clear_errors(path):
+        model = load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            config,
+            fresh=FRESH_HEAD,
+            unused=head_names(config),
+            revision=revision or "main",
+            dtype=dtype,
+        )
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for i, head in enumerate(model.score.weight):
             torch.manual_seed(seed + 1000 * i)
             head.normal_(std=(model.score.in_features + 1) ** -0.5)
-    if tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    choose_padding(tokenizer, model.get_input_embeddings().weight.shape[0], stop_ids)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
+
+
+def choose_padding(
+    tokenizer: PreTrainedTokenizerBase, rows: int, stop_ids: Iterable[int] = ()
+) -> None:
+    """Give `tokenizer` a padding token that has one of `rows` embeddings and ends no conversation.
+
+    Transformers reads a score at the last token that is not padding: padding that is a stop token
+    would hide it. No row is added to the embeddings, so that an adapter of the scorer fits its
+    base. In this order: the token that it has; a new one in a free row; another special token; an
+    ordinary one, the byte 0 if there is a token for it.
+    """
+    ends = {tokenizer.eos_token_id, *stop_ids}
+    vocabulary = tokenizer.get_vocab()
+    if tokenizer.pad_token_id is not None and _serves(tokenizer.pad_token_id, rows, ends):
+        return
+    if max(vocabulary.values()) + 1 == len(tokenizer) < rows and NEW_PADDING not in vocabulary:
+        tokenizer.add_special_tokens({"pad_token": NEW_PADDING})
+        return
+    special = (tokenizer.bos_token, tokenizer.unk_token, *tokenizer.all_special_tokens)
+    ordinary = (*BYTE_0, *(t for t, _ in sorted(vocabulary.items(), key=lambda item: item[1])))
+    for token in (*special, *ordinary):
+        if token in vocabulary and _serves(vocabulary[token], rows, ends):
+            tokenizer.pad_token = token
+            return
+
+
+def _serves(pad_id: int, rows: int, ends: set[int | None]) -> bool:
+    return 0 <= pad_id < rows and pad_id not in ends

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 from lightning_modules.errors import OptionError
+from lightning_modules.options.paths import model_folder
 from lightning_modules.options.require import require
 
 
@@ -13,12 +14,12 @@ from lightning_modules.options.require import require
 class LanguageModelOptions:
     """What conf/model/ sets.
 
-    `pretrained` None means a toy that is built here: `config` is then a partial of a Hugging Face
-    config class, and `vocab_size` the largest vocabulary that its tokenizer may learn. `lr` holds
-    learning rates by task; None means that the number of parameters says. `chat_template` is the
-    name of one of the tokenizer's templates or a file with one, `template_arguments` are passed to
-    it, and `date` (2026-01-31) is what it is told when it asks; None: the day on which the run
-    began.
+    `pretrained` is a hub id or a folder, of a model or of a run. None means a toy that is built
+    here: `config` is then a partial of a Hugging Face config class, and `vocab_size` the largest
+    vocabulary that its tokenizer may learn. `lr` holds learning rates by task; None means that the
+    number of parameters says. `chat_template` is the name of one of the tokenizer's templates or a
+    file with one, `template_arguments` are passed to it, and `date` (2026-01-31) is what it is told
+    when it asks; None: the day on which the run began.
     """
 
     name: str
@@ -45,6 +46,8 @@ class LanguageModelOptions:
                 value = getattr(self, option)
                 rule = "is for pretrained models; the toy's template is made with its tokenizer"
                 require(value is None, f"model.{option}", value, rule)
+        else:
+            object.__setattr__(self, "pretrained", model_folder(self.pretrained))
         require(
             self.template_arguments is None or isinstance(self.template_arguments, Mapping),
             "model.template_arguments",

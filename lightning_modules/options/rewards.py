@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_modules.errors import OptionError
+from lightning_modules.options.paths import model_folder
 from lightning_modules.options.require import require
 
 
@@ -64,6 +65,7 @@ class CheckpointRewardOptions(ModelRewardOptions):
         require(
             bool(self.path), "reward.path", self.path, "give the folder or hub id of a reward model"
         )
+        object.__setattr__(self, "path", model_folder(self.path))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,9 @@ class LearnedReward(ModelReward):
 
     options_class = LearnedRewardOptions
 
+    def check(self, context: RewardContext) -> None:
+        context.check_reward_model()
+
     def bind(self, context: RewardContext) -> None:
         self.load(context.reward_model(), context)
 

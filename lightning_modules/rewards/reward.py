@@ -38,7 +38,8 @@ class Responses:
 class RewardContext:
     """What a run offers to a reward.
 
-    `reward_model()` is the folder of the run's own reward model (trained at the first call),
+    `reward_model()` is the folder of the run's own reward model (trained at the first call), which
+    `check_reward_model()` raises for if there can be none,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
     tokenizer as a `Scorer` needs it, `dtype` that of frozen models.
     """
@@ -47,6 +48,7 @@ class RewardContext:
     gold: Callable[[Any, str], float] | None
     encoder: Callable[[str | Path], Any]
     dtype: torch.dtype
+    check_reward_model: Callable[[], None] = lambda: None
 
 
 class Reward:

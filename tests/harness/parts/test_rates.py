@@ -14,8 +14,8 @@ from harness.parts.recipes import recipe
 from harness.runs.identity import identity
 from lightning_modules.errors import ModelError
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.learning_rates import suited_rates
 from lightning_modules.models.parameters import parameter_counts
+from lightning_modules.options.learning_rates import suited_rates
 
 
 @pytest.fixture

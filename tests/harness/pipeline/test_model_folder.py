@@ -1,3 +1,9 @@
+"""What is exported is what was trained, to whoever loads it."""
+
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from peft import LoraConfig, TaskType
@@ -9,7 +15,9 @@ from transformers import (
 
 from harness.pipeline.model_folder import export
 from lightning_modules.models.adapters import add_adapter
+from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.scorers import new_scorer
+from tests.lightning_modules.models.families import family_folder
 from tests.tolerances import of_model
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -27,7 +35,7 @@ def with_adapter(model, task):
 def test_a_policy_says_the_same_after_a_round_trip(adapter, lm, encoder, tmp_path):
     model = with_adapter(lm, TaskType.CAUSAL_LM) if adapter else lm
     expected = model(IDS).logits
-    export(model, encoder.tokenizer, tmp_path)
+    export(model, encoder, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(model))
     assert loaded.generation_config.eos_token_id == encoder.stop_id
@@ -44,14 +52,71 @@ def test_a_reward_model_scores_the_same_after_a_round_trip(adapter, lm, encoder,
     if adapter:
         model = with_adapter(model, TaskType.SEQ_CLS)
     expected = model(IDS).logits
-    export(model, encoder.tokenizer, tmp_path)
+    export(model, encoder, tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(model))
 
 
+SAMPLED_BY = """
+import sys, torch, transformers
+torch.set_num_threads(1)
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
+torch.manual_seed(0)
+texts = model.generate(torch.full((4000, 1), 7), max_new_tokens=1)
+print(texts[:, -1].bincount(minlength=model.config.vocab_size).tolist())
+"""
+
+
+def test_plain_transformers_samples_what_was_trained(encoder, tmp_path):
+    """At the training temperature, from all tokens with a text: not from the 50 most likely."""
+    source = family_folder("llama", encoder.tokenizer, tmp_path / "base", spare=5)
+    lm = load_causal_lm(source)
+    lm.lm_head.weight.data.mul_(0.1)  # near to uniform, so that no 50 tokens have it all
+    export(lm, encoder, tmp_path, temperature=0.7)
+    done = subprocess.run(
+        [sys.executable, "-c", SAMPLED_BY, tmp_path / "model"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    counts = torch.tensor(json.loads(done.stdout), dtype=torch.float64)
+    with torch.no_grad():
+        expected = 4000 * (lm(torch.tensor([[7]])).logits[0, -1].double() / 0.7).softmax(-1)
+    assert (expected > 0).sum() == len(encoder.tokenizer)
+    assert (counts[expected == 0] == 0).all()
+    seen = expected > 0
+    # Pearson's statistic: its mean is the degrees of freedom, its variance about twice that.
+    statistic = ((counts - expected)[seen].square() / expected[seen]).sum()
+    freedom = int(seen.sum()) - 1
+    assert abs(statistic - freedom) < 6 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "gemma3_with_vision"])
+def test_special_ids_are_in_both_configs(family, encoder, tmp_path, monkeypatch):
+    lm = load_causal_lm(family_folder(family, encoder.tokenizer, tmp_path / "base"))
+    stops = (encoder.stop_id, 9)
+    monkeypatch.setattr(type(encoder), "stop_ids", stops)
+    lm.config.get_text_config().pad_token_id = -1
+    export(lm, encoder, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    config = loaded.config
+    for said in (config, config.get_text_config(), loaded.generation_config):
+        assert said.eos_token_id == list(stops)
+        assert said.pad_token_id == encoder.pad_id
+        assert said.bos_token_id == encoder.tokenizer.bos_token_id
+
+
+def test_no_padding_is_exported_that_has_no_embedding(encoder, tmp_path, monkeypatch):
+    lm = load_causal_lm(family_folder("llama", encoder.tokenizer, tmp_path / "base"))
+    monkeypatch.setattr(type(encoder), "pad_id", len(encoder.tokenizer))
+    export(lm, encoder, tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert loaded.config.pad_token_id == encoder.stop_id
+
+
 def test_exporting_again_replaces_the_folder(lm, encoder, tmp_path):
-    export(lm, encoder.tokenizer, tmp_path)
+    export(lm, encoder, tmp_path)
     (tmp_path / "model" / "stale").write_text("")
-    export(lm, encoder.tokenizer, tmp_path)
+    export(lm, encoder, tmp_path)
     assert not (tmp_path / "model" / "stale").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_modules.models.learning_rates import suited_rates
+from lightning_modules.options.learning_rates import suited_rates
 
 ROOT = Path(__file__).parents[3]
 PARAMETERS = 134_515_008

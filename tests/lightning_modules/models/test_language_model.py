@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, PeftModel, TaskType
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import (
@@ -32,7 +32,7 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config, load_causal_lm, pretrained_identity
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
-from lightning_modules.models.scorers import load_scorer, new_scorer
+from lightning_modules.models.scorers import choose_padding, load_scorer, new_scorer
 from tests.tolerances import of_model
 
 TINY = {
@@ -57,9 +57,10 @@ def language_model(architecture):
 
 
 @pytest.fixture
-def folder(lm, tmp_path):
-    """The causal language model as a folder."""
+def folder(lm, encoder, tmp_path):
+    """The causal language model as a folder, with its tokenizer."""
     lm.save_pretrained(tmp_path / "lm")
+    encoder.tokenizer.save_pretrained(tmp_path / "lm")
     return tmp_path / "lm"
 
 
@@ -211,7 +212,7 @@ def test_a_scalar_head_that_would_be_random_is_refused(folder, tmp_path):
     weights = load_file(tmp_path / "scorer" / "model.safetensors")
     del weights["score.weight"]
     save_file(weights, tmp_path / "scorer" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"not a trained reward model.*random: score\.weight"):
+    with pytest.raises(ModelError, match=r"random.*score\.weight"):
         load_scorer(tmp_path / "scorer")
 
 
@@ -244,16 +245,72 @@ def test_a_tokenizer_with_a_padding_token_is_left_alone(folder, encoder):
     assert model.config.pad_token_id == encoder.pad_id
 
 
-def test_where_pad_is_eos_the_scorer_gets_a_padding_token_of_its_own(architecture, tmp_path):
+@pytest.mark.parametrize(
+    ("rows", "special", "expected"),
+    [
+        (501, {}, "<|pad|>"),  # a row is free
+        (500, {}, "w0"),  # the unknown token
+        (500, {"bos_token": "w7"}, "w7"),
+        (500, {"pad_token": "w9"}, "w9"),  # its own
+    ],
+)
+def test_a_scorer_is_padded_with_what_ends_no_conversation(rows, special, expected):
+    """And what has an embedding: no row is added, whatever the tokenizer has."""
     tokenizer = pad_is_eos()
-    language_model = LanguageModel(
-        name="x", pretrained=None, vocab_size=512, config=TINY[architecture]
-    )
-    language_model.build(tokenizer, 0).save_pretrained(tmp_path / "lm")
-    model = new_scorer(tmp_path / "lm", tokenizer, seed=0)
-    assert tokenizer.pad_token_id == model.config.pad_token_id == 500
+    tokenizer.add_special_tokens(special)
+    before = tokenizer.get_vocab().keys() | {"<|pad|>"}
+    choose_padding(tokenizer, rows)
+    assert tokenizer.pad_token == expected
+    assert tokenizer.pad_token_id < rows
     assert tokenizer.eos_token_id == 499
-    assert model.get_input_embeddings().num_embeddings == 501
+    assert tokenizer.get_vocab().keys() <= before
+
+
+def test_without_special_tokens_the_byte_0_pads():
+    words = {"a": 0, "<0x00>": 1, "<|end|>": 2, "<|turn|>": 3}
+    core = Tokenizer(models.WordLevel(words, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|end|>", pad_token="<|turn|>"
+    )
+    choose_padding(tokenizer, 4, stop_ids=(2, 3))
+    assert tokenizer.pad_token == "<0x00>"
+
+
+def test_a_padding_token_without_an_embedding_is_replaced():
+    tokenizer = pad_is_eos()
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == 500
+    choose_padding(tokenizer, 500)
+    assert tokenizer.pad_token_id < 500
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("vocab_size", [500, 512])
+def test_an_adapter_of_a_scorer_fits_its_base_in_plain_peft(architecture, tmp_path, vocab_size):
+    tokenizer = pad_is_eos()
+    torch.manual_seed(0)
+    config = TINY[architecture](
+        vocab_size=vocab_size, eos_token_id=499, bos_token_id=None, pad_token_id=None
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "lm")
+    base = new_scorer(tmp_path / "lm", tokenizer, seed=0)
+    assert base.get_input_embeddings().num_embeddings == vocab_size
+    adapted = add_adapter(base, LORA, TaskType.SEQ_CLS, seed=0).eval()
+    shake(adapted, "lora_B")
+    shake(adapted, "modules_to_save")
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged(adapted).save_pretrained(tmp_path / "model")
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[7, 8, 499, 9, 499], [17, 18, 499, pad, pad]])
+    mask = torch.tensor([[1] * 5, [1, 1, 1, 0, 0]]).bool()
+    fresh = AutoModelForSequenceClassification.from_pretrained(tmp_path / "lm", num_labels=1)
+    fresh.config.pad_token_id = pad
+    loaded = PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        expected = ScalarModel(adapted).score(ids, mask)
+        for other in (loaded, plain):
+            close(other(input_ids=ids, attention_mask=mask).logits[:, 0], expected, plain)
 
 
 @pytest.mark.parametrize("tokens", ["its own", "pad is eos"])

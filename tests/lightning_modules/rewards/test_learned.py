@@ -22,11 +22,12 @@ def other(world):
 
 
 @pytest.fixture
-def folder(lm, encoder, tmp_path):
+def folder(lm, encoder, other, tmp_path):
     """A reward model whose vocabulary both encoders fit into."""
     lm.save_pretrained(tmp_path / "lm")
     scorer = new_scorer(tmp_path / "lm", encoder.tokenizer, seed=0)
     scorer.save_pretrained(tmp_path / "rm")
+    other.tokenizer.save_pretrained(tmp_path / "rm")
     return tmp_path / "rm"
 
 

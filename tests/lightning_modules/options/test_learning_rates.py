@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from lightning_modules.models.learning_rates import FULL, LORA, suited_rates
+from lightning_modules.options.learning_rates import FULL, LORA, suited_rates
 
 TABLES = pytest.mark.parametrize(("table", "lora"), [(FULL, False), (LORA, True)])
 

@@ -1,0 +1,129 @@
+"""Weights out of files: all that a model has, and no others. What is missing would be random."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from lightning_modules.errors import ModelError
+
+NAMED = 3
+# What stands before the names of weights that a wrapper has saved in the place of its model.
+WRAPPERS = {
+    "_orig_mod.": "the model was saved from torch.compile",
+    "module.": "the model was saved from DataParallel or DistributedDataParallel",
+    "_fsdp_wrapped_module.": "the model was saved from FSDP",
+    "pretrained_model.": "the model was saved from TRL's wrapper with a value head",
+    "base_model.model.": "the model was saved from PEFT before its adapter was folded in",
+}
+
+
+def load_weights(
+    auto: Any,
+    path: str | Path,
+    config: PretrainedConfig,
+    *,
+    fresh: Iterable[str] = (),
+    unused: Iterable[str] = (),
+    **options: Any,
+) -> PreTrainedModel:
+    """`auto.from_pretrained`; ModelError where weights are missing, left over or of another shape.
+
+    `fresh` names those that may be missing, `unused` those that may be left over. With
+    `device_map="meta"` names and shapes are read and no weights, which takes a moment whatever the
+    size.
+    """
+    model, found = auto.from_pretrained(
+        path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    missing = set(found["missing_keys"]) - set(fresh)
+    left_over = set(found["unexpected_keys"]) - set(unused)
+    shapes = {name: (tuple(a), tuple(b)) for name, a, b in found["mismatched_keys"]}
+    wrong = [
+        _told(missing - shapes.keys(), "of the model are not in the files and would be random"),
+        _told(left_over, "in the files are not the model's and would be left out"),
+        _told(
+            {f"{name} {a}, the model's {b}" for name, (a, b) in shapes.items()},
+            "in the files have another shape",
+        ),
+        *map(str, found.get("error_msgs", ())),
+    ]
+    if any(wrong):
+        hint = _hint(missing, left_over, head_names(config))
+        raise ModelError(
+            f"{path}: these are not the weights that its config describes: "
+            + "; ".join(filter(None, wrong))
+            + (f". {hint}" if hint else "")
+        )
+    return model
+
+
+def _told(names: Iterable[str], what: str) -> str:
+    names = sorted(names)
+    shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return f"{len(names)} {what} ({shown})" if names else ""
+
+
+def head_names(config: PretrainedConfig) -> set[str]:
+    """The names of the weights that turn hidden states into logits, in a causal LM's files."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    places = [name for name, module in model.named_modules() if module is head]
+    return {f"{place}.{name}" for place in places for name, _ in head.named_parameters()}
+
+
+def _hint(missing: set[str], left_over: set[str], head: set[str]) -> str:
+    """What may have happened to the files, and what to do."""
+    if prefix := _prefix(left_over, missing):
+        known = WRAPPERS.get(prefix, "the model was saved from within another one")
+        return (
+            f"The names in the files begin with {prefix!r}: {known}; save the model itself, or take"
+            f" {prefix!r} from the names"
+        )
+    if missing and missing <= head:
+        if any(name.startswith("score.") for name in left_over):
+            return "It is a reward model or another classifier; a causal LM is needed"
+        return (
+            "It was saved without its head (from AutoModel); save it from AutoModelForCausalLM, or"
+            " set tie_word_embeddings in its config if the head is the embeddings"
+        )
+    if any(name.startswith("v_head.") for name in left_over):
+        return "It was saved with a value head; save the language model alone"
+    if any(".lora_" in name for name in left_over):
+        return "An adapter is among the weights; fold it in (merge_and_unload) and save again"
+    if any(name.startswith("score.") for name in missing):
+        return "The head that scores would be random: it is not a trained reward model"
+    if layers := _layers(missing):
+        return (
+            f"Nothing is in the files of layers {layers}: a file is missing, or num_hidden_layers"
+            " in config.json is too large"
+        )
+    if layers := _layers(left_over):
+        return f"num_hidden_layers in config.json leaves out layers {layers}"
+    return ""
+
+
+def _prefix(longer: set[str], shorter: set[str]) -> str:
+    """What most of the `longer` names have before one of the `shorter`; "" if nothing."""
+    found = Counter(
+        name[: -len(end)] for name in longer for end in _ends(name) if end in shorter
+    ).most_common(1)
+    return found[0][0] if found and 2 * found[0][1] >= min(len(longer), len(shorter)) else ""
+
+
+def _ends(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in range(1, len(parts))]
+
+
+def _layers(names: set[str]) -> str:
+    """The numbers of the layers that most of these weights are in, if most are in layers."""
+    found = [m.group(1) for name in names if (m := re.search(r"\.(\d+)\.", name))]
+    if 2 * len(found) < len(names):
+        return ""
+    return ", ".join(sorted(set(found), key=int)[:8])
