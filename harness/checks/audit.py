@@ -25,7 +25,7 @@ class Sample:
     they were sampled with.
     """
 
-    rollout: Rollout
+    rollout: Rollout | None  # None: the model alone was asked
     responses: Responses
     prompts: list[Prompt]
     uniforms: Tensor

@@ -1,46 +1,53 @@
-"""The start-up check of the sampler against the plainest way to use the model: one row, no padding,
-no cache.
+"""The check of the sampler against the plainest way to use a model: one row, no padding, no cache.
+
+It is part of the start-up check, and comes by itself before a stage is trained for a policy whose
+model could not be used in the end.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.records import Prompt
+from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample
 from lightning_modules.models.adapters import plain
 from lightning_modules.models.token_outputs import at_least_float32
-from lightning_modules.policy import PolicyModule
-from lightning_modules.rollouts.generation import sample_tokens
+from lightning_modules.rewards.reward import Responses
+from lightning_modules.rollouts.generation import generate, sample_tokens
+from lightning_modules.rollouts.rollout import Rollout
+from lightning_modules.rollouts.seeding import Stream, prompt_noise, uniforms
 
 # How many of the sampled tokens may be others than those that are drawn again: the share of them,
 # and a number that no share is below. A token changes where rounding moves the distribution past
 # the number that it was drawn with: in float32 one of 100,000, in bfloat16 a few of 100.
 FLOAT32_SHARE, FLOAT32_FEW = 0.01, 1
 BFLOAT16_SHARE, BFLOAT16_FEW = 0.15, 3
+# Of the check before a stage: enough for a cache that is not used to show.
+FEW_TOKENS = 16
 
 
 @torch.no_grad()
-def check_plain_pass(module: PolicyModule, sample: Sample, tolerance: float, coarse: bool) -> float:
+def check_drawn_again(
+    lm: nn.Module, sample: Sample, temperature: float, tolerance: float, coarse: bool
+) -> float:
     """Every sampled token comes out again when it is drawn, with the same noise, from one forward
-    pass of its sequence alone; and the update sees the same log-probabilities. Returns the share of
-    the tokens that agree. `coarse`: models compute in 16 bits.
+    pass of its sequence alone; and an update sees the same log-probabilities, within `tolerance` on
+    average. Returns the share of the tokens that agree. `coarse`: the model computes in 16 bits.
     """
-    lm, temperature = module.model.lm, module.options.temperature
     width = sample.responses.prompt_mask.shape[1]
     wrong, first, total, gaps = 0, None, 0, []
-    for row in range(len(sample.uniforms)):
+    for row, drawn in enumerate(sample.uniforms):
         prompt = sample.responses.sequences[row, :width][sample.responses.prompt_mask[row]]
-        mask = sample.responses.response_mask[row]
-        response = sample.responses.sequences[row, width:][mask]
+        response = sample.responses.sequences[row, width:][sample.responses.response_mask[row]]
         logits = row_logits(lm, torch.cat([prompt, response]))[len(prompt) - 1 : -1]
-        again = sample_tokens(logits, temperature, sample.uniforms[row, : len(response)])
+        again = sample_tokens(logits, temperature, drawn[: len(response)])
         differing = (again != response).nonzero().flatten().tolist()
         wrong, total = wrong + len(differing), total + len(response)
-        if differing and (first is None or differing[0] < first):
-            first = differing[0]
-        if sample.rollout.response_mask[row].any():
-            logprobs = (logits / temperature).log_softmax(-1)
-            own = logprobs.gather(1, response[:, None]).squeeze(1)
-            gaps.append((own - sample.rollout.old_logprobs[row][mask]).abs())
+        first = min([*differing, first if first is not None else len(drawn)])
+        if sample.rollout is not None and sample.rollout.scored[row]:
+            gaps.append(_gaps(logits / temperature, response, sample.rollout, row))
     share, few = (BFLOAT16_SHARE, BFLOAT16_FEW) if coarse else (FLOAT32_SHARE, FLOAT32_FEW)
     if wrong > max(few, share * total):
         raise CheckError(
@@ -61,10 +68,16 @@ def check_plain_pass(module: PolicyModule, sample: Sample, tolerance: float, coa
     return 1 - wrong / max(total, 1)
 
 
+def _gaps(logits: Tensor, response: Tensor, rollout: Rollout, row: int) -> Tensor:
+    """How far a rollout's log-probabilities of a response are from those of its row alone."""
+    alone = logits.log_softmax(-1).gather(1, response[:, None]).squeeze(1)
+    return (alone - rollout.old_logprobs[row][rollout.response_mask[row]]).abs()
+
+
 @torch.no_grad()
-def check_causality(module: PolicyModule, sample: Sample, tolerance: float) -> None:
+def check_causality(lm: nn.Module, sample: Sample, tolerance: float) -> None:
     """Another last token changes nothing that the model says before it."""
-    responses, lm = sample.responses, module.model.lm
+    responses = sample.responses
     mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
     row = int(mask.sum(1).argmax())
     ids = responses.sequences[row][mask[row]]
@@ -78,6 +91,22 @@ def check_causality(module: PolicyModule, sample: Sample, tolerance: float) -> N
             f"{_kind(lm)} reads in both directions, and a policy writes from left to right; use a"
             " causal language model",
         )
+
+
+def check_model(
+    lm: nn.Module, encoder: Encoder, prompts: Sequence[Prompt], tolerance: float, coarse: bool
+) -> None:
+    """Both checks of a model by itself, on a few tokens after each of these prompts."""
+    device = next(lm.parameters()).device
+    ids, mask = (x.to(device) for x in encoder.pad(encoder.prompts(prompts), "left"))
+    noise = prompt_noise(0, Stream.SELFCHECK, range(len(prompts)))
+    drawn = uniforms(noise, len(prompts), 1, FEW_TOKENS).to(device)
+    stops = {"stop_id": encoder.stop_ids, "pad_id": encoder.pad_id}
+    sequences, real = generate(lm, ids, mask, drawn, temperature=1.0, **stops)
+    responses = Responses(prompts, sequences, mask, real, real.any(1), encoder.decode)
+    sample = Sample(None, responses, list(prompts), drawn)
+    check_drawn_again(lm, sample, 1.0, tolerance, coarse)
+    check_causality(lm, sample, tolerance)
 
 
 def row_logits(lm: nn.Module, ids: Tensor) -> Tensor:

@@ -42,12 +42,11 @@ def export(
             top_p=1.0,
             suppress_tokens=ids_without_text(plain) or None,
         )
-    if encoder.tokenizer.pad_token_id != special["pad_token_id"]:
-        encoder.tokenizer.pad_token = encoder.tokenizer.convert_ids_to_tokens(
-            special["pad_token_id"]
-        )
     plain.save_pretrained(draft)
-    encoder.tokenizer.save_pretrained(draft)
+    tokenizer = encoder.tokenizer
+    if tokenizer.pad_token_id != special["pad_token_id"]:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(special["pad_token_id"])
+    tokenizer.save_pretrained(draft)
     shutil.rmtree(folder / "model", ignore_errors=True)
     draft.rename(folder / "model")
 

@@ -5,9 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from datamodules.prompts import spread
+from harness.checks.plain_pass import check_model
+from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
@@ -16,7 +20,9 @@ from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import stage_line
 from harness.runs.stages import Stage, StageCache
 from harness.tracking.loggers import tracked
-from lightning_modules.models.loading import pretrained_identity
+from lightning_modules.models.loading import load_causal_lm, pretrained_identity
+from lightning_modules.models.parameters import frozen
+from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import RewardContext
 
 
@@ -62,7 +68,25 @@ class Pipeline(Parts):
             else pretrained_identity(path, revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
         }
-        return self._stage("reward_model", shaped_by, partial(fit_reward_model, self, start)).path
+        return self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start)).path
+
+    def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
+        """Train it; for a policy that could not be sampled from it would be in vain."""
+        if (
+            self.cfg.selfcheck
+            and not self.language_model.embedded
+            and isinstance(self.algorithm, PolicyModule)
+        ):
+            self.check_sampling(*start)
+        return fit_reward_model(self, start, *args)
+
+    def check_sampling(self, path: str | Path, revision: str | None) -> None:
+        """Raise CheckError if the sampler does not draw what the model says."""
+        lm = frozen(load_causal_lm(path, revision=revision, dtype=self.dtype)).to(self.device)
+        prompts = spread(self.source.prompts("train"), 3)
+        coarse = self.dtype != torch.float32
+        tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
+        check_model(lm, self.load_encoder(path, revision), prompts, tolerance, coarse)
 
     def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
         done = next((stage for stage in self.stages if stage.name == name), None)

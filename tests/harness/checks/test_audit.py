@@ -1,4 +1,4 @@
-"""The audit passes every family of chat templates, whatever people write, and finds what is wrong."""
+"""The audit passes every family of chat templates, and finds what is wrong in each."""
 
 import pytest
 import torch

@@ -539,7 +539,7 @@ def test_a_model_that_reads_in_both_directions_is_found(bench):
     rows = [batch.rows["train"][i] for i in range(2)]
     sample = selfcheck.take_sample(module, batch.collate(rows))
     with pytest.raises(RunError, match=r"another last token changes .* reads in both directions"):
-        check_causality(module, sample, selfcheck.FLOAT32_TOLERANCE)
+        check_causality(module.model.lm, sample, selfcheck.FLOAT32_TOLERANCE)
 
 
 def test_prompts_that_were_cut_pass(world, encoder, tmp_path):
