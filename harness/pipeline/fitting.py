@@ -24,7 +24,7 @@ from harness.ranks import this_rank
 from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
 from harness.tracking.tracker import trackers
-from lightning_modules.models.adapters import add_adapter, plain
+from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
@@ -119,6 +119,8 @@ def _fit(
     **resume: Any,
 ) -> dict[str, float]:
     module.bind(model, parts.lr_multiplier)
+    for note in training_notes(model.model if isinstance(model, ScalarModel) else model):
+        parts.console.print(note, soft_wrap=True, markup=False)
     # A stage is made by one process on one device; the others of a run wait for it.
     hardware = parts.cfg.hardware
     if module is not parts.algorithm:
