@@ -24,7 +24,7 @@ from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
 from harness.tracking.tracker import trackers
-from lightning_modules.models.adapters import add_adapter, plain
+from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
@@ -124,6 +124,7 @@ def _fit(
     adapted = any(isinstance(part, PeftModel) for part in model.modules())
     rate = module.options.optimizer.keywords["lr"]
     parts.console.print(f"{module.name}: peak learning rate {rate:g}{' (LoRA)' * adapted}")
+    say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))
     # A stage is made by one process on one device; the others of a run wait for it.
     hardware = parts.cfg.hardware
     if module is not parts.algorithm:

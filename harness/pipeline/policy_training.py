@@ -24,6 +24,7 @@ from harness.tracking.loggers import tracked
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
+from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
 GLOSSARY = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -66,6 +67,8 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
         say(console, encoder.format.notes())
         say_what_was_cut(console, encoder.counts)
+        for note in training_notes(algorithm.model.lm):
+            console.print(note, soft_wrap=True, markup=False)
         try:
             trainer.fit(
                 algorithm,

@@ -8,9 +8,8 @@ from copy import deepcopy
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 VALUE_ADAPTER = "value"
 
@@ -62,10 +61,13 @@ def adapter_parameters(lm: PeftModel, name: str) -> list[nn.Parameter]:
 def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: int) -> PeftModel:
     """`model` with LoRA adapters in its layers; all else is frozen.
 
+    Towers that text never passes (of pictures, of sound) get none: they would never be trained.
     For a scorer, PEFT trains the scalar head as well and saves it with the adapter.
     """
     config = deepcopy(lora)
     config.task_type = task
+    if towers := towers_without_text(model):
+        config.exclude_modules = _excluding(config.exclude_modules, towers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
@@ -81,6 +83,7 @@ def add_value_adapter(model: PeftModel, lora: LoraConfig, seed: int) -> None:
     usual = model.active_adapter
     config = deepcopy(lora)
     config.task_type = TaskType.CAUSAL_LM
+    config.exclude_modules = model.peft_config[usual].exclude_modules
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(VALUE_ADAPTER, config)
@@ -94,3 +97,67 @@ def merged(model: nn.Module) -> PreTrainedModel:
     if isinstance(model, PeftModel):
         return deepcopy(model).merge_and_unload()
     return model
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that LoRA can go into, by name."""
+    return {n: m for n, m in plain(model).named_modules() if isinstance(m, nn.Linear | Conv1D)}
+
+
+def _tower(name: str) -> str:
+    """The part of a model that a layer is in: its name as far as the first number in it."""
+    return re.split(r"\.\d+(?=\.|$)", name)[0]
+
+
+@torch.no_grad()
+def towers_without_text(model: PreTrainedModel) -> list[str]:
+    """The parts of a model of text and more, none of whose layers sees a token of text."""
+    if model.config.get_text_config() is model.config:
+        return []
+    layers, seen = linear_layers(model), set()
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, name=name: seen.add(_tower(name)))
+        for name, layer in layers.items()
+    ]
+    try:
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sorted({_tower(name) for name in layers} - seen)
+
+
+def _excluding(given: str | list[str] | None, towers: list[str]) -> str:
+    """PEFT's pattern of names that get no adapter: what was given already, and the towers."""
+    if not isinstance(given, str):  # names, or their ends
+        given = "|".join(rf"(.*\.)?{re.escape(name)}" for name in given or ())
+    inside = "|".join(rf"{re.escape(tower)}(\..*)?" for tower in towers)
+    return f"{given}|{inside}" if given else inside
+
+
+def training_notes(model: nn.Module) -> list[str]:
+    """What a person should know of which parts of a model are trained; a line each."""
+    notes = []
+    if isinstance(model, PeftModel):
+        excluded = model.peft_config[model.active_adapter].exclude_modules
+        towers = {
+            _tower(name)
+            for name in linear_layers(model)
+            if isinstance(excluded, str) and re.fullmatch(excluded, name)
+        }
+        if towers:
+            notes.append(f"LoRA leaves out what text never passes: {', '.join(sorted(towers))}")
+    experts = [
+        re.sub(r"(\.base_layer)+$", "", name)
+        for name, module in plain(model).named_modules()
+        if "Experts" in type(module).__name__ or name.endswith(".experts")
+    ]
+    if experts:
+        trained = [name for name, p in plain(model).named_parameters() if p.requires_grad]
+        kinds = {
+            "experts": any(name.startswith(f"{e}.") for name in trained for e in experts),
+            "routers": any(re.search(r"\.(\w+_)?(gate|router)\.", name) for name in trained),
+        }
+        said = " and ".join(f"its {k} are{'' if on else ' not'} trained" for k, on in kinds.items())
+        notes.append(f"a mixture of experts: {said}")
+    return notes

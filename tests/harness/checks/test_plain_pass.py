@@ -1,0 +1,95 @@
+"""What the sampler draws is what one plain forward pass draws, in every family; what cannot be used
+is refused.
+"""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, MambaConfig
+
+from datamodules.prompts import spread
+from harness.checks import plain_pass
+from harness.checks.audit import CheckError, Sample
+from harness.checks.plain_pass import check_causality, check_drawn_again, check_model
+from lightning_modules.rewards.reward import Responses
+from lightning_modules.rollouts.generation import generate
+from tests.lightning_modules.models.families import FAMILIES, family_model
+
+LOW = 1e-4  # nats a token, of float32
+
+
+@pytest.fixture
+def prompts(world):
+    """Of different lengths, so that most rows are padded."""
+    return spread(world.prompts("train"), 6)
+
+
+def sampled(
+    lm, encoder, prompts, tokens: int, samples: int = 1, temperature: float = 1.0
+) -> Sample:
+    """Responses and the noise that they were drawn with."""
+    ids, mask = encoder.pad(encoder.prompts(prompts), "left")
+    assert not mask.all()
+    noise = torch.rand(
+        len(ids) * samples, tokens, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    stops = {"stop_id": encoder.stop_ids, "pad_id": encoder.pad_id}
+    sequences, real = generate(lm, ids, mask, noise, temperature=temperature, **stops)
+    mask = mask.repeat_interleave(samples, 0)
+    responses = Responses(prompts * samples, sequences, mask, real, real.any(1), encoder.decode)
+    return Sample(None, responses, prompts, noise)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_sampled_token_is_drawn_again(family, encoder, prompts, temperature):
+    lm = family_model(family, encoder.tokenizer)
+    sample = sampled(lm, encoder, prompts, samples=2, temperature=temperature)
+    assert int(sample.responses.response_mask.sum()) > 100
+    assert check_drawn_again(lm, sample, temperature, LOW, coarse=False) > 0.999
+    check_causality(lm, sample, LOW)
+
+
+def test_other_noise_draws_other_tokens(encoder, prompts):
+    """So the agreement above is not that of a model that always says the same."""
+    lm = family_model("llama", encoder.tokenizer)
+    sample = sampled(lm, encoder, prompts)
+    sample.uniforms.copy_(1 - sample.uniforms)
+    with pytest.raises(CheckError, match="others than those"):
+        check_drawn_again(lm, sample, 1.0, LOW, coarse=False)
+
+
+def test_a_cache_by_another_name_is_refused_before_anything_is_trained(encoder, prompts):
+    config = MambaConfig(
+        vocab_size=len(encoder.tokenizer),
+        hidden_size=32,
+        state_size=8,
+        num_hidden_layers=2,
+        initializer_range=0.5,
+        eos_token_id=encoder.stop_id,
+        pad_token_id=encoder.pad_id,
+    )
+    torch.manual_seed(0)
+    lm = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(CheckError, match="MambaForCausalLM does not use the sampler's cache"):
+        check_model(lm, encoder, prompts, LOW, coarse=False)
+
+
+def test_a_model_that_sees_what_comes_is_refused(encoder, prompts):
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = BertConfig(vocab_size=len(encoder.tokenizer), num_attention_heads=2, **sizes)
+    torch.manual_seed(0)
+    lm = BertLMHeadModel(config).eval()
+    for parameter in lm.parameters():
+        parameter.data.mul_(3.0)
+    ids, mask = encoder.pad(encoder.prompts(prompts), "left")
+    real = torch.ones(len(ids), 0, dtype=torch.bool)
+    responses = Responses(prompts, ids, mask, real, real.any(1), encoder.decode)
+    with pytest.raises(CheckError, match="BertLMHeadModel reads in both directions"):
+        check_causality(lm, Sample(None, responses, prompts, None), LOW)
+
+
+def test_sound_models_pass_by_themselves(encoder, prompts, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plain_pass, "check_causality", lambda lm, sample, _: seen.append(sample))
+    check_model(family_model("gpt2", encoder.tokenizer), encoder, prompts, LOW, coarse=False)
+    assert seen[0].responses.response_mask.shape[1] <= plain_pass.FEW_TOKENS
