@@ -194,6 +194,12 @@ class ChatFormat:
                 )
         return rows
 
+    @property
+    def template_begins(self) -> bool:
+        """Whether the template itself writes what the tokenizer would put first."""
+        ids = self.control.encode([self.prompt])[0]
+        return ids[: len(self.prefix)] == self.prefix
+
     def _named(self, ids: set[int]) -> str:
         tokens = self.tokenizer.convert_ids_to_tokens(sorted(ids))
         return ", ".join(f"{t!r} (id {i})" for t, i in zip(tokens, sorted(ids), strict=True))
@@ -201,32 +207,3 @@ class ChatFormat:
     def identity(self) -> dict[str, Any]:
         """Everything of the format that shapes what is taught."""
         return self.template.identity() | {"stops": self.stop_ids, "rows": self.rows}
-
-    def notes(self) -> list[str]:
-        """What a user should know of this format, in lines."""
-        stops = self.tokenizer.convert_ids_to_tokens(list(self.stop_ids))
-        taught = self.tokenizer.convert_ids_to_tokens(self.stop_id)
-        also = f"; taught responses end with {taught}" if len(stops) > 1 else ""
-        lines = [f"a response stops at {', '.join(stops)}{also}"]
-        if self.lead:
-            lines += [f"the template writes {self.lead!r} before a response: it is taught as well"]
-        if not self.continues:
-            lines += [
-                f"the template's prompt ends in {self.prompt[-20:]!r}, which its conversations do"
-                " not have before a response: that part is not taught"
-            ]
-        if self.prefix and not self.template_begins:
-            first = self.tokenizer.convert_ids_to_tokens(self.prefix)
-            lines += [f"the template writes no {' '.join(first)}: it is put first, once"]
-        if self.template.asks_clock:
-            date = self.template.options.date
-            lines += [f"the template asks for the date: {date:%Y-%m-%d} for the whole run"]
-        if self.pad_id != (self.tokenizer.pad_token_id or self.pad_id):
-            lines += [f"the padding token has no embedding; {self.pad_id} serves, masked"]
-        return lines
-
-    @property
-    def template_begins(self) -> bool:
-        """Whether the template itself writes what the tokenizer would put first."""
-        ids = self.control.encode([self.prompt])[0]
-        return ids[: len(self.prefix)] == self.prefix

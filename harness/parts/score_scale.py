@@ -8,7 +8,7 @@ from datamodules.prompts import spread
 from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer
-from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions
+from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions, midnight
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import positions
@@ -20,7 +20,7 @@ DEMONSTRATIONS = 1000
 UNKNOWN_POSITIONS = 4096
 
 
-def scoring_encoder(path: str | Path, date: datetime) -> Encoder:
+def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
     """The tokenizer of a reward model, used as it was when that was trained; `date` is what its
     chat template is told when it asks.
 
@@ -32,7 +32,7 @@ def scoring_encoder(path: str | Path, date: datetime) -> Encoder:
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
     chat = {
-        "chat": ChatOptions(date=date),
+        "chat": ChatOptions(date=date or midnight()),
         "stops": generation_stops(path),
         "rows": config.get_text_config(decoder=True).vocab_size,
     }

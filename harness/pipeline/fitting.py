@@ -20,6 +20,7 @@ from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.ranks import this_rank
+from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
@@ -53,7 +54,7 @@ def fit_sft(
         )
     if parts.lora and not language_model.embedded:
         model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
-    say(parts.console, encoder.format.notes())
+    say(parts.console, chat_notes(encoder.format))
     metrics = _fit(parts, module, model, data, loggers, **resume)
     export(model, encoder, folder)
     return metrics | dict(encoder.counts)
@@ -91,7 +92,7 @@ def fit_reward_model(
         seed,
         options.ensemble,
     )
-    say(parts.console, encoder.format.notes())
+    say(parts.console, chat_notes(encoder.format))
     scalar = ScalarModel(model)
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)

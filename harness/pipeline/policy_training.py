@@ -16,6 +16,7 @@ from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import bind_policy
+from harness.reports.chat_notes import chat_notes
 from harness.reports.console import policy_summary, samples_table, say, say_what_was_cut
 from harness.reports.progress import ProgressBar
 from harness.reports.start_table import start_table
@@ -65,10 +66,9 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
             ],
         )
         console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
-        say(console, encoder.format.notes())
+        say(console, chat_notes(encoder.format))
         say_what_was_cut(console, encoder.counts)
-        for note in training_notes(algorithm.model.lm):
-            console.print(note, soft_wrap=True, markup=False)
+        say(console, training_notes(algorithm.model.lm))
         try:
             trainer.fit(
                 algorithm,

@@ -23,9 +23,7 @@ def prompts(world):
     return spread(world.prompts("train"), 6)
 
 
-def sampled(
-    lm, encoder, prompts, tokens: int, samples: int = 1, temperature: float = 1.0
-) -> Sample:
+def sampled(lm, encoder, prompts, tokens=40, samples=1, temperature=1.0) -> Sample:
     """Responses and the noise that they were drawn with."""
     ids, mask = encoder.pad(encoder.prompts(prompts), "left")
     assert not mask.all()

@@ -1,0 +1,27 @@
+"""What a user should know of a model's chat format, in lines."""
+
+from datamodules.tokenization.chat_format import ChatFormat
+
+
+def chat_notes(chat: ChatFormat) -> list[str]:
+    """What ends a response, what the template writes around it, and what was put right."""
+    names = chat.tokenizer.convert_ids_to_tokens
+    stops = names(list(chat.stop_ids))
+    also = f"; taught responses end with {names(chat.stop_id)}" if len(stops) > 1 else ""
+    lines = [f"a response stops at {', '.join(stops)}{also}"]
+    if chat.lead:
+        lines += [f"the template writes {chat.lead!r} before a response: it is taught as well"]
+    if not chat.continues:
+        lines += [
+            f"the template's prompt ends in {chat.prompt[-20:]!r}, which its conversations do not"
+            " have before a response: that part is not taught"
+        ]
+    if chat.prefix and not chat.template_begins:
+        lines += [f"the template writes no {' '.join(names(chat.prefix))}: it is put first, once"]
+    if chat.template.asks_clock:
+        date = chat.template.options.date
+        lines += [f"the template asks for the date: {date:%Y-%m-%d} for the whole run"]
+    own = chat.tokenizer.pad_token_id
+    if own is not None and own != chat.pad_id:
+        lines += [f"the padding token has no embedding; {names(chat.pad_id)} serves, masked"]
+    return lines
