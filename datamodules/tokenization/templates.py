@@ -1,5 +1,6 @@
 """Chat templates: which one a tokenizer brings, and how a conversation is written as one text."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
@@ -156,3 +157,26 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, plac
         raise DataError(
             f"model.chat_template={chosen}: no such file, and no such template of {place} ({has})"
         )
+
+
+def keep_arguments(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
+    """Make `arguments` the defaults of the tokenizer's template, so that a model that is saved with
+    it is used as it was trained.
+    """
+    defaults = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}"
+        for name, value in arguments.items()
+    )
+    if defaults:
+        own = tokenizer.chat_template
+        named = {"default": defaults + own["default"]} if isinstance(own, dict) else {}
+        tokenizer.chat_template = {**own, **named} if named else defaults + own
+
+
+def _literal(value: Any) -> str:
+    """A value as templates write it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "none" if value is None else json.dumps(value)

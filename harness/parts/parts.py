@@ -11,7 +11,7 @@ from rich.console import Console
 from datamodules.records import DataError
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
-from datamodules.tokenization.templates import ChatOptions
+from datamodules.tokenization.templates import ChatOptions, keep_arguments
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
@@ -91,7 +91,7 @@ class Parts:
         tokenizer = load_tokenizer(path, revision, self.chat.template)
         limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
-            return Encoder(
+            encoder = Encoder(
                 tokenizer,
                 *limits,
                 chat=self.chat,
@@ -100,6 +100,8 @@ class Parts:
             )
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+        keep_arguments(tokenizer, self.chat.arguments)
+        return encoder
 
     @property
     def device(self) -> torch.device:
