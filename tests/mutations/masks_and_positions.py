@@ -43,7 +43,7 @@ ROWS = (
         bug="a stop token is written into responses that were cut",
         target="lightning_modules.rollouts.generation:generate",
         old="longest = int(lengths.max())",
-        new="longest = int(lengths.max())\n    responses[lengths == limit, -1] = stop_id",
+        new="longest = int(lengths.max())\n    responses[lengths == limit, -1] = stops.max()",
         tests=(f"{GENERATION}::test_samples_follow_the_exact_distribution_of_responses",),
     ),
     Mutation(
@@ -59,8 +59,8 @@ ROWS = (
         bug="the missing-stop test looks at prompt and response",
         seen="TRL #6805",
         target="lightning_modules.rollouts.collection:Collector.respond",
-        old="last == words.stop_id",
-        new="(sequences == words.stop_id).any(-1)",
+        old="torch.isin(last, torch.tensor(words.stop_ids, device=last.device))",
+        new="torch.isin(sequences, torch.tensor(words.stop_ids)).any(-1)",
         tests=(f"{COLLECTION}::test_stop_tokens_in_prompts_and_padding_are_not_looked_at",),
     ),
     Mutation(

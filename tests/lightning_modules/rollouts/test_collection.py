@@ -100,6 +100,21 @@ def test_stopped_is_where_the_last_real_token_is_the_stop_token(build, batch):
         assert stopped or mask.sum() == LIMIT
 
 
+def test_every_stop_token_counts_as_an_end(build, batch):
+    collector = build()
+    (stop_id,) = collector.vocabulary.stop_ids
+    rollout, _, _ = collector.collect(batch, noise(), SAMPLES, with_reference=True)
+    said = rollout.sequences[:, batch["prompt_ids"].shape[1] :][rollout.response_mask]
+    other = int(said[said != stop_id].mode().values)
+    for stops in ((stop_id, other), (other, stop_id)):
+        collector.vocabulary = Vocabulary(stops, collector.vocabulary.pad_id, LIMIT, str)
+        again, _, _ = collector.collect(batch, noise(), SAMPLES, with_reference=True)
+        responses = again.sequences[:, batch["prompt_ids"].shape[1] :]
+        last = responses[last_token(again.response_mask)]
+        assert set(last[again.stopped].tolist()) == {stop_id, other}
+        assert not torch.isin(last[~again.stopped], torch.tensor(stops)).any()
+
+
 def test_stop_tokens_in_prompts_and_padding_are_not_looked_at(build, batch):
     collector = build()
     (stop_id,) = collector.vocabulary.stop_ids

@@ -88,6 +88,19 @@ def test_responses_end_with_their_first_stop_token_or_are_cut(sample, prompts):
     assert len(lengths) > 2
 
 
+def test_a_response_ends_with_the_first_of_several_stop_tokens(sample, prompts):
+    draw, free, stop_id = sample
+    others = [token for row in free for token in row[1:3] if token != stop_id]
+    stops = (stop_id, max(set(others), key=others.count))
+    expected = []
+    for row in free:
+        ends = [i for i, token in enumerate(row) if token in stops]
+        expected.append(row[: ends[0] + 1] if ends else row)
+    assert {row[-1] for row in expected} > set(stops)
+    for several in (stops, stops[::-1]):
+        assert draw(prompts, noise(32), stop_id=several) == expected
+
+
 def test_company_and_padding_change_no_response(sample, prompts):
     draw, *_ = sample
     uniforms = noise(4, seed=1)

@@ -1,0 +1,144 @@
+"""Bugs of what lies between models, their tokenizers and their templates."""
+
+from tests.mutations.mutation import Mutation
+
+TOKENS = "datamodules/tokenization"
+FAMILIES = f"{TOKENS}/test_families.py"
+FORMAT = "datamodules.tokenization.chat_format:ChatFormat"
+CONTROL = "datamodules.tokenization.control_tokens:ControlTokens"
+EVALUATION = "lightning_modules/metrics/test_evaluation.py"
+PLAIN = "harness/checks/test_plain_pass.py"
+
+ROWS = (
+    Mutation(
+        bug="a response stops at the tokenizer's EOS token alone",
+        target=f"{FORMAT}.__init__",
+        old="known = {self.stop_id, eos, *stops} - {None}",
+        new="known = {eos} - {None}",
+        tests=(f"{FAMILIES}::test_what_ends_a_response",),
+    ),
+    Mutation(
+        bug="the sampler stops at the first of several stop tokens alone",
+        target="lightning_modules.rollouts.generation:generate",
+        old="stopped = torch.isin(tokens, stops)",
+        new="stopped = tokens == stops.flatten()[0]",
+        tests=(
+            "lightning_modules/rollouts/test_generation.py::test_a_response_ends_with_the_first_of_several_stop_tokens",
+        ),
+    ),
+    Mutation(
+        bug="of several stop tokens one counts as an end",
+        target="lightning_modules.rollouts.collection:Collector.respond",
+        old="torch.isin(last, torch.tensor(words.stop_ids, device=last.device))",
+        new="last == words.stop_ids[0]",
+        tests=(
+            "lightning_modules/rollouts/test_collection.py::test_every_stop_token_counts_as_an_end",
+        ),
+    ),
+    Mutation(
+        bug="responses are taught to end with EOS, whatever the template writes",
+        target=f"{FORMAT}._end",
+        old="return self.after[: found.start()], self.tokenizer.convert_tokens_to_ids(found[0])",
+        new='return "", self.tokenizer.eos_token_id',
+        tests=(f"{FAMILIES}::test_what_ends_a_response",),
+    ),
+    Mutation(
+        bug="what the template writes before a response is not taught",
+        target=f"{FORMAT}._written",
+        old="start = self.prompt if self.continues else self.before",
+        new="start = self.before",
+        tests=(f"{FAMILIES}::test_prompt_and_response_are_the_conversation_of_the_template",),
+    ),
+    Mutation(
+        bug="a special token that a user spells is one",
+        target=f"{CONTROL}.hide",
+        old="return self._spelled.sub(self._placeholder, text)",
+        new="return text",
+        tests=(f"{FAMILIES}::test_contents_make_no_control_tokens",),
+    ),
+    Mutation(
+        bug="the template's own tokens are taken as text where a user spells one",
+        target=f"{CONTROL}._encode_guarded",
+        old="written = self._own.sub(lambda match: names[match[0]], text)",
+        new="written = text",
+        tests=(f"{FAMILIES}::test_contents_make_no_control_tokens",),
+    ),
+    Mutation(
+        bug="BOS is put first where the template writes it already",
+        target=f"{FORMAT}.conversations",
+        old="ids if ids[:size] == self.prefix else self.prefix + ids",
+        new="self.prefix + ids",
+        tests=(
+            f"{FAMILIES}::test_a_bos_is_there_as_often_as_the_template_and_the_tokenizer_put_it",
+        ),
+    ),
+    Mutation(
+        bug="base models get no BOS",
+        target=f"{FORMAT}.conversations",
+        old="ids if ids[:size] == self.prefix else self.prefix + ids",
+        new="ids",
+        tests=(
+            f"{FAMILIES}::test_a_bos_is_there_as_often_as_the_template_and_the_tokenizer_put_it",
+        ),
+    ),
+    Mutation(
+        bug="a prompt that is too long loses its system turn",
+        target="datamodules.tokenization.truncation:shortened",
+        old="system = list(messages[:turns])",
+        new="system = []",
+        tests=(f"{FAMILIES}::test_truncation_at_every_limit",),
+    ),
+    Mutation(
+        bug="the template asks the clock and not the run",
+        target="datamodules.tokenization.templates:ChatTemplate.__init__",
+        old="{CLOCK: options.date.strftime}",
+        new="{}",
+        tests=(f"{TOKENS}/test_templates.py::test_the_clock_is_that_of_the_run",),
+    ),
+    Mutation(
+        bug="ids without text can be sampled",
+        target="lightning_modules.models.vocabulary:WithoutText.__call__",
+        old="logits.detach().index_fill_",
+        new="logits.detach().index_fill",
+        tests=(
+            "lightning_modules/models/test_families.py::test_ids_without_text_are_never_sampled",
+        ),
+    ),
+    Mutation(
+        bug="weights that are not in the files are drawn anew",
+        target="lightning_modules.models.weights:load_weights",
+        old='missing = set(found["missing_keys"]) - set(fresh)',
+        new="missing = set()",
+        tests=("lightning_modules/models/test_refusals.py::test_one_weight_that_is_missing",),
+    ),
+    Mutation(
+        bug="an export samples from the 50 likeliest tokens",
+        target="harness.pipeline.model_folder:export",
+        old="            top_k=0,\n",
+        new="",
+        tests=(
+            "harness/pipeline/test_model_folder.py::test_plain_transformers_samples_what_was_trained",
+        ),
+    ),
+    Mutation(
+        bug="held-out noise is that of the batch",
+        target="lightning_modules.metrics.evaluation:Evaluation.step",
+        old='prompt_noise(self.seed, Stream.EVALUATION, batch["places"])',
+        new='prompt_noise(self.seed, Stream.EVALUATION, range(len(batch["places"])))',
+        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
+    ),
+    Mutation(
+        bug="the reference's noise is that of the batch",
+        target="lightning_modules.metrics.evaluation:Evaluation._reference",
+        old='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, batch["places"])',
+        new='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, range(len(batch["places"])))',
+        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
+    ),
+    Mutation(
+        bug="positions of a cached token count from the longest row",
+        target="lightning_modules.rollouts.generation:generate",
+        old="prompt_mask.long().sum(-1, keepdim=True)",
+        new="torch.full((len(prompt_mask), 1), prompt_mask.shape[1])",
+        tests=(f"{PLAIN}::test_every_sampled_token_is_drawn_again",),
+    ),
+)
