@@ -49,9 +49,10 @@ class Recurrent(nn.Module):
         self.input = nn.Parameter(torch.randn(size, size))
         self.bias = nn.Parameter(torch.randn(size))
         self.output = nn.Linear(size, VOCABULARY)
-        self.config = SimpleNamespace(
-            get_text_config=lambda: SimpleNamespace(hidden_size=size), hidden_size=size
-        )
+        self.config = SimpleNamespace(hidden_size=size)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.output
 
     def base_model(self, input_ids, attention_mask, **_):
         state, states = torch.zeros(len(input_ids), len(self.bias), dtype=self.bias.dtype), []

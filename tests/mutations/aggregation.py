@@ -192,19 +192,12 @@ ROWS = (
     ),
     Mutation(
         bug="all samples of a prompt have the same noise",
-        target="lightning_modules.rollouts.collection:Collector.respond",
-        old="uniforms = torch.rand(",
-        new="uniforms = (lambda *size, **how: torch.rand(1, size[1], **how).expand(size))(",
+        target="lightning_modules.rollouts.seeding:uniforms",
+        old="return torch.rand(",
+        new="return (lambda *size, **how: torch.rand(1, size[1], **how).expand(size))(",
         tests=(
             "lightning_modules/rollouts/test_collection.py::test_every_prompt_gets_its_samples_side_by_side",
         ),
-    ),
-    Mutation(
-        bug="all ranks evaluate with the same noise",
-        target="lightning_modules.metrics.evaluation:Evaluation.step",
-        old="Stream.EVALUATION, batch_idx, rank)",
-        new="Stream.EVALUATION, batch_idx, 0)",
-        tests=(f"{EVALUATION}::test_the_responses_depend_on_the_seed_and_the_rank",),
     ),
     Mutation(
         bug="policy and reference are compared on the same noise",
@@ -325,9 +318,9 @@ ROWS = (
     Mutation(
         bug="a reward head that is missing is drawn at random",
         seen="TRL #1379",
-        target="lightning_modules.models.scorers:load_scorer",
-        old='if info["missing_keys"]:',
-        new="if False:",
+        target="lightning_modules.models.scorers:_load_scorer",
+        old="unused=unused, **options",
+        new="unused=unused, fresh=FRESH_HEAD, **options",
         tests=(f"{LANGUAGE_MODEL}::test_a_scalar_head_that_would_be_random_is_refused",),
     ),
     Mutation(

@@ -126,8 +126,8 @@ ROWS = (
     Mutation(
         bug="a cut response gets a stop token before it is scored",
         target="datamodules.tokenization.encoder:Encoder.responses",
-        old="ends = stopped or [True] * len(encoded)",
-        new="ends = [True] * len(encoded)",
+        old="ends = stopped or [True] * len(texts)",
+        new="ends = [True] * len(texts)",
         tests=(f"{LEARNED}::test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer",),
     ),
     Mutation(
@@ -148,7 +148,7 @@ ROWS = (
     ),
     Mutation(
         bug="a classifier with a pooler is taken for a reward model",
-        target="lightning_modules.models.scorers:check_scorer",
+        target="lightning_modules.models.scorers:_scorer_config",
         old='if not hasattr(model, "score"):',
         new="if False:",
         tests=(f"{LEARNED}::test_a_classifier_that_does_not_read_from_left_to_right_is_refused",),
