@@ -5,6 +5,7 @@ from tests.mutations import (
     log_probabilities,
     losses,
     masks_and_positions,
+    models,
     reward_models,
 )
 from tests.mutations.mutation import Mutation
@@ -14,6 +15,7 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Log-probabilities": log_probabilities.ROWS,
     "Rewards, advantages and losses": losses.ROWS,
     "Preferences, reward models and what they score": reward_models.ROWS,
+    "Models as they come": models.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)
