@@ -361,7 +361,7 @@ def test_an_infinite_score_is_found(bench):
 def test_a_checkpoint_without_a_trained_head_is_refused_by_the_loader(bench, reward_folder):
     encoder = bench.encoder
     lora = add_adapter(load_scorer(reward_folder), LORA, TaskType.SEQ_CLS, seed=0)
-    export(lora, encoder.tokenizer, bench.folder / "export")
+    export(lora, encoder, bench.folder / "export")
     assert load_scorer(bench.folder / "export" / "model").score.weight.shape[0] == 1
     weights = load_file(reward_folder / "model.safetensors")
     del weights["score.weight"]

@@ -40,7 +40,7 @@ def saved(lm, encoder, world, tmp_path):
             model = add_adapter(model, config, TaskType.SEQ_CLS, seed=0).eval()
         scorer = Scorer(ScalarModel(model), encoder)
         plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, world)})
-        export(model, encoder.tokenizer, tmp_path)
+        export(model, encoder, tmp_path)
         return tmp_path / "model", scorer
 
     return save
@@ -110,7 +110,7 @@ def test_raw_scores_are_raw_whatever_normalise_says(saved, said, kind, normalise
 def test_a_model_that_says_nothing_of_its_scale_is_used_as_it_is(lm, encoder, said, tmp_path):
     lm.save_pretrained(tmp_path / "lm")
     model = new_scorer(tmp_path / "lm", encoder.tokenizer, seed=1)
-    export(model, encoder.tokenizer, tmp_path)
+    export(model, encoder, tmp_path)
     scorer = Scorer(ScalarModel(model), scoring_encoder(tmp_path / "model"))
     scores = bound(tmp_path / "model", CheckpointReward).scorer.heads(*said)
     close(scores, scorer.heads(*said), scorer)
