@@ -104,19 +104,18 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {n: m for n, m in plain(model).named_modules() if isinstance(m, nn.Linear | Conv1D)}
 
 
-def _tower(name: str) -> str:
-    """The part of a model that a layer is in: its name as far as the first number in it."""
-    return re.split(r"\.\d+(?=\.|$)", name)[0]
-
-
 @torch.no_grad()
 def towers_without_text(model: PreTrainedModel) -> list[str]:
-    """The parts of a model of text and more, none of whose layers sees a token of text."""
+    """The parts of a model of text and more, none of whose layers sees a token of text; each by the
+    shortest name that has no other layers below it.
+
+    Layers that differ in a number are one part: a token need not see every expert.
+    """
     if model.config.get_text_config() is model.config:
         return []
     layers, seen = linear_layers(model), set()
     hooks = [
-        layer.register_forward_pre_hook(lambda *_, name=name: seen.add(_tower(name)))
+        layer.register_forward_pre_hook(lambda *_, name=name: seen.update(_places(name)))
         for name, layer in layers.items()
     ]
     try:
@@ -124,7 +123,14 @@ def towers_without_text(model: PreTrainedModel) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return sorted({_tower(name) for name in layers} - seen)
+    unseen = ([place for place in _places(name) if place not in seen] for name in layers)
+    return sorted({places[0] for places in unseen if places})
+
+
+def _places(name: str) -> list[str]:
+    """What a layer is in, from the outside in, as far as the first number in its name."""
+    parts = re.split(r"\.\d+(?=\.|$)", name)[0].split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _excluding(given: str | list[str] | None, towers: list[str]) -> str:
@@ -138,15 +144,8 @@ def _excluding(given: str | list[str] | None, towers: list[str]) -> str:
 def training_notes(model: nn.Module) -> list[str]:
     """What a person should know of which parts of a model are trained; a line each."""
     notes = []
-    if isinstance(model, PeftModel):
-        excluded = model.peft_config[model.active_adapter].exclude_modules
-        towers = {
-            _tower(name)
-            for name in linear_layers(model)
-            if isinstance(excluded, str) and re.fullmatch(excluded, name)
-        }
-        if towers:
-            notes.append(f"LoRA leaves out what text never passes: {', '.join(sorted(towers))}")
+    if isinstance(model, PeftModel) and (towers := towers_without_text(plain(model))):
+        notes.append(f"LoRA leaves out what text never passes: {', '.join(towers)}")
     experts = [
         re.sub(r"(\.base_layer)+$", "", name)
         for name, module in plain(model).named_modules()

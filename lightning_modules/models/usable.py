@@ -64,6 +64,11 @@ def refuse_files(path: str | Path) -> None:
     if not (folder / CONFIG).is_file():
         if (folder / ADAPTER).is_file():
             raise ModelError(f"{path}: {_about_adapter(folder)}")
+        if (folder / "checkpoints").is_dir():
+            raise ModelError(
+                f"{path}: a run that is not finished, which has no model yet; resume it, or make"
+                f" one of a checkpoint with `python run.py task=export run={path}`"
+            )
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise ModelError(
             f"{path}: not a complete model folder: there is no {CONFIG} in it, but {there}"

@@ -200,6 +200,20 @@ ROWS = (
         ),
     ),
     Mutation(
+        bug="held-out noise is that of the batch",
+        target="lightning_modules.metrics.evaluation:Evaluation.step",
+        old='prompt_noise(self.seed, Stream.EVALUATION, batch["places"])',
+        new='prompt_noise(self.seed, Stream.EVALUATION, range(len(batch["places"])))',
+        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
+    ),
+    Mutation(
+        bug="the reference's noise is that of the batch",
+        target="lightning_modules.metrics.evaluation:Evaluation._reference",
+        old='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, batch["places"])',
+        new='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, range(len(batch["places"])))',
+        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
+    ),
+    Mutation(
         bug="policy and reference are compared on the same noise",
         target="lightning_modules.metrics.evaluation:Evaluation._reference",
         old="Stream.REFERENCE_RESPONSES",

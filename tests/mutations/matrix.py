@@ -2,10 +2,11 @@
 
 from tests.mutations import (
     aggregation,
+    chats,
     log_probabilities,
     losses,
     masks_and_positions,
-    models_and_tokenizers,
+    models,
     reward_models,
 )
 from tests.mutations.mutation import Mutation
@@ -15,7 +16,8 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Log-probabilities": log_probabilities.ROWS,
     "Rewards, advantages and losses": losses.ROWS,
     "Preferences, reward models and what they score": reward_models.ROWS,
-    "Models, tokenizers and templates": models_and_tokenizers.ROWS,
+    "Chats: what ends, what is text, what is cut": chats.ROWS,
+    "Models as they come": models.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)

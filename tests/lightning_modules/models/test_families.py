@@ -45,6 +45,7 @@ def test_values_are_the_same_with_and_without_log_probabilities(family, encoder,
     """Both read the states that the model's own head reads, whatever their width."""
     lm = family_model(family, encoder.tokenizer)
     model = ActorCritic(lm, new_value_head(lm))
+    assert model.value_head.in_features == lm.get_output_embeddings().in_features
     torch.nn.init.normal_(model.value_head.weight)
     together, alone = model(*batch, 0.7).values, model.values(*batch)
     assert together.abs().max() > 0

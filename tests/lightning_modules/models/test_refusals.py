@@ -217,6 +217,12 @@ def test_an_empty_folder(tmp_path):
         check_causal_lm(tmp_path)
 
 
+def test_a_run_that_is_not_finished(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ModelError, match=f"not finished.*task=export run={tmp_path}"):
+        check_causal_lm(tmp_path)
+
+
 @pytest.mark.parametrize("changes", ["{broken", '{"num_hidden_layers": "two"}'])
 def test_a_config_that_cannot_be_read(folder, changes):
     if changes == "{broken":

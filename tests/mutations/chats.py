@@ -1,4 +1,4 @@
-"""Bugs of what lies between models, their tokenizers and their templates."""
+"""Bugs of chats: what ends a response, what of a text is text, what a template writes."""
 
 from tests.mutations.mutation import Mutation
 
@@ -6,7 +6,6 @@ TOKENS = "datamodules/tokenization"
 FAMILIES = f"{TOKENS}/test_families.py"
 FORMAT = "datamodules.tokenization.chat_format:ChatFormat"
 CONTROL = "datamodules.tokenization.control_tokens:ControlTokens"
-EVALUATION = "lightning_modules/metrics/test_evaluation.py"
 PLAIN = "harness/checks/test_plain_pass.py"
 
 ROWS = (
@@ -94,45 +93,6 @@ ROWS = (
         old="{CLOCK: options.date.strftime}",
         new="{}",
         tests=(f"{TOKENS}/test_templates.py::test_the_clock_is_that_of_the_run",),
-    ),
-    Mutation(
-        bug="ids without text can be sampled",
-        target="lightning_modules.models.vocabulary:WithoutText.__call__",
-        old="logits.detach().index_fill_",
-        new="logits.detach().index_fill",
-        tests=(
-            "lightning_modules/models/test_families.py::test_ids_without_text_are_never_sampled",
-        ),
-    ),
-    Mutation(
-        bug="weights that are not in the files are drawn anew",
-        target="lightning_modules.models.weights:load_weights",
-        old='missing = set(found["missing_keys"]) - set(fresh)',
-        new="missing = set()",
-        tests=("lightning_modules/models/test_refusals.py::test_one_weight_that_is_missing",),
-    ),
-    Mutation(
-        bug="an export samples from the 50 likeliest tokens",
-        target="harness.pipeline.model_folder:export",
-        old="            top_k=0,\n",
-        new="",
-        tests=(
-            "harness/pipeline/test_model_folder.py::test_plain_transformers_samples_what_was_trained",
-        ),
-    ),
-    Mutation(
-        bug="held-out noise is that of the batch",
-        target="lightning_modules.metrics.evaluation:Evaluation.step",
-        old='prompt_noise(self.seed, Stream.EVALUATION, batch["places"])',
-        new='prompt_noise(self.seed, Stream.EVALUATION, range(len(batch["places"])))',
-        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
-    ),
-    Mutation(
-        bug="the reference's noise is that of the batch",
-        target="lightning_modules.metrics.evaluation:Evaluation._reference",
-        old='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, batch["places"])',
-        new='prompt_noise(self.seed, Stream.REFERENCE_RESPONSES, range(len(batch["places"])))',
-        tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
     ),
     Mutation(
         bug="positions of a cached token count from the longest row",

@@ -1,0 +1,91 @@
+"""Bugs of models as they come: what is loaded, which ids it knows, what is exported of it."""
+
+from tests.mutations.mutation import Mutation
+
+FAMILIES = "lightning_modules/models/test_families.py"
+REFUSALS = "lightning_modules/models/test_refusals.py"
+LANGUAGE_MODEL = "lightning_modules/models/test_language_model.py"
+PARTS = "lightning_modules/models/test_parts_trained.py"
+MODEL_FOLDER = "harness/pipeline/test_model_folder.py"
+
+ROWS = (
+    Mutation(
+        bug="ids that the tokenizer has no token for are sampled",
+        target="lightning_modules.models.vocabulary:forbid_ids_without_text",
+        old="model.register_forward_hook(WithoutText(torch.tensor(unknown)))",
+        new="pass",
+        tests=(f"{FAMILIES}::test_ids_without_text_are_never_sampled[llama]",),
+    ),
+    Mutation(
+        bug="logits of ids without text are infinite, so that entropies are NaN",
+        target="lightning_modules.models.vocabulary:WithoutText.__call__",
+        old="IMPOSSIBLE.get(logits.dtype, OTHERWISE)",
+        new="-torch.inf",
+        tests=(f"{FAMILIES}::test_what_has_no_text_has_no_probability_in_updates_either",),
+    ),
+    Mutation(
+        bug="a value head is as wide as the layers, not as what it reads",
+        target="lightning_modules.models.actor_critic:new_value_head",
+        old="plain(lm).get_output_embeddings().weight.shape[-1]",
+        new="lm.config.get_text_config().hidden_size",
+        tests=(
+            f"{FAMILIES}::test_values_are_the_same_with_and_without_log_probabilities[opt_350m]",
+        ),
+    ),
+    Mutation(
+        bug="a value head reads the states before the last layer",
+        target="lightning_modules.models.token_outputs:response_outputs",
+        old="outputs.hidden_states[-1]",
+        new="outputs.hidden_states[-2]",
+        tests=(f"{FAMILIES}::test_values_are_the_same_with_and_without_log_probabilities[llama]",),
+    ),
+    Mutation(
+        bug="weights that are not in the files are drawn anew",
+        target="lightning_modules.models.weights:load_weights",
+        old="if any(wrong):",
+        new="if False:",
+        tests=(f"{REFUSALS}::test_a_layer_that_is_missing_or_left_over",),
+    ),
+    Mutation(
+        bug="weights that no part of the model takes are left out in silence",
+        target="lightning_modules.models.weights:load_weights",
+        old='set(found["unexpected_keys"]) - set(unused)',
+        new="set()",
+        tests=(f"{REFUSALS}::test_a_layer_that_is_missing_or_left_over",),
+    ),
+    Mutation(
+        bug="models that see what comes after a token are trained",
+        target="lightning_modules.models.usable:refuse_kind",
+        old="if both_ways:",
+        new="if False:",
+        tests=(f"{REFUSALS}::test_what_does_not_write_from_left_to_right",),
+    ),
+    Mutation(
+        bug="a reward model's padding is a stop token, so that its score is read before it",
+        target="lightning_modules.models.scorers:_serves",
+        old="and pad_id not in ends",
+        new="",
+        tests=(f"{LANGUAGE_MODEL}::test_a_scorer_is_padded_with_what_ends_no_conversation",),
+    ),
+    Mutation(
+        bug="LoRA goes into towers that text never passes",
+        target="lightning_modules.models.adapters:add_adapter",
+        old="if towers := towers_without_text(model):",
+        new="if towers := []:",
+        tests=(f"{PARTS}::test_a_tower_of_pictures_is_left_out_and_named",),
+    ),
+    Mutation(
+        bug="an exported policy samples from its 50 likeliest tokens",
+        target="harness.pipeline.model_folder:export",
+        old="top_k=0,",
+        new="",
+        tests=(f"{MODEL_FOLDER}::test_plain_transformers_samples_what_was_trained",),
+    ),
+    Mutation(
+        bug="an exported policy samples at temperature 1, whatever it was trained at",
+        target="harness.pipeline.model_folder:export",
+        old="temperature=temperature,",
+        new="",
+        tests=(f"{MODEL_FOLDER}::test_plain_transformers_samples_what_was_trained",),
+    ),
+)
