@@ -13,7 +13,7 @@ Where they come from:
   responses an iteration and 8 iterations, 5e-5 moved nothing and 5e-4 did. Long runs want less.
 - One update on a rollout bears about three times the rate of several.
 - At a million parameters and below: less than what the project's toys of that size take. A toy has
-  just been trained here; another small model may be far more certain, and breaks at the toys' rates.
+  just been trained here; another small model may be far more certain, and breaks at such rates.
 """
 
 import math
