@@ -12,7 +12,8 @@ Where they come from:
   fine-tuning. The runs here are short: hundreds of steps, not thousands. With SmolLM2-135M, 16
   responses an iteration and 8 iterations, 5e-5 moved nothing and 5e-4 did. Long runs want less.
 - One update on a rollout bears about three times the rate of several.
-- At a million parameters and below: what the project's toys, trained from nothing, bear.
+- At a million parameters and below: less than what the project's toys of that size take. A toy has
+  just been trained here; another small model may be far more certain, and breaks at such rates.
 """
 
 import math
@@ -30,14 +31,14 @@ class LearningRates:
 
 
 FULL = {
-    1e6: LearningRates(2e-3, 5e-4, 3e-4, 1e-3),
+    1e6: LearningRates(1e-3, 5e-4, 1e-4, 3e-4),
     135e6: LearningRates(1e-5, 1e-5, 5e-6, 1.5e-5),
     5e8: LearningRates(1e-5, 1e-5, 2e-6, 6e-6),
     1e9: LearningRates(1e-5, 1e-5, 1e-6, 3e-6),
     8e9: LearningRates(1e-5, 1e-5, 1e-6, 3e-6),
 }
 LORA = {
-    1e6: LearningRates(5e-3, 5e-3, 3e-3, 1e-2),
+    1e6: LearningRates(5e-3, 2e-3, 1e-3, 3e-3),
     135e6: LearningRates(5e-4, 5e-4, 5e-4, 1.5e-3),
     1e9: LearningRates(2e-4, 2e-4, 2e-4, 6e-4),
     8e9: LearningRates(1e-4, 1e-4, 1e-4, 3e-4),

@@ -91,7 +91,7 @@ def test_a_preset_of_ones_own_may_have_no_rates(configure, tmp_path, folder):
     OmegaConf.update(cfg, "algo.optimizer.lr", None)
     for stage in cfg.stages.values():
         stage.optimizer.lr = None
-    assert lr_of(Parts(Choices(cfg), Console(quiet=True)).algorithm) == 3e-4
+    assert lr_of(Parts(Choices(cfg), Console(quiet=True)).algorithm) == 1e-4
 
 
 def test_toys_are_not_counted(configure, tmp_path, monkeypatch):
