@@ -3,8 +3,9 @@
     python benchmarks/gpu.py peaks                 # one phase, results as JSON lines
     python benchmarks/gpu.py sampling --tiny       # the same at toy size, on a CPU too
 
-Phases: env, peaks, tests, main, sampling, graphs, update. Random weights of real shapes; nothing is
-downloaded.
+Phases: env, peaks, tests, main, real, sampling, graphs, update. Random weights of real shapes, but
+for `real`: that takes the model's folder in REAL_MODEL (`python -m tests.real_model` makes one).
+Nothing is downloaded.
 """
 
 import argparse
@@ -55,6 +56,8 @@ PACKAGES = (
 KEY_FIGURES = (
     "val/gold",
     "reference/gold",
+    "reference/score",
+    "reference/score_std",
     "val/score",
     "val/kl",
     "val/win_rate",
@@ -180,6 +183,38 @@ def main_job(bench: Bench) -> None:
                 _job(bench, name, run, [*overrides, *budget, *places])
 
 
+def real(bench: Bench) -> None:
+    """A pretrained model through start-up check, PPO by a function and by a reward model."""
+    model = os.environ.get("REAL_MODEL")
+    if not model:
+        bench.say(skipped="REAL_MODEL is not set: the folder of a pretrained model")
+        return
+    shared = [
+        "algo=ppo",
+        f"model.pretrained={model}",
+        "logger=none",
+        "data.max_prompt_tokens=64",
+        "data.max_response_tokens=64",
+        "algo.evaluate_every=6",
+        "algo.iterations=12",
+    ]
+    by_words = ["reward=function", "reward.path=benchmarks.rewards:about_ten_words"]
+    pairs = ["data.train_pairs=512", "data.val_pairs=200", "data.train_demonstrations=512"]
+    jobs = {
+        "LoRA, words": ["adapter=lora", *by_words],
+        "full, words": by_words,
+        "LoRA, reward model": ["adapter=lora", "algo.critic=adapter", *pairs],
+    }
+    tiny = [*TINY_JOB, "algo.iterations=1", "data.max_response_tokens=16"]
+    budget = tiny if bench.tiny else ["hardware=gpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (name, overrides) in enumerate(jobs.items()):
+            if bench.wants(name):
+                run = Path(folder, f"run{i}")
+                places = [f"cache_dir={folder}/cache", f"hydra.run.dir={run}"]
+                _job(bench, name, run, [*shared, *overrides, *budget, *places])
+
+
 def _job(bench: Bench, name: str, run: Path, overrides: list[str]) -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "run.py", *overrides], cwd=ROOT)
@@ -201,6 +236,7 @@ PHASES = {
     "peaks": peaks,
     "tests": tests,
     "main": main_job,
+    "real": real,
     "sampling": sampling,
     "graphs": graphs,
     "update": update,
