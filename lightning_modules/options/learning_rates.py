@@ -10,7 +10,8 @@ Where they come from:
 - LoRA: its best rates are about ten times those of full fine-tuning, and more in short runs
   (Schulman et al. 2025, "LoRA Without Regret"), at any rank; 2e-4 is usual for supervised
   fine-tuning. The runs here are short: hundreds of steps, not thousands. With SmolLM2-135M, 16
-  responses an iteration and 8 iterations, 5e-5 moved nothing and 5e-4 did. Long runs want less.
+  responses an iteration and 8 iterations, 5e-5 left the policy where it was (a KL of 0.02 nats a
+  response of 24 tokens) and 5e-4 moved it (2.0 nats). Long runs want less.
 - One update on a rollout bears about three times the rate of several.
 - At a million parameters and below: less than what the project's toys of that size take. A toy has
   just been trained here; another small model may be far more certain, and breaks at such rates.
