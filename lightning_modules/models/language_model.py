@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import (
     check_causal_lm,
     fetch_config,
@@ -14,7 +13,7 @@ from lightning_modules.models.loading import (
     random_causal_lm,
 )
 from lightning_modules.models.parameters import parameter_counts
-from lightning_modules.models.usable import require_positions
+from lightning_modules.models.usable import refuse_kind, require_positions
 from lightning_modules.options.models import LanguageModelOptions
 
 
@@ -64,11 +63,6 @@ class LanguageModel(LanguageModelOptions):
 def _parameters(path: str, revision: str | None) -> int:
     """Parameters of the model that a config describes, without memory for one of them."""
     config = fetch_config(path, revision)
-    try:
-        with torch.device("meta"):
-            return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
-    except ValueError as error:
-        kind = getattr(config, "model_type", "unknown")
-        raise ModelError(
-            f"{path}: Transformers has no causal language model of its kind ({kind})"
-        ) from error
+    refuse_kind(path, config)
+    with torch.device("meta"):
+        return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
