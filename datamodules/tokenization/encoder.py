@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from datamodules.records import Message, Prompt
+from datamodules.records import DataError, Message, Prompt
 from datamodules.tokenization.chat_format import ChatFormat
 from datamodules.tokenization.padding import padded
 from datamodules.tokenization.templates import ChatOptions
-from datamodules.tokenization.truncation import cut_response, shortened
+from datamodules.tokenization.truncation import CannotFit, cut_response, shortened
 
 
 class Encoder:
@@ -63,13 +63,22 @@ class Encoder:
         self.counts["prompts"] += len(unique)
         for prompt, ids in encoded.items():
             if len(ids) > self.max_prompt_tokens:
-                kept = shortened(
-                    prompt.messages, self.max_prompt_tokens, self._prompt_length, self._starts
-                )
+                kept = self._shortened(prompt)
                 self.cut_prompts[prompt] = Prompt(tuple(kept))
                 encoded[prompt] = self._prompts([kept])[0]
                 self.counts["prompts truncated"] += 1
         return [encoded[p] for p in prompts]
+
+    def _shortened(self, prompt: Prompt) -> list[Message]:
+        limit = self.max_prompt_tokens
+        try:
+            return shortened(prompt.messages, limit, self._prompt_length, self._starts)
+        except CannotFit as error:
+            raise DataError(
+                f"a prompt cannot be cut to {limit} tokens: what must stay whole (system turn, the"
+                f" template's markers, the end of the user's words) takes {error.needed}; set"
+                f" data.max_prompt_tokens={error.needed} or more ({prompt.text!r:.100})"
+            ) from error
 
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
         return self.format.conversations(conversations, generation_prompt=True)
@@ -126,14 +135,25 @@ class Encoder:
         return self.format.conversations(conversations, generation_prompt=False)
 
     def _fitted(self, messages: Sequence[Message], limit: int) -> list[Message]:
-        """A whole conversation within `limit`: its response up to its own limit, then by turns."""
+        """A whole conversation within `limit`, by turns; only a response that is too long by itself
+        loses its end.
+        """
+
+        def length(kept: Sequence[Message]) -> int:
+            return len(self._whole([kept])[0])
+
         *before, response = messages
         places = self._starts(response.content)
-        if len(places) > self.max_response_tokens:
-            end = places[self.max_response_tokens]
-            response = Message("assistant", response.content[:end])
-        return shortened(
-            [*before, response], limit, lambda kept: len(self._whole([kept])[0]), self._starts
+        for size in (len(places), self.max_response_tokens):
+            end = places[size] if size < len(places) else None
+            said = Message("assistant", response.content[:end])
+            try:
+                return shortened([*before, said], limit, length, self._starts)
+            except CannotFit as error:
+                needed = error.needed
+        raise DataError(
+            f"a conversation cannot be cut to the {limit} tokens that the reward model reads: what"
+            f" must stay whole takes {needed} ({before[-1].content!r:.100})"
         )
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:

@@ -2,7 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from datamodules.records import DataError, Message
+from datamodules.records import Message
+
+
+class CannotFit(Exception):
+    """What must stay whole of a conversation takes `needed` tokens, more than there is room for."""
+
+    def __init__(self, needed: int):
+        super().__init__(needed)
+        self.needed = needed
 
 
 def shortened(
@@ -15,7 +23,7 @@ def shortened(
     alone is too long, without the beginning of the user's words in it.
 
     A system turn stays whole. `length` is that of a conversation as the template writes it, in
-    tokens; `starts` says at which characters the tokens of a text begin. DataError with the least
+    tokens; `starts` says at which characters the tokens of a text begin. CannotFit with the least
     limit that would do, if none of this is enough.
     """
     turns = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
@@ -54,12 +62,7 @@ def _without_beginning(
     needed = min(length(cut(place)) for place in places[-4:])
     if needed <= limit:  # the last words may be shorter than others
         return next(kept for place in places[-4:] if length(kept := cut(place)) <= limit)
-    told = words if len(words) <= 80 else f"{words[:80]}..."
-    raise DataError(
-        f"a prompt cannot be cut to {limit} tokens: what must stay whole (system turn, the"
-        f" template's markers, the end of the user's words) takes {needed}; set"
-        f" data.max_prompt_tokens={needed} or more ({told!r})"
-    )
+    raise CannotFit(needed)
 
 
 def cut_response(ids: list[int], limit: int, stop_id: int, ends: bool) -> list[int]:

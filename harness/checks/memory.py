@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lightning_modules.models.token_outputs import cache_name
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
@@ -191,7 +192,7 @@ def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
     lm = module.model.lm
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
-    lm(input_ids=ids, past_key_values=cache, use_cache=True)
+    lm(input_ids=ids, use_cache=True, **{cache_name(lm): cache})
     per_token = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
     per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
     return sizes.sequences * per_response + _kept_casts(lm)

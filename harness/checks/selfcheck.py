@@ -19,7 +19,7 @@ from harness.checks.audit import CheckError, Sample, check_sequences, shown
 from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
 from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
-from harness.checks.plain_pass import check_causality, check_drawn_again
+from harness.checks.plain_pass import check_causality, check_drawn_again, sample_alone
 from harness.errors import USER_ERRORS
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
@@ -61,12 +61,14 @@ class SelfCheck(Callback):
         tolerance = tolerance_of(trainer, module)
         check_evaluation_mode(module)
         check_reward_heads(module)
-        sample = take_sample(module, few_prompts(trainer, module))
+        batch = few_prompts(trainer, module)
+        lm, coarse = module.model.lm, tolerance > FLOAT32_TOLERANCE
+        sample_alone(lm, self.encoder, batch["prompts"][:2])
+        sample = take_sample(module, batch)
         said = check_sequences(sample, self.encoder)
         check_repeats(module, sample.rollout)
         order = generator(module.options.seed, Stream.SELFCHECK)
         ratio = check_ratio(module, sample.rollout, order, tolerance)
-        lm, coarse = module.model.lm, tolerance > FLOAT32_TOLERANCE
         agreed = check_drawn_again(lm, sample, module.options.temperature, tolerance, coarse)
         check_causality(lm, sample, tolerance)
         kl = None if self.resumed else check_reference(sample.rollout, tolerance)

@@ -19,6 +19,7 @@ from harness.runs.folder import Run, today
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
+from lightning_modules.models.usable import embedding_rows
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 
@@ -96,7 +97,7 @@ class Parts:
                 *limits,
                 chat=self.chat,
                 stops=generation_stops(path, revision),
-                rows=config.get_text_config(decoder=True).vocab_size,
+                rows=embedding_rows(config),
             )
         except DataError as error:
             raise DataError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ from datamodules.tokenization.loading import generation_stops, load_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions, midnight
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
-from lightning_modules.models.usable import positions
+from lightning_modules.models.usable import embedding_rows, positions
 from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import Scorer
 
@@ -34,7 +34,7 @@ def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
     chat = {
         "chat": ChatOptions(date=date or midnight()),
         "stops": generation_stops(path),
-        "rows": config.get_text_config(decoder=True).vocab_size,
+        "rows": embedding_rows(config),
     }
     if about:
         return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"], **chat)

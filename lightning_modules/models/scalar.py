@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PretrainedConfig
 
 from lightning_modules.models.adapters import plain
-from lightning_modules.models.token_outputs import at_least_float32, last_hidden, position_ids
+from lightning_modules.models.token_outputs import (
+    at_least_float32,
+    cache_name,
+    last_hidden,
+    position_ids,
+)
 
 # Where the config of an exported reward model says what its scores mean.
 REWARD_CONFIG = "rlhf_ladder"
@@ -82,12 +87,13 @@ def continued_hidden(
     """
     backbone = plain(model).base_model
     cache = DynamicCache()
+    named = {cache_name(backbone): cache}
     backbone(
         input_ids=prompt.ids,
         attention_mask=prompt.mask,
         position_ids=position_ids(prompt.mask),
-        past_key_values=cache,
         use_cache=True,
+        **named,
     )
     cache.batch_select_indices(prompt.owner)
     mask = torch.cat([prompt.mask[prompt.owner], response_mask], dim=1)
@@ -95,8 +101,8 @@ def continued_hidden(
         input_ids=response_ids,
         attention_mask=mask,
         position_ids=position_ids(mask)[:, prompt.ids.shape[1] :],
-        past_key_values=cache,
         use_cache=True,
+        **named,
     ).last_hidden_state
 
 

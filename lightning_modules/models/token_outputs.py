@@ -4,6 +4,8 @@ Index convention: s_t is the prompt and the first t response tokens; its logits 
 position P-1+t of the sequence. Only these T positions get logits.
 """
 
+import inspect
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -29,6 +31,18 @@ def at_least_float32(x: Tensor) -> Tensor:
 def position_ids(attention_mask: Tensor) -> Tensor:
     """Positions that count real tokens only, (B, S), so that padding on the left shifts nothing."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def cache_name(model: nn.Module) -> str:
+    """What a model's forward calls its cache: newer versions of Transformers have renamed it, and
+    some architectures take any name without a word.
+    """
+    return "cache" if "cache" in _parameters(type(plain(model))) else "past_key_values"
+
+
+@lru_cache
+def _parameters(kind: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def response_outputs(

@@ -38,6 +38,11 @@ def positions(config: PretrainedConfig) -> int | None:
     return next((n for n in found if isinstance(n, int) and n > 0), None)
 
 
+def embedding_rows(config: PretrainedConfig) -> int | None:
+    """For how many token ids a model of this config has embeddings; None if it does not say."""
+    return getattr(config.get_text_config(decoder=True), "vocab_size", None)
+
+
 def require_positions(config: PretrainedConfig, tokens: int, name: str) -> None:
     """OptionError unless the model `name` can read so many tokens."""
     limit = positions(config)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lightning_modules.models.token_outputs import position_ids
+from lightning_modules.models.token_outputs import cache_name, position_ids
 
 
 def sample_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _forward(
         input_ids=ids,
         attention_mask=attention_mask,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_name(lm): cache},
     ).logits[:, -1]

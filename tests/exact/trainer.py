@@ -162,7 +162,7 @@ def encoder() -> Encoder:
         tokenizer_object=words,
         eos_token=WORDS[STOP],
         pad_token=WORDS[STOP],
-        chat_template="{{ messages[0]['content'] }}",
+        chat_template="{% for m in messages %}{{ m['content'] }} {% endfor %}",
     )
     return Encoder(tokenizer, len(PROMPT), HORIZON)
 

@@ -36,6 +36,7 @@ from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import load_scorer, new_scorer
+from lightning_modules.models.token_outputs import cache_name
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward, RewardContext
@@ -499,7 +500,7 @@ def test_a_cache_that_is_not_used_is_found(bench):
 
     def forget(module: PolicyModule) -> None:
         def without_cache(_, args, options):
-            if options.pop("past_key_values", None) is not None:
+            if options.pop(cache_name(module.model.lm), None) is not None:
                 width = options["input_ids"].shape[1]
                 options["attention_mask"] = options["attention_mask"][:, -width:]
             return args, options

@@ -36,7 +36,9 @@ def test_the_number_of_parameters_is_that_of_the_loaded_model(lm, folder):
 
 def test_what_is_no_causal_language_model_is_refused(tmp_path):
     T5Config(num_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"of type t5 cannot be trained here: it has an encoder and a decoder"):
+    with pytest.raises(
+        ModelError, match=r"of type t5 cannot be trained here: it has an encoder and a decoder"
+    ):
         LanguageModel(name="mine", pretrained=str(tmp_path)).parameters()
 
 

@@ -1,10 +1,11 @@
 """How a reward model from elsewhere reads, and what ours says of itself."""
 
 import math
+import re
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, LlamaConfig
+from transformers import AutoModelForSequenceClassification, LlamaConfig, PretrainedConfig
 
 from datamodules.records import DataError, Message, Prompt
 from datamodules.tokenization.loading import train_tokenizer
@@ -61,14 +62,19 @@ def test_without_a_template_of_its_own_the_response_is_followed_by_a_stop_token(
     assert encoder.tokenizer.decode(rows[1]) == text
 
 
-def test_of_what_is_too_long_the_end_is_read(folder):
+def test_what_is_too_long_loses_turns_then_words_and_never_markers(folder):
     encoder = scoring_encoder(folder(OWN_TEMPLATE))
-    text = "and so on, " * 40 + "the end."
-    (row,) = encoder.conversations([QUESTION], [text])
-    assert len(row) == 64
-    assert encoder.tokenizer.decode(row).endswith("the end.[end]")
+    read = encoder.tokenizer.decode
     short = encoder.conversations([QUESTION], ["In Agra."])[0]
-    assert encoder.tokenizer.decode(short).startswith("[user]Where")
+    assert read(short).startswith("[user]Where")
+    turns = (Message("user", "Hi " * 20), Message("assistant", "Hello " * 20), *QUESTION.messages)
+    assert encoder.conversations([Prompt(turns)], ["In Agra."]) == [short]
+    (row,) = encoder.conversations([Prompt.from_text("so " * 80 + "where?")], ["In Agra."])
+    assert len(row) <= 64
+    assert re.fullmatch(r"\[user\][so ]+where\?\[end\]\[assistant\]In Agra\.\[end\]", read(row))
+    (row,) = encoder.conversations([QUESTION], ["and so on, " * 40])
+    assert len(row) <= 64
+    assert re.fullmatch(r"\[user\].+\[end\]\[assistant\]and so on, [adnos, ]+\[end\]", read(row))
 
 
 def test_one_of_ours_reads_within_its_limits_of_tokens(folder):
@@ -82,7 +88,7 @@ def test_one_of_ours_reads_within_its_limits_of_tokens(folder):
 
 def test_a_model_that_does_not_say_how_far_it_reads(folder, monkeypatch):
     path = folder(OWN_TEMPLATE)
-    monkeypatch.setattr("harness.parts.score_scale.fetch_config", lambda _: object())
+    monkeypatch.setattr("harness.parts.score_scale.fetch_config", lambda _: PretrainedConfig())
     encoder = scoring_encoder(path)
     assert encoder.max_prompt_tokens + encoder.max_response_tokens == UNKNOWN_POSITIONS
 
