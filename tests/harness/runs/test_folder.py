@@ -1,8 +1,10 @@
 import json
+from datetime import date
 
 import pytest
 
 from harness.errors import RunError
+from harness.runs import folder
 from harness.runs.files import STATE
 from harness.runs.folder import open_run
 
@@ -49,6 +51,36 @@ def test_where_and_how_is_logged_may_differ_and_nothing_else(configure, tmp_path
     stop(open_run(configure(tmp_path, "resume=auto", "logger=none", "callbacks.samples=3")))
     with pytest.raises(RunError, match=r"stages\.sft\.epochs: 1 then, 2 now"):
         open_run(configure(tmp_path, "resume=auto", "stages.sft.epochs=2"))
+
+
+class Day(date):
+    """A calendar that is turned by hand."""
+
+    shown = date(2026, 1, 31)
+
+    @classmethod
+    def today(cls):
+        return cls.shown
+
+
+def test_a_run_keeps_the_date_on_which_it_began(configure, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "date", Day)
+    run = open_run(configure(tmp_path / "run"))
+    assert run.date == "2026-01-31"
+    stop(run)
+    monkeypatch.setattr(Day, "shown", date(2026, 2, 1))
+    run = open_run(configure(tmp_path / "run", "resume=auto"))
+    assert (run.resumed, run.date) == (True, "2026-01-31")
+    stop(run)
+    run = open_run(configure(tmp_path / "new"))
+    assert run.date == "2026-02-01"
+    stop(run)
+    given = configure(tmp_path / "given", "model.date=2024-02-29")
+    run = open_run(given)
+    assert run.date == "2024-02-29"
+    monkeypatch.setenv(folder.LEADER, str(tmp_path / "run"))
+    monkeypatch.setattr(folder, "this_rank", lambda: 1)
+    assert open_run(given).date == "2026-01-31"
 
 
 def test_resuming_what_is_no_run_is_an_error(configure, tmp_path):
