@@ -1,5 +1,6 @@
 """The format of a chat: what a template writes around a response, and what ends it."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -7,11 +8,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from datamodules.records import DataError, Message
-from datamodules.tokenization.control_tokens import ControlTokens, first_of
+from datamodules.tokenization.control_tokens import ControlTokens, any_of
+from datamodules.tokenization.frames import ANSWER, QUESTION, frame_of
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate
-
-# A conversation to see by what the template writes around its turns.
-QUESTION, ANSWER = Message("user", "Qx7"), Message("assistant", "Ax7")
 
 
 class ChatFormat:
@@ -23,7 +22,8 @@ class ChatFormat:
     tokenizer's EOS token. `prefix` are the ids that the tokenizer itself puts first (BOS), where it
     does. Ids of `rows` and above have no embedding: the model cannot say them.
 
-    DataError if no token could end a response, or if the template leaves responses out.
+    DataError if the template leaves out or cuts what is said, or if no token could end a response
+    (unless the model writes none: not `needs_stop`).
     """
 
     def __init__(
@@ -32,72 +32,54 @@ class ChatFormat:
         options: ChatOptions | None = None,
         stops: Sequence[int] = (),
         rows: int | None = None,
+        needs_stop: bool = True,
     ):
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, options or ChatOptions())
         self.rows = rows
-        self.opening = self._opening()
-        self.control = ControlTokens(tokenizer, self._turns())
-        self.prompt = self.template.render(self.opening, generation_prompt=True)
-        whole = self.template.render([*self.opening, ANSWER], generation_prompt=False)
-        self.before, found, self.after = whole.rpartition(ANSWER.content)
-        if not found:
-            raise DataError(
-                "the chat template leaves out what the assistant says, so no response could be"
-                " taught; give another one with model.chat_template=<file>"
-            )
-        # A prompt may end in what the template's own conversations do not have.
-        self.continues = self.before.startswith(self.prompt)
-        self.lead = self.before.removeprefix(self.prompt) if self.continues else ""
-        self.tail, self.stop_id = self._end()
+        self.frame = frame_of(self.template)
+        self.control = ControlTokens(tokenizer, self.frame.turns)
+        self.lead = self.frame.lead
         eos = tokenizer.eos_token_id
+        self.tail, self.stop_id = self._end({eos, *stops})
+        self.writes_stop = self.stop_id is not None
+        self.stop_id = self.stop_id if self.writes_stop else eos
         known = {self.stop_id, eos, *stops} - {None}
         self.stop_ids = tuple(sorted(i for i in known if self.has(i)))
-        if not self.stop_ids:
+        if not self.stop_ids and needs_stop:
             raise DataError(
                 f"no token could end a response: {self._named(known) or 'there is no EOS token'}"
                 + (f", and the model has embeddings for {rows} ids" if known else "")
             )
         if self.stop_id not in self.stop_ids:
-            self.tail, self.stop_id = "", eos if eos in self.stop_ids else self.stop_ids[0]
-
-    def _opening(self) -> list[Message]:
-        """The shortest beginning of a conversation that the template takes."""
-        try:
-            self.template.render([QUESTION], generation_prompt=True)
-        except DataError:
-            with_system = [Message("system", "Sx7"), QUESTION]
-            self.template.render(with_system, generation_prompt=True)
-            return with_system
-        return [QUESTION]
-
-    def _turns(self) -> str:
-        """A conversation with a turn of every kind that the template takes, as text."""
-        exchange = [*self.opening, ANSWER]
-        try:
-            return self.template.render([*exchange, QUESTION], generation_prompt=False)
-        except DataError:  # of one exchange at most
-            return self.template.render(exchange, generation_prompt=False)
+            self.tail, self.writes_stop = "", False
+            self.stop_id = eos if eos in self.stop_ids else next(iter(self.stop_ids), None)
 
     def has(self, token_id: int | None) -> bool:
         """Whether the model has an embedding for this id."""
         return token_id is not None and 0 <= token_id < (self.rows or token_id + 1)
 
-    def _end(self) -> tuple[str, int | None]:
-        """What the template writes before the token that ends a response, and that token."""
+    def _end(self, stops: set[int | None]) -> tuple[str, int | None]:
+        """What the template writes before the token that ends a response, and that token: the first
+        one after the response or, if others follow it at once, the last of them that is a stop
+        token anyway. None if the template writes no token there.
+        """
         added = self.tokenizer.added_tokens_encoder
         eos = self.tokenizer.eos_token
-        tokens = {token for token in added if not token.isspace()} | ({eos} if eos else set())
-        found = first_of(tokens, self.after)
-        if found is None:
-            return "", self.tokenizer.eos_token_id
-        return self.after[: found.start()], self.tokenizer.convert_tokens_to_ids(found[0])
+        token = any_of({t for t in added if not t.isspace()} | ({eos} if eos else set()))
+        run = re.search(f"(?:{token})+", self.frame.after)
+        if run is None:
+            return "", None
+        ends = list(re.finditer(token, run[0]))
+        ids = [self.tokenizer.convert_tokens_to_ids(end[0]) for end in ends]
+        last = max((place for place, i in enumerate(ids) if i in stops), default=0)
+        return self.frame.after[: run.start() + ends[last].start()], ids[last]
 
     @property
     def pad_id(self) -> int:
         """The tokenizer's padding token if the model has it; else another: padding is masked."""
         own, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return next(i for i in (own, eos, self.stop_id) if self.has(i))
+        return next((i for i in (own, eos, self.stop_id) if self.has(i)), 0)
 
     @cached_property
     def prefix(self) -> list[int]:
@@ -121,7 +103,7 @@ class ChatFormat:
         A response is encoded behind it, as tokenizers may treat the beginning of a text in a way
         of its own.
         """
-        text = "x" + self.prompt.rpartition(QUESTION.content)[2]
+        text = "x" + self.frame.prompt.rpartition(QUESTION.content)[2]
         return text, self.control.encode([text])[0]
 
     def hidden(self, messages: Sequence[Message]) -> list[Message]:
@@ -144,7 +126,11 @@ class ChatFormat:
         """Responses as ids, as the template writes them, without the token that ends them."""
         context, behind = self.context
         written = [self._written(t, end) for t, end in zip(texts, stopped, strict=True)]
-        rows = self.control.encode([context + text for text in written])
+        # With the token that ends them, which may take a space before it away.
+        end = self.tokenizer.convert_ids_to_tokens(self.stop_id) if self.writes_stop else ""
+        ends = [end if stop else "" for stop in stopped]
+        rows = self.control.encode([context + t + e for t, e in zip(written, ends, strict=True)])
+        rows = [ids[:-1] if e else ids for ids, e in zip(rows, ends, strict=True)]
         alone = [i for i, ids in enumerate(rows) if ids[: len(behind)] != behind]
         rows = [ids[len(behind) :] for ids in rows]
         # Its first characters make one token with the template's last ones: a policy, which goes on
@@ -157,10 +143,10 @@ class ChatFormat:
         """A response with what the template writes before it and, if it `ends`, behind it."""
         hidden = self.control.hide(text)
         answer = Message(ANSWER.role, hidden)
-        whole = self.template.render([*self.opening, answer], generation_prompt=False)
-        start = self.prompt if self.continues else self.before
-        if whole.startswith(start) and whole.endswith(self.after):
-            body = whole[len(start) : len(whole) - len(self.after)]
+        whole = self.template.render([*self.frame.opening, answer], generation_prompt=False)
+        start = self.frame.prompt if self.frame.continues else self.frame.before
+        if whole.startswith(start) and whole.endswith(self.frame.after):
+            body = whole[len(start) : len(whole) - len(self.frame.after)]
         else:
             body = self.lead + hidden
         return body + self.tail if ends else body
@@ -197,7 +183,7 @@ class ChatFormat:
     @property
     def template_begins(self) -> bool:
         """Whether the template itself writes what the tokenizer would put first."""
-        ids = self.control.encode([self.prompt])[0]
+        ids = self.control.encode([self.frame.prompt])[0]
         return ids[: len(self.prefix)] == self.prefix
 
     def _named(self, ids: set[int]) -> str:

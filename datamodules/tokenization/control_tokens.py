@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -10,10 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from datamodules.records import DataError
 
-# Private characters stand for what is hidden while a template is rendered, and for the template's
-# own tokens while the result is encoded. Unicode gives them no meaning and never will.
-HIDDEN, OWN, LAST = 0x10F000, 0x10E000, 0x10FFFD
-PRIVATE = f"[{chr(OWN)}-{chr(LAST)}]"
+# Characters that Unicode leaves to private use stand for what is hidden while a template is
+# rendered. One that a text has itself is hidden as well.
+FIRST, LAST = 0xF0000, 0xFFFFD
+PRIVATE = re.compile(f"[{chr(FIRST)}-{chr(LAST)}]")
+# What the template's own tokens are called while the result is encoded. No text can know it.
+SECRET = secrets.token_hex(8)
 
 
 class ControlTokens:
@@ -35,28 +38,39 @@ class ControlTokens:
             for i, token in added.items()
             if token.special or (token.content in written and not token.content.isspace())
         }
-        longest_first = sorted(self.ids, key=len, reverse=True)
-        self._own = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._spelled = re.compile(f"{self._own.pattern}|{PRIVATE}")
-        self._hidden: dict[str, str] = {}
+        self._own = re.compile(any_of(self.ids))
+        self._spelled = re.compile(f"{self._own.pattern}|{PRIVATE.pattern}")
+        self._placeholders: dict[str, str] = {}
+        self._literals: dict[str, str] = {}
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        changed = any(added[i].normalized for i in self.ids.values())
+        self._normaliser = backend.normalizer if backend is not None and changed else None
 
     def hide(self, text: str) -> str:
         """The text with a private character in the place of everything that spells a token."""
-        return self._spelled.sub(self._placeholder, text)
+        hidden = self._spelled.sub(lambda match: self._placeholder(match[0]), text)
+        if hidden == text and self._normaliser and self._spells_normalised(text):
+            # Another character in its place is enough for the whole to be taken as text.
+            return re.sub(r"\S", lambda match: self._placeholder(match[0]), text, count=1)
+        return hidden
 
-    def _placeholder(self, match: re.Match) -> str:
-        return self._hidden.setdefault(match[0], chr(HIDDEN + len(self._hidden)))
+    def _spells_normalised(self, text: str) -> bool:
+        return bool(self._own.search(self._normaliser.normalize_str(text)))
+
+    def _placeholder(self, literal: str) -> str:
+        if literal not in self._placeholders:
+            placeholder = chr(FIRST + len(self._placeholders))
+            self._placeholders[literal] = placeholder
+            self._literals[placeholder] = literal
+        return self._placeholders[literal]
 
     def show(self, text: str) -> str:
         """What `hide` was given."""
-        for literal, placeholder in self._hidden.items():
-            text = text.replace(placeholder, literal)
-        return text
+        return PRIVATE.sub(lambda match: self._literals.get(match[0], match[0]), text)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that a template wrote of hidden contents."""
-        hidden = re.compile(PRIVATE)
-        guarded = {i: self._encode_guarded(t) for i, t in enumerate(texts) if hidden.search(t)}
+        guarded = {i: self._encode_guarded(t) for i, t in enumerate(texts) if PRIVATE.search(t)}
         plain = [text for i, text in enumerate(texts) if i not in guarded]
         encoded = iter(
             self.tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else ()
@@ -67,7 +81,8 @@ class ControlTokens:
         names = self._names
         written = self._own.sub(lambda match: names[match[0]], text)
         encoding = self._guarded.encode(self.show(written), add_special_tokens=False)
-        control = set(self.ids.values())
+        # What a tokenizer has no pieces for is unknown to it, whatever it spells.
+        control = set(self.ids.values()) - {self.tokenizer.unk_token_id}
         if spelled := control & set(encoding.ids):
             tokens = self.tokenizer.convert_ids_to_tokens(sorted(spelled))
             raise DataError(
@@ -80,7 +95,7 @@ class ControlTokens:
     @cached_property
     def _names(self) -> dict[str, str]:
         """What the template's own tokens are called while hidden text is encoded."""
-        return {token: chr(OWN + i) for i, token in enumerate(self.ids)}
+        return {token: f"<{SECRET}{i}>" for i, token in enumerate(self.ids)}
 
     @cached_property
     def _guarded(self) -> Tokenizer:
@@ -109,7 +124,9 @@ def _renamed(token: dict, name: str) -> AddedToken:
     return AddedToken(name, special=False, **kept)
 
 
-def first_of(tokens: Iterable[str], text: str) -> re.Match | None:
-    """The first of some tokens that a text has, the longest where several begin."""
+def any_of(tokens: Iterable[str]) -> str:
+    """A pattern for one of these tokens, the longest where several begin; matches nothing if there
+    are none.
+    """
     longest_first = sorted(tokens, key=len, reverse=True)
-    return re.search("|".join(map(re.escape, longest_first)) or r"(?!)", text)
+    return "|".join(map(re.escape, longest_first)) or r"(?!)"

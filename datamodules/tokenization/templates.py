@@ -1,6 +1,7 @@
 """Chat templates: which one a tokenizer brings, and how a conversation is written as one text."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
@@ -112,11 +113,12 @@ def compiled(text: str) -> Any:
 
 def _check_arguments(text: str, arguments: Mapping[str, Any], tokens: set[str]) -> None:
     """What a template never looks at would change nothing, in silence."""
-    unused = [name for name in arguments if name not in text or name in ALWAYS]
+    known = _variables(text)
+    unused = [name for name in arguments if name in ALWAYS or name not in known]
     if unused:
         raise DataError(
             f"model.template_arguments.{unused[0]}: the chat template has no such argument; it"
-            f" knows {', '.join(sorted(_variables(text) - ALWAYS - tokens)) or 'none'}"
+            f" knows {', '.join(sorted(known - ALWAYS - tokens)) or 'none'}"
         )
 
 
@@ -125,11 +127,9 @@ def _variables(text: str) -> set[str]:
     environment = Environment(
         extensions=["jinja2.ext.loopcontrols"], trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"raise_exception": None, "strftime_now": None}
-    try:
-        return meta.find_undeclared_variables(environment.parse(text)) - {"raise_exception"}
-    except TemplateError:  # it has tags of the library's own
-        return set()
+    # A tag of the library's own, for which this environment has no extension.
+    text = re.sub(r"{%(-?)\s*(end)?generation\s*(-?)%}", r"{#\1 \3#}", text)
+    return meta.find_undeclared_variables(environment.parse(text)) - set(environment.globals)
 
 
 def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, place: str) -> None:
@@ -151,7 +151,10 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, plac
     elif chosen in named:
         tokenizer.chat_template = {**named, "default": named[chosen]}
     elif Path(chosen).is_file():
-        tokenizer.chat_template = Path(chosen).read_text(encoding="utf-8")
+        try:
+            tokenizer.chat_template = Path(chosen).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"model.chat_template={chosen}: is not UTF-8 ({error})") from error
     else:
         has = f"its templates are called {names}" if names else "its tokenizer has no named ones"
         raise DataError(
@@ -179,4 +182,4 @@ def _literal(value: Any) -> str:
         return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_literal, value)) + "]"
-    return "none" if value is None else json.dumps(value)
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)

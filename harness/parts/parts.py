@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from datamodules.records import DataError
@@ -20,6 +21,7 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
+from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 
@@ -55,7 +57,13 @@ class Parts:
         model = self.language_model
         model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
         if not model.embedded:
-            self.load_encoder(model.pretrained, model.revision)
+            template = self.load_encoder(model.pretrained, model.revision).format.template
+            require(
+                self.cfg.model.get("date") is None or template.asks_clock,
+                "model.date",
+                self.cfg.model.get("date"),
+                "the model's chat template asks for no date",
+            )
         critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
         if isinstance(self.algorithm, RewardModel) or critic == "copy":
             self.check_scorer_base()
@@ -82,7 +90,7 @@ class Parts:
         date = self.run.date if hasattr(self, "run") else today(self.cfg)
         return ChatOptions(
             options.get("chat_template"),
-            dict(options.get("template_arguments") or {}),
+            OmegaConf.to_container(options.get("template_arguments") or OmegaConf.create()),
             datetime.fromisoformat(date),
         )
 

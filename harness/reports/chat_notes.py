@@ -9,12 +9,17 @@ def chat_notes(chat: ChatFormat) -> list[str]:
     stops = names(list(chat.stop_ids))
     also = f"; taught responses end with {names(chat.stop_id)}" if len(stops) > 1 else ""
     lines = [f"a response stops at {', '.join(stops)}{also}"]
+    if not chat.writes_stop and chat.frame.after.strip():
+        lines += [
+            f"the template writes {chat.frame.after!r} after a response, and no token in it could"
+            f" end one: responses are taught to end with {names(chat.stop_id)} instead"
+        ]
     if chat.lead:
         lines += [f"the template writes {chat.lead!r} before a response: it is taught as well"]
-    if not chat.continues:
+    if not chat.frame.continues:
         lines += [
-            f"the template's prompt ends in {chat.prompt[-20:]!r}, which its conversations do not"
-            " have before a response: that part is not taught"
+            f"the template's prompt ends in {chat.frame.prompt[-20:]!r}, which its conversations do"
+            " not have before a response: that part is not taught"
         ]
     if chat.prefix and not chat.template_begins:
         lines += [f"the template writes no {' '.join(names(chat.prefix))}: it is put first, once"]

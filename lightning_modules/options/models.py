@@ -30,7 +30,7 @@ class LanguageModelOptions:
     lr: Mapping[str, float | None] | None = None
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
-    date: str | None = None
+    date: Any = None
 
     def __post_init__(self):
         if self.pretrained is None and self.config is None:
@@ -42,7 +42,7 @@ class LanguageModelOptions:
                 self.vocab_size,
                 "must be at least 300 (256 bytes and the special tokens)",
             )
-            for option in ("chat_template", "template_arguments"):
+            for option in ("chat_template", "template_arguments", "date"):
                 value = getattr(self, option)
                 rule = "is for pretrained models; the toy's template is made with its tokenizer"
                 require(value is None, f"model.{option}", value, rule)
@@ -56,5 +56,5 @@ class LanguageModelOptions:
         )
         try:
             date.fromisoformat(self.date or "2026-01-31")
-        except ValueError:
+        except (TypeError, ValueError):
             require(False, "model.date", self.date, "must be a date, such as 2026-01-31")
