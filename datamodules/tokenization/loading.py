@@ -1,6 +1,7 @@
 """Tokenizers: trained on the data's own text, or loaded from a folder or the hub."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -64,12 +65,14 @@ def load_tokenizer(
 
 
 def generation_stops(path: str | Path, revision: str | None = None) -> tuple[int, ...]:
-    """The ids at which a model's own generation config (else its config) says that it stops."""
-    try:
-        config = GenerationConfig.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError):
-        config = AutoConfig.from_pretrained(path, revision=revision or "main")
-        config = config.get_text_config(decoder=True)
-    stops = getattr(config, "eos_token_id", None)
-    stops = stops if isinstance(stops, list | tuple) else [stops]
-    return tuple(i for i in stops if i is not None)
+    """The ids at which a model stops by what its generation config and its config say."""
+    revision = revision or "main"
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    configs = [config, config.get_text_config(decoder=True)]
+    with suppress(OSError, ValueError):  # many models have none
+        configs.append(GenerationConfig.from_pretrained(path, revision=revision))
+    stops: set[int | None] = set()
+    for each in configs:
+        named = getattr(each, "eos_token_id", None)
+        stops |= set(named) if isinstance(named, list | tuple) else {named}
+    return tuple(sorted(stops - {None}))
