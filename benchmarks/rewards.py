@@ -9,7 +9,6 @@ def about_ten_words(prompts: Sequence[Any], responses: Sequence[str]) -> list[fl
     return [-float(abs(len(text.split()) - 10)) for text in responses]
 
 
-def short_words(prompts: Sequence[Any], responses: Sequence[str]) -> list[float | None]:
-    """Minus the mean number of letters a word; None where there are fewer than five words."""
-    lengths = [[len(word.strip(".,;:!?")) for word in text.split()] for text in responses]
-    return [-sum(words) / len(words) if len(words) >= 5 else None for words in lengths]
+def brief(prompts: Sequence[Any], responses: Sequence[str]) -> list[float]:
+    """Minus the number of words."""
+    return [-float(len(text.split())) for text in responses]
