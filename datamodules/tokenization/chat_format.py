@@ -23,7 +23,8 @@ class ChatFormat:
     tokenizer's EOS token. `prefix` are the ids that the tokenizer itself puts first (BOS), where it
     does. Ids of `rows` and above have no embedding: the model cannot say them.
 
-    DataError if no token could end a response, or if the template leaves responses out.
+    DataError if no token could end a response (unless not `needs_stop`: nothing is sampled), or if
+    the template leaves responses out.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class ChatFormat:
         options: ChatOptions | None = None,
         stops: Sequence[int] = (),
         rows: int | None = None,
+        needs_stop: bool = True,
     ):
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, options or ChatOptions())
@@ -53,12 +55,12 @@ class ChatFormat:
         eos = tokenizer.eos_token_id
         known = {self.stop_id, eos, *stops} - {None}
         self.stop_ids = tuple(sorted(i for i in known if self.has(i)))
-        if not self.stop_ids:
+        if not self.stop_ids and needs_stop:
             raise DataError(
                 f"no token could end a response: {self._named(known) or 'there is no EOS token'}"
                 + (f", and the model has embeddings for {rows} ids" if known else "")
             )
-        if self.stop_id not in self.stop_ids:
+        if self.stop_ids and self.stop_id not in self.stop_ids:
             self.tail, self.stop_id = "", eos if eos in self.stop_ids else self.stop_ids[0]
 
     def _opening(self) -> list[Message]:
@@ -97,7 +99,7 @@ class ChatFormat:
     def pad_id(self) -> int:
         """The tokenizer's padding token if the model has it; else another: padding is masked."""
         own, eos = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return next(i for i in (own, eos, self.stop_id) if self.has(i))
+        return next((i for i in (own, eos, self.stop_id) if self.has(i)), 0)
 
     @cached_property
     def prefix(self) -> list[int]:

@@ -19,7 +19,7 @@ class Encoder:
     `counts` says how many were encoded and how many had to be truncated; `cut_prompts` are those
     prompts, each with the prompt that is left of it. With `renders_responses` the chat template
     writes the responses of `conversations` too, as reward models from elsewhere were trained on
-    them. `chat`, `stops` and `rows` are those of a ChatFormat.
+    them. `chat`, `stops`, `rows` and `needs_stop` are those of a ChatFormat.
     """
 
     def __init__(
@@ -32,9 +32,10 @@ class Encoder:
         chat: ChatOptions | None = None,
         stops: Sequence[int] = (),
         rows: int | None = None,
+        needs_stop: bool = True,
     ):
         self.tokenizer = tokenizer
-        self.format = ChatFormat(tokenizer, chat, stops, rows)
+        self.format = ChatFormat(tokenizer, chat, stops, rows, needs_stop)
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.renders_responses = renders_responses

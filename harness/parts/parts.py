@@ -1,5 +1,6 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from datamodules.records import DataError
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
-from datamodules.tokenization.templates import ChatOptions, keep_arguments
+from datamodules.tokenization.templates import ChatOptions, keep_arguments, known
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
@@ -86,22 +87,31 @@ class Parts:
             datetime.fromisoformat(date),
         )
 
-    def load_encoder(self, path: str | Path, revision: str | None) -> Encoder:
-        """The tokenizer of a model, from a folder or the hub, with the limits of this data."""
-        config = fetch_config(path, revision)
-        tokenizer = load_tokenizer(path, revision, self.chat.template)
+    def load_encoder(
+        self, path: str | Path, revision: str | None, *, chosen: bool = True
+    ) -> Encoder:
+        """The tokenizer of a model, from a folder or the hub, with the limits of this data.
+
+        `chosen`: it is the model that `model.chat_template` and `model.template_arguments` speak
+        of. Of another, the template is its own, and is given those arguments that it knows.
+        """
+        config, chat = fetch_config(path, revision), self.chat
+        template = chat.template if chosen else None
+        tokenizer = load_tokenizer(path, revision, template, has_option=chosen)
         limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
+            if not chosen:
+                chat = replace(chat, template=None, arguments=known(tokenizer, chat.arguments))
             encoder = Encoder(
                 tokenizer,
                 *limits,
-                chat=self.chat,
+                chat=chat,
                 stops=generation_stops(path, revision),
                 rows=embedding_rows(config),
             )
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        keep_arguments(tokenizer, self.chat.arguments)
+        keep_arguments(tokenizer, chat.arguments)
         return encoder
 
     @property

@@ -60,7 +60,7 @@ def test_other_noise_draws_other_tokens(encoder, prompts):
     lm = family_model("llama", encoder.tokenizer)
     sample = sampled(lm, encoder, prompts)
     sample.uniforms.copy_(1 - sample.uniforms)
-    with pytest.raises(CheckError, match="others than those"):
+    with pytest.raises(CheckError, match="others than one plain"):
         check_drawn_again(lm, sample, 1.0, LOW, coarse=False)
 
 
