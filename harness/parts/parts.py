@@ -21,6 +21,7 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
+from lightning_modules.options.paths import model_folder
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 
@@ -88,20 +89,22 @@ class Parts:
         )
 
     def load_encoder(
-        self, path: str | Path, revision: str | None, *, chosen: bool = True
+        self, path: str | Path, revision: str | None, *, player: bool = False
     ) -> Encoder:
         """The tokenizer of a model, from a folder or the hub, with the limits of this data.
 
-        `chosen`: it is the model that `model.chat_template` and `model.template_arguments` speak
-        of. Of another, the template is its own, and is given those arguments that it knows.
+        `player`: it is one of two models, each of which gets those `model.template_arguments` that
+        its template knows.
         """
-        config, chat = fetch_config(path, revision), self.chat
-        template = chat.template if chosen else None
-        tokenizer = load_tokenizer(path, revision, template, has_option=chosen)
+        config, chat, chosen = fetch_config(path, revision), self.chat, True
+        if player:
+            chosen = self.has_the_options(path)
+            chat = replace(chat, template=chat.template if chosen else None)
+        tokenizer = load_tokenizer(path, revision, chat.template, has_option=chosen)
         limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
-            if not chosen:
-                chat = replace(chat, template=None, arguments=known(tokenizer, chat.arguments))
+            if player:
+                chat = replace(chat, arguments=known(tokenizer, chat.arguments))
             encoder = Encoder(
                 tokenizer,
                 *limits,
@@ -113,6 +116,11 @@ class Parts:
             raise DataError(f"{path}: {error}") from error
         keep_arguments(tokenizer, chat.arguments)
         return encoder
+
+    def has_the_options(self, path: str | Path) -> bool:
+        """Whether this is the model that `model.chat_template` speaks of."""
+        model = self.language_model
+        return not model.embedded and model_folder(path) == model_folder(model.pretrained)
 
     @property
     def device(self) -> torch.device:

@@ -12,11 +12,14 @@ from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions, midnight
+from harness.reports.chat_notes import date_notes
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import embedding_rows, positions
 from lightning_modules.options.paths import model_folder
-from lightning_modules.rewards.learned import Scorer
+from lightning_modules.rewards.combined import CombinedReward
+from lightning_modules.rewards.learned import CheckpointReward, Scorer
+from lightning_modules.rewards.reward import Reward
 
 DEMONSTRATIONS = 1000
 # For a reward model whose config does not say how much it can read.
@@ -68,6 +71,18 @@ def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
     return ScoringEncoder(
         path, tokenizer, *limits, renders_responses=renders, needs_stop=False, **chat
     )
+
+
+def reward_notes(reward: Reward) -> list[str]:
+    """What a user should know of the reward models from elsewhere that a reward consists of, once
+    they are loaded.
+    """
+    if isinstance(reward, CombinedReward):
+        return [line for part in reward.rewards.values() for line in reward_notes(part)]
+    if not isinstance(reward, CheckpointReward):
+        return []
+    encoder = reward.scorer.encoder
+    return [f"reward model {encoder.path}: {line}" for line in date_notes(encoder.format)]
 
 
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:
