@@ -121,6 +121,7 @@ def test_a_players_template_is_read_before_a_reward_model_is_trained(
     with pytest.raises(DataError, match=r"bad: .*(chat_template\.jinja|cannot be read)"):
         played(*reversed(pair) if swapped else pair, f"model.pretrained={pair[0]}")
     assert not stages_of(tmp_path)
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def odd(encoder, **sizes):
