@@ -48,7 +48,11 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def load_tokenizer(
-    path: str | Path, revision: str | None = None, template: str | None = None
+    path: str | Path,
+    revision: str | None = None,
+    template: str | None = None,
+    *,
+    has_option: bool = True,
 ) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the hub, with a chat template for sure: its own or another, as
     `template` says (see `choose_template`).
@@ -60,7 +64,7 @@ def load_tokenizer(
             f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a"
             " model's folder holds tokenizer.json and tokenizer_config.json beside its weights"
         ) from error
-    choose_template(tokenizer, template, str(path))
+    choose_template(tokenizer, template, str(path), has_option=has_option)
     return tokenizer
 
 

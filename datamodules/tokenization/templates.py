@@ -111,6 +111,13 @@ def compiled(text: str) -> Any:
         raise DataError(f"the chat template cannot be read: {error}") from error
 
 
+def known(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `arguments` that the tokenizer's template reads; DataError if it is none."""
+    text = tokenizer.get_chat_template()
+    compiled(text)
+    return {k: arguments[k] for k in arguments.keys() & (_variables(text) - ALWAYS)}
+
+
 def _check_arguments(text: str, arguments: Mapping[str, Any], tokens: set[str]) -> None:
     """What a template never looks at would change nothing, in silence."""
     known = _variables(text)
@@ -132,10 +139,13 @@ def _variables(text: str) -> set[str]:
     return meta.find_undeclared_variables(environment.parse(text)) - set(environment.globals)
 
 
-def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, place: str) -> None:
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase, chosen: str | None, place: str, *, has_option: bool = True
+) -> None:
     """Give `tokenizer` the template to use: the one that is `chosen`, its own, or the plain one.
 
     DataError, which begins with `place`, if there is no such template, or several and no default.
+    `has_option`: the user can choose with model.chat_template.
     """
     own = tokenizer.chat_template
     named = own if isinstance(own, dict) else {}
@@ -144,9 +154,13 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, chosen: str | None, plac
         if own is None or own == {}:
             tokenizer.chat_template = PLAIN_TEMPLATE
         elif named and "default" not in named:
+            advice = (
+                f"say which with model.chat_template={sorted(named)[0]}"
+                if has_option
+                else "write the one to use into a file chat_template.jinja beside its tokenizer"
+            )
             raise DataError(
-                f"{place}: has several chat templates ({names}) and no default: say which with"
-                f" model.chat_template={sorted(named)[0]}"
+                f"{place}: has several chat templates ({names}) and no default: {advice}"
             )
     elif chosen in named:
         tokenizer.chat_template = {**named, "default": named[chosen]}

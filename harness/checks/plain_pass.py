@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from datamodules.prompts import spread
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample
@@ -28,6 +29,11 @@ FLOAT32_ROUNDING, BFLOAT16_ROUNDING = 1e-3, 0.1
 SHARE, FEW = 0.01, 1
 # Of the check before a stage: enough for a cache that is not used to show.
 FEW_TOKENS = 16
+PROMPTS = 3
+LONG_CANDIDATES = 16
+NO_STOP = (-1,)  # an id of no token
+# Rotations that depend on how long a text is: a cache keeps keys as they were when it was shorter.
+LENGTH_ROPE = ("longrope", "dynamic")
 
 
 @torch.no_grad()
@@ -46,6 +52,7 @@ def check_drawn_again(
         prompt = sample.responses.sequences[row, :width][sample.responses.prompt_mask[row]]
         response = sample.responses.sequences[row, width:][sample.responses.response_mask[row]]
         logits = row_logits(lm, torch.cat([prompt, response]))[len(prompt) - 1 : -1]
+        require_finite(lm, of_tokens(logits / temperature, response))
         again = sample_tokens(logits, temperature, drawn[: len(response)])
         equal, total = equal + int((again == response).sum()), total + len(response)
         far = distance(logits / temperature, response, drawn[: len(response)]) > rounding
@@ -58,7 +65,7 @@ def check_drawn_again(
             " response) are others than one plain forward pass draws from the same noise",
             f"{_kind(lm)} does not use the sampler's cache of keys and values, or its positions"
             " depend on the other rows of a batch: the policy would be trained on what it does not"
-            " say. It cannot be used with this version of transformers",
+            f" say. {_remedy(lm)}",
         )
     gap = float(torch.cat(gaps).mean()) if gaps else 0.0
     if not gap <= tolerance:
@@ -83,8 +90,24 @@ def distance(logits: Tensor, tokens: Tensor, noise: Tensor) -> Tensor:
 
 def _gaps(logits: Tensor, response: Tensor, rollout: Rollout, row: int) -> Tensor:
     """How far a rollout's log-probabilities of a response are from those of its row alone."""
-    alone = logits.log_softmax(-1).gather(1, response[:, None]).squeeze(1)
+    alone = of_tokens(logits, response)
     return (alone - rollout.old_logprobs[row][rollout.response_mask[row]]).abs()
+
+
+def of_tokens(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities (T,) of `tokens` (T,) by `logits` (T, V)."""
+    return logits.log_softmax(-1).gather(1, tokens[:, None]).squeeze(1)
+
+
+def require_finite(lm: nn.Module, logprobs: Tensor) -> None:
+    """CheckError unless all these log-probabilities of sampled tokens are numbers."""
+    wrong = int((~logprobs.isfinite()).sum())
+    if wrong:
+        raise CheckError(
+            f"{wrong} of {logprobs.numel()} log-probabilities of a response are not finite",
+            f"weights of {_kind(lm)} are NaN or infinite, or it overflows in this precision; look"
+            " at its files, or use another hardware.precision",
+        )
 
 
 @torch.no_grad()
@@ -109,19 +132,45 @@ def check_causality(lm: nn.Module, sample: Sample, tolerance: float) -> None:
 def check_model(
     lm: nn.Module, encoder: Encoder, prompts: Sequence[Prompt], tolerance: float, coarse: bool
 ) -> None:
-    """Both checks of a model by itself, on a few tokens after each of these prompts."""
-    sample = sample_alone(lm, encoder, prompts)
+    """Both checks of a model by itself, on a few tokens after each of a few of these prompts; and
+    that it is sampled from as well at the greatest length that they can lead to.
+    """
+    sample = sample_alone(lm, encoder, spread(prompts, PROMPTS))
     check_drawn_again(lm, sample, 1.0, tolerance, coarse)
     check_causality(lm, sample, tolerance)
+    check_full_length(lm, encoder, longest(encoder, prompts), tolerance, coarse)
 
 
-def sample_alone(lm: nn.Module, encoder: Encoder, prompts: Sequence[Prompt]) -> Sample:
-    """A few tokens after each of these prompts; CheckError if the model cannot be sampled from."""
+def check_full_length(
+    lm: nn.Module, encoder: Encoder, prompt: Prompt, tolerance: float, coarse: bool
+) -> None:
+    """One response to `prompt` is drawn again, up to the limit of tokens: it does not stop."""
+    sample = sample_alone(lm, encoder, [prompt], encoder.max_response_tokens, NO_STOP)
+    check_drawn_again(lm, sample, 1.0, tolerance, coarse)
+
+
+def longest(encoder: Encoder, prompts: Sequence[Prompt]) -> Prompt:
+    """The prompt of most tokens among those of most characters."""
+    candidates = sorted(prompts, key=lambda prompt: len(prompt.text))[-LONG_CANDIDATES:]
+    lengths = [len(ids) for ids in encoder.prompts(candidates)]
+    return candidates[lengths.index(max(lengths))]
+
+
+def sample_alone(
+    lm: nn.Module,
+    encoder: Encoder,
+    prompts: Sequence[Prompt],
+    tokens: int = FEW_TOKENS,
+    stop_ids: Sequence[int] | None = None,
+) -> Sample:
+    """At most `tokens` after each of these prompts, up to one of `stop_ids` (None: those of the
+    encoder); CheckError if the model cannot be sampled from.
+    """
     device = next(lm.parameters()).device
     ids, mask = (x.to(device) for x in encoder.pad(encoder.prompts(prompts), "left"))
     noise = prompt_noise(0, Stream.SELFCHECK, range(len(prompts)))
-    drawn = uniforms(noise, len(prompts), 1, FEW_TOKENS).to(device)
-    stops = {"stop_id": encoder.stop_ids, "pad_id": encoder.pad_id}
+    drawn = uniforms(noise, len(prompts), 1, tokens).to(device)
+    stops = {"stop_id": stop_ids or encoder.stop_ids, "pad_id": encoder.pad_id}
     try:
         sequences, real = generate(lm, ids, mask, drawn, temperature=1.0, **stops)
     except torch.OutOfMemoryError:
@@ -139,6 +188,19 @@ def sample_alone(lm: nn.Module, encoder: Encoder, prompts: Sequence[Prompt]) -> 
 def row_logits(lm: nn.Module, ids: Tensor) -> Tensor:
     """Logits (S, V), at least float32, of one sequence (S,) by the plainest forward pass."""
     return at_least_float32(lm(input_ids=ids[None], use_cache=False).logits[0])
+
+
+def _remedy(lm: nn.Module) -> str:
+    """What can be done about a model that the sampler's cache does not serve."""
+    text = plain(lm).config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") not in LENGTH_ROPE:
+        return "It cannot be used with this version of transformers"
+    known = rope.get("original_max_position_embeddings") or text.max_position_embeddings
+    return (
+        f"Its rotary positions ({rope['rope_type']}) change for texts of more than {known} tokens,"
+        " those before included; keep data.max_prompt_tokens + data.max_response_tokens within that"
+    )
 
 
 def _kind(lm: nn.Module) -> str:

@@ -19,7 +19,13 @@ from harness.checks.audit import CheckError, Sample, check_sequences, shown
 from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
 from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
-from harness.checks.plain_pass import check_causality, check_drawn_again, sample_alone
+from harness.checks.plain_pass import (
+    check_causality,
+    check_drawn_again,
+    check_full_length,
+    require_finite,
+    sample_alone,
+)
 from harness.errors import USER_ERRORS
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
@@ -66,11 +72,14 @@ class SelfCheck(Callback):
         sample_alone(lm, self.encoder, batch["prompts"][:2])
         sample = take_sample(module, batch)
         said = check_sequences(sample, self.encoder)
+        require_finite(lm, sample.rollout.old_logprobs[sample.rollout.response_mask])
         check_repeats(module, sample.rollout)
         order = generator(module.options.seed, Stream.SELFCHECK)
         ratio = check_ratio(module, sample.rollout, order, tolerance)
         agreed = check_drawn_again(lm, sample, module.options.temperature, tolerance, coarse)
         check_causality(lm, sample, tolerance)
+        longest = batch["prompts"][int(batch["prompt_mask"].sum(1).argmax())]
+        check_full_length(lm, self.encoder, longest, tolerance, coarse)
         kl = None if self.resumed else check_reference(sample.rollout, tolerance)
         said += check_scores(module, sample)
         memory = check_memory(trainer, module, self.resumed)

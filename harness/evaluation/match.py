@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.prompts import spread
-from datamodules.tokenization.encoder import Encoder
+from datamodules.records import DataError, Prompt
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
@@ -55,7 +55,7 @@ class Player:
         self.device = pipeline.device
         self.lm = frozen(load_causal_lm(path, revision=revision, dtype=pipeline.dtype))
         self.lm.to(self.device)
-        self.encoder: Encoder = pipeline.load_encoder(path, revision)
+        self.encoder = pipeline.load_encoder(path, revision, player=True)
         options = pipeline.cfg.evaluation
         self.collector = Collector(
             model=ActorCritic(self.lm),
@@ -82,16 +82,60 @@ class Player:
 
 
 def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
-    """ModelError or OptionError unless both can be loaded and read what the data may give them.
+    """ModelError, OptionError or DataError unless both can be loaded, have a tokenizer and a chat
+    template to use, and read what the data may give them.
 
     Nothing is trained, and no weight read.
     """
     tokens = pipeline.source.max_prompt_tokens + pipeline.source.max_response_tokens
+    encoders = []
     for option, path in (("policy", policy), ("against", against)):
         if path is not None:
             require_positions(check_causal_lm(path), tokens, f"{option}={path}")
+            encoders.append(pipeline.load_encoder(model_folder(path), None, player=True))
     if against is None:
         pipeline.check_language_model()
+        return
+    used = {name for encoder in encoders for name in encoder.format.template.options.arguments}
+    for name in pipeline.chat.arguments.keys() - used:
+        raise DataError(
+            f"model.template_arguments.{name}: the chat template of neither policy={policy} nor"
+            f" against={against} has such an argument"
+        )
+
+
+def template_notes(pipeline: Pipeline, *players: str | None) -> list[str]:
+    """For which players `model.chat_template`, if it is given, is not meant."""
+    if pipeline.chat.template is None:
+        return []
+    return [
+        f"{path} has its own chat template; model.chat_template is that of model.pretrained"
+        for path in players
+        if path and not pipeline.has_the_options(path)
+    ]
+
+
+def held_out(pipeline: Pipeline) -> list[Prompt]:
+    """The prompts that an evaluation is on."""
+    return spread(pipeline.source.prompts("val"), pipeline.cfg.evaluation.prompts)
+
+
+def check_sampling(pipeline: Pipeline, policy: str, against: str | None) -> None:
+    """CheckError if what one of both is sampled from is not what it says.
+
+    Each is loaded for it and let go, so that there is room to train a reward model. Of an embedded
+    model the reference is trained here.
+    """
+
+    def check(path: str | Path, revision: str | None) -> None:
+        path = model_folder(path)
+        encoder = pipeline.load_encoder(path, revision, player=True)
+        pipeline.check_sampling(path, revision, encoder, held_out(pipeline))
+
+    check(policy, None)
+    opponent = (against, None) if against else pipeline.reference()
+    if opponent != (policy, None):
+        check(*opponent)
 
 
 def evaluate_policy(
@@ -102,6 +146,8 @@ def evaluate_policy(
     `against` None is the reference that this configuration's policies start from. Where the two
     have the same vocabulary, val/kl is that of the policy to the opponent; else it is not defined.
     """
+    if pipeline.cfg.selfcheck:
+        check_sampling(pipeline, policy, against)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     player = Player(policy, None, pipeline)
@@ -111,7 +157,7 @@ def evaluate_policy(
         player.collector.reference = Reference(opponent.lm, shares_policy=False)
     options = pipeline.cfg.evaluation
     match = Match(player.collector, pipeline.source.gold, pipeline.cfg.seed, opponent)
-    prompts = spread(pipeline.source.prompts("val"), options.prompts)
+    prompts = held_out(pipeline)
     for i, start in enumerate(range(0, len(prompts), options.batch_size)):
         part = prompts[start : start + options.batch_size]
         places = list(range(start, start + len(part)))

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from harness.evaluation.match import check_players, evaluate_policy
+from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
 from harness.parts.choices import Choices
+from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
-from harness.reports.console import make_console, places, policy_summary, samples_table
+from harness.reports.console import make_console, places, policy_summary, samples_table, say
 from harness.reports.held_out_pairs import judge
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
@@ -21,6 +22,9 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     pipeline = Pipeline(choices, make_console())
     if pipeline.cfg.policy:
         check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
+        pipeline.check_prompts(held_out(pipeline))
+    else:
+        pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
     run = pipeline.run = open_run(pipeline.cfg)
     try:
         numbers = _policy(pipeline) if pipeline.cfg.policy else _reward(pipeline)
@@ -42,8 +46,10 @@ def _policy(pipeline: Pipeline) -> dict[str, float]:
         f" {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}",
         soft_wrap=True,
     )
+    say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
+        say(console, reward_notes(pipeline.reward))
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     samples = run.folder / "samples.jsonl"
@@ -63,6 +69,7 @@ def _reward(pipeline: Pipeline) -> dict[str, float]:
     )
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
+    say(console, reward_notes(pipeline.reward))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(
             pipeline.reward.raw_scores,

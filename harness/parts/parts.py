@@ -1,5 +1,6 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from datamodules.records import DataError
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
-from datamodules.tokenization.templates import ChatOptions, keep_arguments
+from datamodules.tokenization.templates import ChatOptions, keep_arguments, known
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
@@ -21,6 +22,7 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
+from lightning_modules.options.paths import model_folder
 from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
@@ -94,23 +96,39 @@ class Parts:
             datetime.fromisoformat(date),
         )
 
-    def load_encoder(self, path: str | Path, revision: str | None) -> Encoder:
-        """The tokenizer of a model, from a folder or the hub, with the limits of this data."""
-        config = fetch_config(path, revision)
-        tokenizer = load_tokenizer(path, revision, self.chat.template)
+    def load_encoder(
+        self, path: str | Path, revision: str | None, *, player: bool = False
+    ) -> Encoder:
+        """The tokenizer of a model, from a folder or the hub, with the limits of this data.
+
+        `player`: it is one of two models, each of which gets those `model.template_arguments` that
+        its template knows.
+        """
+        config, chat, chosen = fetch_config(path, revision), self.chat, True
+        if player:
+            chosen = self.has_the_options(path)
+            chat = replace(chat, template=chat.template if chosen else None)
+        tokenizer = load_tokenizer(path, revision, chat.template, has_option=chosen)
         limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
+            if player:
+                chat = replace(chat, arguments=known(tokenizer, chat.arguments))
             encoder = Encoder(
                 tokenizer,
                 *limits,
-                chat=self.chat,
+                chat=chat,
                 stops=generation_stops(path, revision),
                 rows=embedding_rows(config),
             )
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-        keep_arguments(tokenizer, self.chat.arguments)
+        keep_arguments(tokenizer, chat.arguments)
         return encoder
+
+    def has_the_options(self, path: str | Path) -> bool:
+        """Whether this is the model that `model.chat_template` speaks of."""
+        model = self.language_model
+        return not model.embedded and model_folder(path) == model_folder(model.pretrained)
 
     @property
     def device(self) -> torch.device:

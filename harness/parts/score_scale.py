@@ -1,23 +1,49 @@
 """How a reward model is used for scoring: its tokenizer, and what it says of its own scores."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from datamodules.prompts import spread
+from datamodules.records import DataError
 from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE, ChatOptions, midnight
+from harness.reports.chat_notes import date_notes
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import embedding_rows, positions
 from lightning_modules.options.paths import model_folder
-from lightning_modules.rewards.learned import Scorer
+from lightning_modules.rewards.combined import CombinedReward
+from lightning_modules.rewards.learned import CheckpointReward, Scorer
+from lightning_modules.rewards.reward import Reward
 
 DEMONSTRATIONS = 1000
 # For a reward model whose config does not say how much it can read.
 UNKNOWN_POSITIONS = 4096
+
+
+class ScoringEncoder(Encoder):
+    """A reward model's: what it refuses is said of that model, at `path`."""
+
+    def __init__(self, path: str, *args: Any, **options: Any):
+        self.path = path
+        with self._named():
+            super().__init__(*args, **options)
+
+    def conversations(self, *args: Any) -> list[list[int]]:
+        with self._named():
+            return super().conversations(*args)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"reward model {self.path}: {error}") from error
 
 
 def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
@@ -28,7 +54,7 @@ def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
     whole conversation, and as much of its end is read as the model has positions.
     """
     path = model_folder(path)
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, has_option=False)
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
     chat = {
@@ -37,11 +63,26 @@ def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
         "rows": embedding_rows(config),
     }
     if about:
-        return Encoder(tokenizer, about["max_prompt_tokens"], about["max_response_tokens"], **chat)
+        limits = (about["max_prompt_tokens"], about["max_response_tokens"])
+        return ScoringEncoder(path, tokenizer, *limits, **chat)
     limit = positions(config) or UNKNOWN_POSITIONS
     renders = tokenizer.chat_template != PLAIN_TEMPLATE
     limits = (limit // 2, limit - limit // 2)
-    return Encoder(tokenizer, *limits, renders_responses=renders, **chat)
+    return ScoringEncoder(
+        path, tokenizer, *limits, renders_responses=renders, needs_stop=False, **chat
+    )
+
+
+def reward_notes(reward: Reward) -> list[str]:
+    """What a user should know of the reward models from elsewhere that a reward consists of, once
+    they are loaded.
+    """
+    if isinstance(reward, CombinedReward):
+        return [line for part in reward.rewards.values() for line in reward_notes(part)]
+    if not isinstance(reward, CheckpointReward):
+        return []
+    encoder = reward.scorer.encoder
+    return [f"reward model {encoder.path}: {line}" for line in date_notes(encoder.format)]
 
 
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:

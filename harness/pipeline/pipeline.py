@@ -1,6 +1,6 @@
 """The parts of a run, and the stages that make those which do not exist yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from datamodules.prompts import spread
+from datamodules.records import Prompt
+from datamodules.tokenization.encoder import Encoder
 from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.parts.choices import Choices
@@ -77,16 +78,21 @@ class Pipeline(Parts):
             and not self.language_model.embedded
             and isinstance(self.algorithm, PolicyModule)
         ):
-            self.check_sampling(*start)
+            self.check_sampling(*start, self.load_encoder(*start), self.source.prompts("train"))
         return fit_reward_model(self, start, *args)
 
-    def check_sampling(self, path: str | Path, revision: str | None) -> None:
-        """Raise CheckError if the sampler does not draw what the model says."""
+    def check_sampling(
+        self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
+    ) -> None:
+        """Raise CheckError if the sampler does not draw what the model says after `prompts`."""
         lm = frozen(load_causal_lm(path, revision=revision, dtype=self.dtype)).to(self.device)
-        prompts = spread(self.source.prompts("train"), 3)
         coarse = self.dtype != torch.float32
         tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
-        check_model(lm, self.load_encoder(path, revision), prompts, tolerance, coarse)
+        check_model(lm, encoder, prompts, tolerance, coarse)
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raise unless the reward can read all these prompts. Nothing is trained or loaded."""
+        self.reward.check_prompts(self.reward_context(), prompts)
 
     def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
         done = next((stage for stage in self.stages if stage.name == name), None)

@@ -6,12 +6,13 @@ from typing import Any
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 
-from datamodules.prompts import PromptDataModule
+from datamodules.prompts import PromptDataModule, spread
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
+from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
@@ -37,6 +38,8 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
     options = algorithm.options
     best = keep_best(cfg.callbacks.keep_best)
     watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop)
+    prompts = {split: pipeline.source.prompts(split) for split in ("train", "val")}
+    pipeline.check_prompts(prompts["train"] + spread(prompts["val"], options.val_prompts))
     encoder = bind_policy(pipeline, algorithm)
     data = PromptDataModule(
         pipeline.source,
@@ -67,6 +70,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         )
         console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
         say(console, chat_notes(encoder.format))
+        say(console, reward_notes(pipeline.reward))
         say_what_was_cut(console, encoder.counts)
         say(console, training_notes(algorithm.model.lm))
         try:

@@ -3,6 +3,14 @@
 from datamodules.tokenization.chat_format import ChatFormat
 
 
+def date_notes(chat: ChatFormat) -> list[str]:
+    """The date that the template is told, if it asks for one."""
+    if not chat.template.asks_clock:
+        return []
+    date = chat.template.options.date
+    return [f"the template asks for the date: {date:%Y-%m-%d} for the whole run"]
+
+
 def chat_notes(chat: ChatFormat) -> list[str]:
     """What ends a response, what the template writes around it, and what was put right."""
     names = chat.tokenizer.convert_ids_to_tokens
@@ -23,9 +31,7 @@ def chat_notes(chat: ChatFormat) -> list[str]:
         ]
     if chat.prefix and not chat.template_begins:
         lines += [f"the template writes no {' '.join(names(chat.prefix))}: it is put first, once"]
-    if chat.template.asks_clock:
-        date = chat.template.options.date
-        lines += [f"the template asks for the date: {date:%Y-%m-%d} for the whole run"]
+    lines += date_notes(chat)
     own = chat.tokenizer.pad_token_id
     if own is not None and own != chat.pad_id:
         lines += [f"the padding token has no embedding; {names(chat.pad_id)} serves, masked"]

@@ -23,6 +23,10 @@ class CombinedReward(Reward):
         for reward in self.rewards.values():
             reward.check(context)
 
+    def check_prompts(self, context: RewardContext, prompts: Sequence[Any]) -> None:
+        for reward in self.rewards.values():
+            reward.check_prompts(context, prompts)
+
     def bind(self, context: RewardContext) -> None:
         for reward in self.rewards.values():
             reward.bind(context)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, load_scorer
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -18,18 +18,21 @@ from lightning_modules.rewards.reward import Responses, Reward, RewardContext
 
 # Tokens of a forward pass without gradients, padding included.
 BATCH_TOKENS = 16384
+# To see whether prompts can be read: a response after each, and how many at a time.
+RESPONSE, CHECKED_AT_ONCE = "Yes.", 512
 
 
 class Scorer:
     """A reward model and its own tokenizer: text in, a score of each of n heads out.
 
     `encoder` has `conversations(prompts, texts, stopped)`, ids of prompt and response together, and
-    `pad(rows, side)`.
+    `pad(rows, side)`. `unread`: a score is read at the last token that is not this one.
     """
 
-    def __init__(self, model: ScalarModel, encoder: Any):
+    def __init__(self, model: ScalarModel, encoder: Any, unread: int | None = None):
         self.model = model
         self.encoder = encoder
+        self.unread = unread
 
     @torch.no_grad()
     def heads(
@@ -38,6 +41,7 @@ class Scorer:
         """(B, n); `stopped` is False for responses that did not end by themselves."""
         device = self.model.mean.device
         rows = self.encoder.conversations(prompts, texts, stopped)
+        rows = [without_end(ids, self.unread) for ids in rows]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.empty(len(rows), self.model.heads_count)
         for part in _batches(order, rows):
@@ -55,6 +59,26 @@ class Scorer:
         size = max(1, BATCH_TOKENS // sequences.shape[1])
         parts = zip(sequences.split(size), mask.split(size), strict=True)
         return torch.cat([self.model.heads(*part) for part in parts])
+
+
+def without_end(ids: list[int], unread: int | None) -> list[int]:
+    """Ids up to the last one that is not `unread`, or the first one alone if there is no other."""
+    end = len(ids)
+    while end > 1 and ids[end - 1] == unread:
+        end -= 1
+    return ids[:end]
+
+
+def padding_unread(config: Any) -> int | None:
+    """The token at which a reward model from elsewhere was never read.
+
+    Transformers reads a score at the last token that is not the config's padding, so where that is
+    the token that ends a conversation (as often with padding = EOS), its makers saw the score
+    before it. Ours have a padding token that ends none.
+    """
+    if getattr(config, REWARD_CONFIG, None):
+        return None
+    return config.get_text_config().pad_token_id
 
 
 def _batches(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
@@ -89,9 +113,10 @@ class ModelReward(Reward):
 
     def load(self, path: Any, context: RewardContext) -> None:
         model = load_scorer(path, dtype=context.dtype)
-        self.options.require_ensemble(model.config.num_labels)
+        config = model.config
+        self.options.require_ensemble(config.num_labels)
         model = frozen(ScalarModel(model, normalised=self.normalise))
-        self.scorer = Scorer(model, context.encoder(path))
+        self.scorer = Scorer(model, context.encoder(path), padding_unread(config))
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)
@@ -150,6 +175,14 @@ class CheckpointReward(ModelReward):
 
     def check(self, context: RewardContext) -> None:
         self.options.require_ensemble(check_scorer(self.options.path).num_labels)
+        context.encoder(self.options.path)
+
+    def check_prompts(self, context: RewardContext, prompts: Sequence[Any]) -> None:
+        encoder = context.encoder(self.options.path)
+        unique = list(dict.fromkeys(prompts))
+        for start in range(0, len(unique), CHECKED_AT_ONCE):
+            part = unique[start : start + CHECKED_AT_ONCE]
+            encoder.conversations(part, [RESPONSE] * len(part))
 
     def bind(self, context: RewardContext) -> None:
         self.load(self.options.path, context)

@@ -59,6 +59,11 @@ class Reward:
     def check(self, context: RewardContext) -> None:
         """Raise if this reward cannot work here. Nothing expensive."""
 
+    def check_prompts(self, context: RewardContext, prompts: Sequence[Any]) -> None:
+        """Raise if this reward cannot read one of the run's prompts. Before anything is trained,
+        and without models.
+        """
+
     def bind(self, context: RewardContext) -> None:
         """Load models."""
 

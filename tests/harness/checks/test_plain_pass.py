@@ -4,15 +4,23 @@ is refused.
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, MambaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
+    MambaConfig,
+    Phi3Config,
+)
 
 from datamodules.prompts import spread
+from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.loading import train_tokenizer
 from harness.checks import plain_pass
 from harness.checks.audit import CheckError, Sample
 from harness.checks.plain_pass import check_causality, check_drawn_again, check_model
 from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.generation import generate
-from tests.lightning_modules.models.families import FAMILIES, family_model
+from tests.lightning_modules.models.families import FAMILIES, USUAL, family_model
 
 LOW = 1e-4  # nats a token, of float32
 
@@ -60,7 +68,7 @@ def test_other_noise_draws_other_tokens(encoder, prompts):
     lm = family_model("llama", encoder.tokenizer)
     sample = sampled(lm, encoder, prompts)
     sample.uniforms.copy_(1 - sample.uniforms)
-    with pytest.raises(CheckError, match="others than those"):
+    with pytest.raises(CheckError, match="others than one plain"):
         check_drawn_again(lm, sample, 1.0, LOW, coarse=False)
 
 
@@ -100,3 +108,50 @@ def test_sound_models_pass_by_themselves(encoder, prompts, monkeypatch):
     monkeypatch.setattr(plain_pass, "check_causality", lambda lm, sample, _: seen.append(sample))
     check_model(family_model("gpt2", encoder.tokenizer), encoder, prompts, LOW, coarse=False)
     assert seen[0].responses.response_mask.shape[1] <= plain_pass.FEW_TOKENS
+
+
+def grows(original: int, encoder) -> AutoModelForCausalLM:
+    """A model whose rotations are others for texts of more than `original` tokens."""
+    scaling = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    config = Phi3Config(
+        **USUAL,
+        vocab_size=len(encoder.tokenizer),
+        original_max_position_embeddings=original,
+        rope_scaling=scaling,
+        pad_token_id=encoder.pad_id,
+        eos_token_id=encoder.stop_id,
+    )
+    torch.manual_seed(0)
+    lm = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in lm.parameters():
+        parameter.data.mul_(3.0)
+    return lm
+
+
+def test_a_model_is_sampled_from_up_to_the_length_that_prompts_and_limit_allow(world):
+    """Its cache fails it from token 49 on, which a few tokens after short prompts do not reach."""
+    encoder = Encoder(train_tokenizer(world.texts(), 512), 32, 40)
+    prompts = world.prompts("train")
+    lengths = [len(ids) for ids in encoder.prompts(prompts)]
+    few = spread(prompts, plain_pass.PROMPTS)
+    assert max(len(ids) for ids in encoder.prompts(few)) + plain_pass.FEW_TOKENS <= 48
+    lm = grows(48, encoder)
+    check_drawn_again(lm, plain_pass.sample_alone(lm, encoder, few), 1.0, LOW, coarse=False)
+    with pytest.raises(CheckError, match=r"longrope.* more than 48 tokens.*max_response_tokens"):
+        check_model(lm, encoder, prompts, LOW, coarse=False)
+    check_model(grows(max(lengths) + 40, encoder), encoder, prompts, LOW, coarse=False)
+
+
+def test_the_longest_prompt_is_found(encoder, world):
+    prompts = world.prompts("train")
+    lengths = [len(ids) for ids in encoder.prompts(prompts)]
+    (found,) = encoder.prompts([plain_pass.longest(encoder, prompts)])
+    assert len(found) == max(lengths)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(encoder, prompts, value):
+    lm = family_model("llama", encoder.tokenizer)
+    lm.model.layers[0].mlp.up_proj.weight.data[0, 0] = value
+    with pytest.raises(CheckError, match=r"log-probabilities of a response are not finite"):
+        check_model(lm, encoder, prompts, LOW, coarse=False)

@@ -1,7 +1,9 @@
 """How a reward model from elsewhere reads, and what ours says of itself."""
 
+import json
 import math
 import re
+from datetime import datetime
 
 import pytest
 import torch
@@ -10,8 +12,17 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, Pretra
 from datamodules.records import DataError, Message, Prompt
 from datamodules.tokenization.loading import train_tokenizer
 from datamodules.tokenization.templates import PLAIN_TEMPLATE
-from harness.parts.score_scale import UNKNOWN_POSITIONS, describe_scores, scoring_encoder
+from harness.parts.score_scale import (
+    UNKNOWN_POSITIONS,
+    describe_scores,
+    reward_notes,
+    scoring_encoder,
+)
 from harness.reports.held_out_pairs import judge
+from lightning_modules.rewards.combined import CombinedReward
+from lightning_modules.rewards.learned import CheckpointReward
+from lightning_modules.rewards.programmed import GoldReward
+from lightning_modules.rewards.reward import RewardContext
 from tests.lightning_modules.supervised_parts import Given, pair, ranking
 
 OWN_TEMPLATE = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}[end]{% endfor %}"
@@ -137,3 +148,92 @@ def test_no_pair_that_can_be_scored_is_an_error(tmp_path):
 
     with pytest.raises(DataError, match="T: none of the 1 held-out pairs could be scored"):
         judge(score, [pair()], tmp_path, title="T", left_out={})
+
+
+# -- reward models from elsewhere: what is refused, what is said, where a score is read ---------
+
+
+def reward_of(path, encoder=scoring_encoder):
+    context = RewardContext(lambda: path, None, encoder, torch.float32)
+    return CheckpointReward(path=str(path)), context
+
+
+def test_its_errors_name_the_reward_model(folder):
+    with pytest.raises(DataError, match=r"reward model \S+: the chat template cannot be read"):
+        scoring_encoder(folder("{% for m in"))
+    encoder = scoring_encoder(folder("start " * 80 + OWN_TEMPLATE))
+    with pytest.raises(DataError, match=r"reward model \S+: .*cannot be cut to the 64 tokens"):
+        encoder.conversations([QUESTION], ["In Agra."])
+
+
+def test_several_templates_are_refused_with_what_can_be_done(folder):
+    path = folder({"a": OWN_TEMPLATE, "b": OWN_TEMPLATE})
+    reward, context = reward_of(path)
+    with pytest.raises(DataError, match=r"\(a, b\).*chat_template\.jinja"):
+        reward.check(context)
+    (path / "chat_template.jinja").write_text(OWN_TEMPLATE)
+    reward.check(context)
+    (row,) = scoring_encoder(path).conversations([QUESTION], ["Yes."])
+    assert scoring_encoder(path).tokenizer.decode(row).startswith("[user]Where")
+
+
+def test_a_reward_model_needs_no_token_that_ends_a_response(folder):
+    path = folder(OWN_TEMPLATE)
+    about = json.loads((path / "tokenizer_config.json").read_text())
+    about.pop("eos_token")
+    (path / "tokenizer_config.json").write_text(json.dumps(about))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    encoder = scoring_encoder(path)
+    assert encoder.tokenizer.eos_token is None
+    (row,) = encoder.conversations([QUESTION], ["In Agra."])
+    assert encoder.tokenizer.decode(row).endswith("In Agra.[end]")
+    encoder.pad([row, row[:-1]], "right")
+
+
+def test_every_prompt_is_read_before_anything_is_loaded(folder):
+    no_system = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    reward, context = reward_of(folder(no_system + OWN_TEMPLATE))
+    told = Prompt((Message("system", "Be brief."), Message("user", "Why not?")))
+    reward.check_prompts(context, [QUESTION, TALK] * 600)
+    with pytest.raises(DataError, match=r"reward model .*no system.*Be brief\. / user: Why not\?"):
+        reward.check_prompts(context, [*[QUESTION, TALK] * 600, told])
+
+
+def test_who_asks_for_the_date_is_told_it_and_says_so(folder):
+    day = datetime(2026, 1, 31)
+    path = folder("{{ strftime_now('%Y-%m-%d') }}" + OWN_TEMPLATE)
+    reward, context = reward_of(path, lambda path: scoring_encoder(path, day))
+    reward.bind(context)
+    both = CombinedReward(rewards={"a": reward, "b": GoldReward()}, weights={"a": 1.0, "b": 1.0})
+    (line,) = reward_notes(both)
+    assert str(path) in line
+    assert "2026-01-31" in line
+    reward, context = reward_of(folder(OWN_TEMPLATE))
+    reward.bind(context)
+    assert reward_notes(reward) == []
+
+
+@pytest.mark.parametrize("padding", ["<|eos|>", "<|pad|>", None])
+@pytest.mark.parametrize("end", ["{{ eos_token }}", "{{ eos_token }}\n", ""])
+def test_a_score_is_read_where_plain_transformers_reads_it(folder, padding, end):
+    vocabulary = {"<|eos|>": 2, "<|pad|>": 0, None: None}
+    template = OWN_TEMPLATE.replace("[end]", end)
+    path = folder(template, pad_token_id=vocabulary[padding], initializer_range=1.0)
+    reward, context = reward_of(path)
+    reward.bind(context)
+    tokenizer = reward.scorer.encoder.tokenizer
+    assert vocabulary["<|eos|>"] == tokenizer.eos_token_id
+    assert vocabulary["<|pad|>"] == tokenizer.pad_token_id
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+    assert model.config.pad_token_id == vocabulary[padding]
+    texts = ["In Agra.", "I do not know where it is.", "?"]
+    expected = []
+    for text in texts:
+        turns = [{"role": "user", "content": QUESTION.text}, {"role": "assistant", "content": text}]
+        ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            expected.append(float(model(**ids).logits))
+    scores = reward.score_texts([QUESTION] * 3, texts).tolist()
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert len({round(x, 3) for x in scores}) == 3

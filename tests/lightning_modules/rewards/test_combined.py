@@ -26,6 +26,9 @@ class Fixed(Reward):
     def bind(self, context):
         self.done.append(("bind", context))
 
+    def check_prompts(self, context, prompts):
+        self.done.append(("prompts", context, prompts))
+
     def to(self, device):
         self.done.append(("to", device))
 
@@ -86,9 +89,11 @@ def test_every_part_is_checked_bound_and_moved():
     first, second = Fixed(1.0), Fixed(1.0)
     combined = make(first, second, a=1.0, b=1.0)
     combined.check("here")
+    combined.check_prompts("here", "these")
     combined.bind("here")
     combined.to("cpu")
-    assert first.done == second.done == [("check", "here"), ("bind", "here"), ("to", "cpu")]
+    expected = [("check", "here"), ("prompts", "here", "these"), ("bind", "here"), ("to", "cpu")]
+    assert first.done == second.done == expected
 
 
 @pytest.mark.parametrize(
