@@ -43,7 +43,7 @@ class Parts:
         self.algorithm = instantiate(trained.algo)
         self.stage_options = trained.stages
         self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
-        self.lora = instantiate(cfg.adapter.config)
+        self.lora = instantiate(cfg.adapter.config, _convert_="all")
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
 

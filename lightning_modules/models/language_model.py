@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from lightning_modules.models.loading import (
     check_causal_lm,
+    clear_errors,
     fetch_config,
     pretrained_identity,
     random_causal_lm,
@@ -64,5 +65,5 @@ def _parameters(path: str, revision: str | None) -> int:
     """Parameters of the model that a config describes, without memory for one of them."""
     config = fetch_config(path, revision)
     refuse_kind(path, config)
-    with torch.device("meta"):
+    with clear_errors(path), torch.device("meta"):
         return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
