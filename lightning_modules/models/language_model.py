@@ -41,6 +41,12 @@ class LanguageModel(LanguageModelOptions):
         """
         return _parameters(self.pretrained, self.revision)
 
+    def skeleton(self, auto: Any = AutoModelForCausalLM) -> PreTrainedModel:
+        """The model, or another one on its backbone, on the meta device: without weights."""
+        config = self.config() if self.embedded else fetch_config(self.pretrained, self.revision)
+        with clear_errors(self.name), torch.device("meta"):
+            return auto.from_config(config)
+
     def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
         """The toy with random weights."""
         config = self.config(
