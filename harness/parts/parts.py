@@ -6,9 +6,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from peft import LoraConfig, TaskType
 from rich.console import Console
+from transformers import AutoModelForSequenceClassification
 
 from datamodules.records import DataError
 from datamodules.tokenization.encoder import Encoder
@@ -18,6 +21,8 @@ from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
 from harness.runs.folder import Run, today
+from lightning_modules.errors import OptionError
+from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
@@ -47,7 +52,7 @@ class Parts:
         self.algorithm = instantiate(trained.algo)
         self.stage_options = trained.stages
         self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
-        self.lora = instantiate(cfg.adapter.config)
+        self.lora = _lora(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
 
@@ -66,14 +71,20 @@ class Parts:
                 self.cfg.model.get("date"),
                 "the model's chat template asks for no date",
             )
+        if self.lora:
+            check_adapter(model.skeleton(), self.lora, TaskType.CAUSAL_LM)
         critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
         if isinstance(self.algorithm, RewardModel) or critic == "copy":
             self.check_scorer_base()
 
     def check_scorer_base(self) -> None:
         """Raise unless a reward model can be made of the language model."""
-        if not self.language_model.embedded:
-            check_new_scorer(self.language_model.pretrained, self.language_model.revision)
+        model = self.language_model
+        if not model.embedded:
+            check_new_scorer(model.pretrained, model.revision)
+        if self.lora:
+            scorer = model.skeleton(AutoModelForSequenceClassification)
+            check_adapter(scorer, self.lora, TaskType.SEQ_CLS)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -134,3 +145,11 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+
+
+def _lora(config: DictConfig | None) -> LoraConfig | None:
+    """PEFT's options, in plain lists and dicts: it writes them as JSON in the end."""
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        raise OptionError(f"adapter.config: {error.__cause__ or error}") from error

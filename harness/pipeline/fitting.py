@@ -14,6 +14,13 @@ from torch import nn
 
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.preferences import PreferenceDataModule
+from datamodules.tokenization.encoder import Encoder
+from harness.checks.supervised_pass import (
+    check_hidden_states,
+    check_log_probabilities,
+    choose_shared_prompts,
+    rows_like,
+)
 from harness.parts.hardware import make_trainer
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
@@ -52,6 +59,7 @@ def fit_sft(
         model = load_causal_lm(
             language_model.pretrained, revision=language_model.revision, dtype=dtype
         )
+        check_log_probabilities(model, encoder, _rows(parts, encoder))
     if parts.lora and not language_model.embedded:
         model = add_adapter(model, parts.lora, TaskType.CAUSAL_LM, seed)
     say(parts.console, chat_notes(encoder.format))
@@ -82,8 +90,11 @@ def fit_reward_model(
         dtype=parts.dtype if parts.lora else torch.float32,
         stop_ids=encoder.stop_ids,
     )
+    rows = _rows(parts, encoder)
+    check_hidden_states(model, encoder, rows)
+    notes = choose_shared_prompts(scalar := ScalarModel(model), encoder, rows)
     if parts.lora:
-        model = add_adapter(model, parts.lora, TaskType.SEQ_CLS, seed)
+        scalar.model = model = add_adapter(model, parts.lora, TaskType.SEQ_CLS, seed)
     data = PreferenceDataModule(
         parts.source,
         encoder,
@@ -92,8 +103,7 @@ def fit_reward_model(
         seed,
         options.ensemble,
     )
-    say(parts.console, chat_notes(encoder.format))
-    scalar = ScalarModel(model)
+    say(parts.console, [*chat_notes(encoder.format), *notes])
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)
     if this_rank() > 0:
@@ -111,6 +121,12 @@ def fit_reward_model(
     for tracker in trackers(loggers):
         tracker.log_report(folder, report)
     return metrics | report | counts
+
+
+def _rows(parts: Parts, encoder: Encoder) -> list[list[int]]:
+    """A few short rows of ids, for the checks of a model before it is fitted."""
+    ids = encoder.prompts(parts.source.prompts("train")[:1])[0]
+    return rows_like(ids, encoder.max_prompt_tokens + encoder.max_response_tokens)
 
 
 def _fit(

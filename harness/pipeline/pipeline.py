@@ -36,7 +36,9 @@ class Pipeline(Parts):
         super().__init__(choices, console)
         self.cache = StageCache(Path(self.cfg.cache_dir))
         self.stages: list[Stage] = []
-        self.reward.check(self.reward_context())
+        # An SFT or a reward model of its own is trained without a reward; an evaluation needs one.
+        if isinstance(self.algorithm, PolicyModule) or "policy" in self.cfg:
+            self.reward.check(self.reward_context())
 
     def reward_context(self) -> RewardContext:
         """What a reward may use."""

@@ -1,7 +1,7 @@
 """LoRA adapters on a model: added, one put in the place of another, switched off, merged."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -11,7 +11,15 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from lightning_modules.errors import OptionError
+from lightning_modules.options.require import require
+
 VALUE_ADAPTER = "value"
+# The options that say which parts of a model are trained; NAMES hold ends of names, one each.
+NAMES = ("target_modules", "target_parameters", "modules_to_save")
+# A word of PEFT's, and the head of the reward models that are made of the model.
+NOT_OF_THE_MODEL = ("all-linear", "score")
+PLACES = (*NAMES, "exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -70,12 +78,55 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: 
         config.exclude_modules = _excluding(config.exclude_modules, towers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        adapted = get_peft_model(model, config)
+        with _clear_errors(model):
+            adapted = get_peft_model(model, config)
     for parameter in adapted.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             # PEFT leaves the head in the base's bfloat16, in which small updates are lost.
             parameter.data = parameter.data.float()
     return adapted
+
+
+def check_adapter(skeleton: PreTrainedModel, lora: LoraConfig, task: TaskType) -> None:
+    """OptionError unless LoRA finds layers in a model, given as one on the meta device, which is
+    of no use any more then. Of a causal LM, every name that the options give must be in it.
+    """
+    wanted = {name: getattr(lora, name) for name in PLACES}
+    if task == TaskType.CAUSAL_LM:
+        modules = [name for name, _ in skeleton.named_modules()]
+        parameters = [name for name, _ in skeleton.named_parameters()]
+        for option, names in wanted.items():
+            there = parameters if option == "target_parameters" else modules
+            if isinstance(names, list | set) and option in NAMES:
+                _require_all(option, names, there, skeleton)
+    with torch.device("meta"), _clear_errors(skeleton):
+        get_peft_model(skeleton, LoraConfig(task_type=task, r=lora.r, **wanted))
+
+
+def _require_all(option: str, names: Iterable[str], there: list[str], model: nn.Module) -> None:
+    for name in sorted(names):
+        found = any(each == name or each.endswith(f".{name}") for each in there)
+        known = sorted({each.rsplit(".", 1)[-1] for each in linear_layers(model)})
+        require(
+            found or name in NOT_OF_THE_MODEL,
+            f"adapter.config.{option}",
+            name,
+            f"{type(model).__name__} has nothing of this name; its linear layers are"
+            f" {', '.join(known)}",
+        )
+
+
+@contextmanager
+def _clear_errors(model: nn.Module) -> Iterator[None]:
+    """What PEFT says of options that do not suit a model, as an OptionError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        kind = type(model).__name__
+        raise OptionError(f"adapter.config: LoRA cannot be put on {kind}: {said:.300}") from error
 
 
 def add_value_adapter(model: PeftModel, lora: LoraConfig, seed: int) -> None:

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from lightning_modules.models.loading import (
     check_causal_lm,
+    clear_errors,
     fetch_config,
     pretrained_identity,
     random_causal_lm,
@@ -40,6 +41,12 @@ class LanguageModel(LanguageModelOptions):
         """
         return _parameters(self.pretrained, self.revision)
 
+    def skeleton(self, auto: Any = AutoModelForCausalLM) -> PreTrainedModel:
+        """The model, or another one on its backbone, on the meta device: without weights."""
+        config = self.config() if self.embedded else fetch_config(self.pretrained, self.revision)
+        with clear_errors(self.name), torch.device("meta"):
+            return auto.from_config(config)
+
     def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
         """The toy with random weights."""
         config = self.config(
@@ -64,5 +71,5 @@ def _parameters(path: str, revision: str | None) -> int:
     """Parameters of the model that a config describes, without memory for one of them."""
     config = fetch_config(path, revision)
     refuse_kind(path, config)
-    with torch.device("meta"):
+    with clear_errors(path), torch.device("meta"):
         return parameter_counts(AutoModelForCausalLM.from_config(config))[0]

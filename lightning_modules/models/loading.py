@@ -66,6 +66,11 @@ def _why_not(path: str | Path, error: Exception) -> str:
             f"{path}: a file of weights is damaged or cut short ({first_line(error)}); copy or"
             " download it again"
         )
+    if isinstance(error, KeyError):
+        return (
+            f"{path}: Transformers {transformers.__version__} cannot build what its config.json"
+            f" describes: it knows no {first_line(error)}"
+        )
     if os.path.isdir(path):
         return f"{path}: not a complete model folder: {first_line(error)}"
     if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:

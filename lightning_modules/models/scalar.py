@@ -34,7 +34,12 @@ class ScalarModel(nn.Module):
     A reward model reads it at the last real token, a critic at every state. Of an ensemble the
     number is the mean of its heads. With `normalised`, each head's outputs are first brought to
     mean 0 and standard deviation 1 over held-out demonstrations, if the model's config says how.
+
+    Without `shares_prompts`, prompts are read once for each of their responses: for models that
+    cannot go on from a cache of keys and values.
     """
+
+    shares_prompts = True
 
     def __init__(self, model: nn.Module, *, normalised: bool = True):
         super().__init__()
@@ -59,6 +64,9 @@ class ScalarModel(nn.Module):
 
         With `prompt`, `input_ids` are responses alone, and their prompts go through the model once.
         """
+        if prompt is not None and not self.shares_prompts:
+            input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
+            prompt = None
         if prompt is None:
             hidden = last_hidden(self.model, input_ids, attention_mask)
         else:
@@ -104,6 +112,41 @@ def continued_hidden(
         use_cache=True,
         **named,
     ).last_hidden_state
+
+
+def joined(
+    prompt: SharedPrompt, response_ids: Tensor, response_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each response after its prompt, ids and mask (R, S), padded on the right."""
+    ids = torch.cat([prompt.ids[prompt.owner], response_ids], dim=1)
+    mask = torch.cat([prompt.mask[prompt.owner], response_mask], dim=1)
+    real_first = (~mask.bool()).long().argsort(dim=1, stable=True)
+    width = int(mask.sum(1).max())
+    return ids.gather(1, real_first)[:, :width], mask.gather(1, real_first)[:, :width]
+
+
+@torch.no_grad()
+def continues_prompts(
+    model: nn.Module, prompt: SharedPrompt, response_ids: Tensor, response_mask: Tensor
+) -> float:
+    """How far hidden states after shared prompts are from those of whole sequences, as a share of
+    these; infinite where the backbone cannot go on from a cache of keys and values.
+
+    Models with states of another kind (state spaces, linear attention) and a few old ones cannot.
+    """
+    ids, mask = joined(prompt, response_ids, response_mask)
+    last = mask.sum(1) - response_mask.sum(1)
+    places = last[:, None] + torch.arange(response_ids.shape[1], device=ids.device)
+    whole = last_hidden(model, ids, mask)
+    rows = torch.arange(len(ids), device=ids.device)[:, None]
+    expected = whole[rows, places.clamp(max=ids.shape[1] - 1)][response_mask.bool()]
+    try:
+        found = continued_hidden(model, prompt, response_ids, response_mask)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # each architecture has its own
+        return float("inf")
+    return float((found[response_mask.bool()] - expected).norm() / expected.norm())
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:

@@ -54,15 +54,19 @@ def _scorer_config(path: str) -> PretrainedConfig:
             f"{path}: not a reward model, which is a sequence-classification model with one output,"
             f" but {kind} with {config.num_labels}"
         )
-    with clear_errors(path), torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
-    if not hasattr(model, "score"):
+    if not _has_score(path, config):
         raise ModelError(
             f"{path}: not a reward model that can be used here: {kind} does not read from left to"
             " right, so it has no score at the end of a response"
         )
     refuse_kind(path, config)
     return config
+
+
+def _has_score(path: str, config: PretrainedConfig) -> bool:
+    """Whether the classifier of this family has one layer, `score`, on states at every position."""
+    with clear_errors(path), torch.device("meta"):
+        return hasattr(AutoModelForSequenceClassification.from_config(config), "score")
 
 
 def _load_scorer(path: str, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
@@ -74,13 +78,41 @@ def _load_scorer(path: str, config: PretrainedConfig, **options: Any) -> PreTrai
 
 
 def check_new_scorer(path: str | Path, revision: str | None = None) -> None:
-    """ModelError unless a reward model or a critic can be built on this causal LM."""
-    config = fetch_config(model_folder(path), revision)
+    """ModelError unless a reward model or a critic can be built on this causal LM.
+
+    Reads names and shapes of weights, not the weights.
+    """
+    path = model_folder(path)
+    config = fetch_config(path, revision)
+    instead = "use reward=function or reward=checkpoint, and algo.critic=head"
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"{path}: Transformers has no sequence-classification model of type"
             f" {config.model_type}, so no reward model and no critic of its own can be built on it;"
-            " use reward=function or reward=checkpoint, and algo.critic=head"
+            f" {instead}"
+        )
+    if not _has_score(path, config):
+        raise ModelError(
+            f"{path}: no reward model and no critic of its own can be built here on a model of type"
+            f" {config.model_type}: the classifier that Transformers has for it does not read one"
+            f" score at the end of a response; {instead}"
+        )
+    _load_backbone(path, config, revision, device_map="meta")
+
+
+def _load_backbone(
+    path: str, config: PretrainedConfig, revision: str | None, **options: Any
+) -> PreTrainedModel:
+    """A causal LM's backbone in a classifier whose head is new."""
+    with clear_errors(path):
+        return load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            config,
+            fresh=FRESH_HEAD,
+            unused=head_names(config),
+            revision=revision or "main",
+            **options,
         )
 
 
@@ -103,16 +135,7 @@ def new_scorer(
     check_new_scorer(path, revision)
     config = fetch_config(path, revision)
     config.num_labels = heads
-    with clear_errors(path):
-        model = load_weights(
-            AutoModelForSequenceClassification,
-            path,
-            config,
-            fresh=FRESH_HEAD,
-            unused=head_names(config),
-            revision=revision or "main",
-            dtype=dtype,
-        )
+    model = _load_backbone(path, config, revision, dtype=dtype)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for i, head in enumerate(model.score.weight):
             torch.manual_seed(seed + 1000 * i)

@@ -13,6 +13,7 @@ from lightning_modules.errors import ModelError
 from lightning_modules.options.paths import CONFIG, MODEL
 from lightning_modules.options.require import require
 
+GENERATION = "generation_config.json"
 ADAPTER = "adapter_config.json"
 POINTER = b"version https://git-lfs"
 # Names of a limit of positions, the usual one first; others are what MPT, GPT-2, RWKV and Whisper
@@ -27,6 +28,9 @@ POSITIONS = (
 )
 # Models whose attention weighs distances (ALiBi) or whose state has a fixed size read on and on.
 UNLIMITED = ("bloom", "mamba", "mamba2", "falcon_mamba", "rwkv")
+
+# Trained on permutations of a text: each token sees all the others unless it is told not to.
+PERMUTED = ("xlnet",)
 
 
 def positions(config: PretrainedConfig) -> int | None:
@@ -84,6 +88,19 @@ def refuse_files(path: str | Path) -> None:
                 f"{path}: {file.name} is a pointer of git-lfs and not the file itself; fetch it"
                 " with `git lfs pull`"
             )
+    _refuse_generation(folder / GENERATION)
+
+
+def _refuse_generation(file: Path) -> None:
+    """Where a model says at which ids it stops: not read, they would be taken from elsewhere."""
+    if not file.is_file():
+        return
+    try:
+        said = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); mend it or take it away") from error
+    if not isinstance(said, dict):
+        raise ModelError(f"{file}: holds no options by name; mend it or take it away")
 
 
 def _about_adapter(folder: Path) -> str:
@@ -115,6 +132,7 @@ def refuse_kind(path: str | Path, config: PretrainedConfig) -> None:
         (type(config) in MODEL_FOR_MASKED_LM_MAPPING and not causal)
         or getattr(text, "use_bidirectional_attention", None) in (True, "all")
         or getattr(text, "is_causal", True) is False
+        or text.model_type in PERMUTED
     )
     if both_ways:
         raise ModelError(

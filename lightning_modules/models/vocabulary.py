@@ -50,12 +50,22 @@ def tokens_beside(path: str | Path, revision: str | None = None) -> Tokens:
     folder, stamp = Path(path), None
     if folder.is_dir():
         if not any(next(folder.glob(name), None) for name in TOKENIZER_FILES):
-            raise ModelError(
-                f"{path}: there is no tokenizer in this folder (tokenizer.json, tokenizer.model or"
-                " the like); save it there with tokenizer.save_pretrained"
-            )
+            raise ModelError(f"{path}: {_about_no_vocabulary(folder)}")
         stamp = tuple((f.name, f.stat().st_mtime_ns) for f in sorted(folder.iterdir()))
     return _tokens(str(path), revision, stamp)
+
+
+def _about_no_vocabulary(folder: Path) -> str:
+    if (folder / "tokenizer_config.json").is_file():
+        return (
+            "there is a tokenizer_config.json in this folder but no vocabulary (tokenizer.json,"
+            " tokenizer.model or the like); save the whole tokenizer there. One without a"
+            " vocabulary, which reads bytes as ByT5's does, cannot be used here"
+        )
+    return (
+        "there is no tokenizer in this folder (tokenizer.json, tokenizer.model or the like); save"
+        " it there with tokenizer.save_pretrained"
+    )
 
 
 @lru_cache(maxsize=8)

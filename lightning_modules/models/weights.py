@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from lightning_modules.errors import ModelError
 
 NAMED = 3
+# Numbers beyond which they are not looked at one by one, which takes a second for each 2e9.
+LARGE = 4 * 10**9
 # What stands before the names of weights that a wrapper has saved in the place of its model.
 WRAPPERS = {
     "_orig_mod.": "the model was saved from torch.compile",
@@ -31,7 +34,8 @@ def load_weights(
     unused: Iterable[str] = (),
     **options: Any,
 ) -> PreTrainedModel:
-    """`auto.from_pretrained`; ModelError where weights are missing, left over or of another shape.
+    """`auto.from_pretrained`; ModelError where weights are missing, left over, of another shape or
+    not finite.
 
     `fresh` names those that may be missing, `unused` those that may be left over. With
     `device_map="meta"` names and shapes are read and no weights, which takes a moment whatever the
@@ -59,7 +63,29 @@ def load_weights(
             + "; ".join(filter(None, wrong))
             + (f". {hint}" if hint else "")
         )
+    _refuse_not_finite(path, model)
     return model
+
+
+@torch.no_grad()
+def _refuse_not_finite(path: str | Path, model: PreTrainedModel) -> None:
+    """ModelError where a weight that was read is NaN or infinite.
+
+    The extremes are not finite if any number is not, and finding them makes no copy.
+    """
+    read = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.is_floating_point() and not p.is_meta and p.numel()
+    }
+    if sum(p.numel() for p in read.values()) > LARGE:
+        return
+    broken = [n for n, p in read.items() if not torch.stack(p.aminmax()).isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"{path}: {_told(broken, 'of its weights contain NaN or infinity')}: the training that"
+            " they are from has diverged, or they were damaged when they were saved"
+        )
 
 
 def _told(names: Iterable[str], what: str) -> str:
@@ -69,12 +95,19 @@ def _told(names: Iterable[str], what: str) -> str:
 
 
 def head_names(config: PretrainedConfig) -> set[str]:
-    """The names of the weights that turn hidden states into logits, in a causal LM's files."""
+    """The names of the weights that turn hidden states into logits, in a causal LM's files.
+
+    Families that Transformers renames while it loads them have a name in the files and another one
+    in the model: both are among them.
+    """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
     places = [name for name, module in model.named_modules() if module is head]
-    return {f"{place}.{name}" for place in places for name, _ in head.named_parameters()}
+    if head is None:
+        return set()
+    named = {f"{place}.{name}": p for place in places for name, p in head.named_parameters()}
+    return {*named, *revert_weight_conversion(model, named)}
 
 
 def _hint(missing: set[str], left_over: set[str], head: set[str]) -> str:
