@@ -144,7 +144,12 @@ def check_model(
 def check_full_length(
     lm: nn.Module, encoder: Encoder, prompt: Prompt, tolerance: float, coarse: bool
 ) -> None:
-    """One response to `prompt` is drawn again, up to the limit of tokens: it does not stop."""
+    """One response to `prompt` is drawn again, up to the limit of tokens: it does not stop.
+
+    For models whose positions depend on the length alone, as it takes a token at a time.
+    """
+    if not depends_on_length(lm):
+        return
     sample = sample_alone(lm, encoder, [prompt], encoder.max_response_tokens, NO_STOP)
     check_drawn_again(lm, sample, 1.0, tolerance, coarse)
 
@@ -190,12 +195,18 @@ def row_logits(lm: nn.Module, ids: Tensor) -> Tensor:
     return at_least_float32(lm(input_ids=ids[None], use_cache=False).logits[0])
 
 
+def depends_on_length(lm: nn.Module) -> bool:
+    """Whether a model's rotary positions change with the length of a text."""
+    text = plain(lm).config.get_text_config(decoder=True)
+    return (getattr(text, "rope_parameters", None) or {}).get("rope_type") in LENGTH_ROPE
+
+
 def _remedy(lm: nn.Module) -> str:
     """What can be done about a model that the sampler's cache does not serve."""
-    text = plain(lm).config.get_text_config(decoder=True)
-    rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") not in LENGTH_ROPE:
+    if not depends_on_length(lm):
         return "It cannot be used with this version of transformers"
+    text = plain(lm).config.get_text_config(decoder=True)
+    rope = text.rope_parameters
     known = rope.get("original_max_position_embeddings") or text.max_position_embeddings
     return (
         f"Its rotary positions ({rope['rope_type']}) change for texts of more than {known} tokens,"
