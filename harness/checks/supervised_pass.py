@@ -25,7 +25,7 @@ LONGEST = 16
 def rows_like(ids: Sequence[int], longest: int) -> list[list[int]]:
     """Three short rows of different lengths made of a prompt's ids; the second begins the first."""
     whole = (list(ids) * LONGEST)[: max(3, min(LONGEST, longest))]
-    return [whole, whole[: len(whole) // 2], whole[: -(len(whole) // 3) - 1 : -1]]
+    return [whole, whole[: len(whole) // 2], whole[::-1][: len(whole) // 3 + 1]]
 
 
 @torch.no_grad()

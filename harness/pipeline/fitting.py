@@ -125,7 +125,8 @@ def fit_reward_model(
 
 def _rows(parts: Parts, encoder: Encoder) -> list[list[int]]:
     """A few short rows of ids, for the checks of a model before it is fitted."""
-    ids = encoder.prompts(parts.source.prompts("train")[:1])[0]
+    text = parts.source.prompts("train")[0].text
+    ids = encoder.tokenizer(text, add_special_tokens=False)["input_ids"] or [encoder.stop_id]
     return rows_like(ids, encoder.max_prompt_tokens + encoder.max_response_tokens)
 
 

@@ -91,7 +91,7 @@ def check_adapter(skeleton: PreTrainedModel, lora: LoraConfig, task: TaskType) -
     """OptionError unless LoRA finds layers in a model, given as one on the meta device, which is
     of no use any more then. Of a causal LM, every name that the options give must be in it.
     """
-    wanted = {name: getattr(lora, name) for name in PLACES}
+    wanted = {name: deepcopy(getattr(lora, name)) for name in PLACES}  # PEFT adds to its lists
     if task == TaskType.CAUSAL_LM:
         modules = [name for name, _ in skeleton.named_modules()]
         parameters = [name for name, _ in skeleton.named_parameters()]

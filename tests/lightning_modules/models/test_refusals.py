@@ -15,6 +15,9 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertLMHeadModel,
+    ByT5Tokenizer,
+    CTRLConfig,
+    CTRLLMHeadModel,
     DistilBertConfig,
     DistilBertForMaskedLM,
     Gemma3TextConfig,
@@ -28,6 +31,7 @@ from transformers import (
     T5ForConditionalGeneration,
     ViTConfig,
     ViTModel,
+    XLNetConfig,
 )
 
 from lightning_modules.errors import ModelError, OptionError
@@ -35,6 +39,7 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import check_causal_lm, load_causal_lm
 from lightning_modules.models.scorers import check_new_scorer, check_scorer, load_scorer, new_scorer
 from lightning_modules.models.usable import refuse_kind
+from lightning_modules.models.weights import head_names
 from lightning_modules.options.paths import model_folder
 from tests.lightning_modules.models.families import (
     FAMILIES,
@@ -204,6 +209,49 @@ def test_files_of_weights_that_are_damaged(folder, damage, said):
             check(folder)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_numbers_are_named(value, folder, encoder):
+    name, file = "model.layers.1.mlp.down_proj.weight", folder / "model.safetensors"
+    weights = load_file(file)
+    weights[name][3, 5] = value
+    save_file(weights, file, {"format": "pt"})
+    said = refused_by(
+        folder, load_causal_lm, lambda path: new_scorer(path, encoder.tokenizer, seed=0)
+    )
+    assert said.startswith(f"{folder}: 1 of its weights contain NaN or infinity ({name})")
+    check_causal_lm(folder)  # names and shapes alone
+
+
+def test_a_head_that_files_call_otherwise(encoder, tmp_path):
+    """GPT-NeoX's is embed_out in files and lm_head in the model; a scorer needs neither."""
+    folder = family_folder("gpt_neox", encoder.tokenizer, tmp_path)
+    lm = family_model("gpt_neox", encoder.tokenizer)
+    in_files = load_file(folder / "model.safetensors")
+    assert set(in_files) - set(lm.state_dict()) == {"embed_out.weight"}
+    assert head_names(lm.config) == {"embed_out.weight", "lm_head.weight"}
+    check_new_scorer(folder)
+    scorer = new_scorer(folder, encoder.tokenizer, seed=0)
+    assert torch.equal(
+        scorer.gpt_neox.layers[1].mlp.dense_h_to_4h.weight,
+        in_files["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"],
+    )
+    # What is no head is still not left over.
+    in_files["gpt_neox.extra.weight"] = torch.zeros(2)
+    save_file(in_files, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"left out \(gpt_neox\.extra\.weight\)"):
+        check_new_scorer(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_new_scorers_have_the_backbone_and_leave_the_head(family, encoder, tmp_path):
+    folder = family_folder(family, encoder.tokenizer, tmp_path)
+    check_new_scorer(folder)
+    lm, scorer = load_causal_lm(folder), new_scorer(folder, encoder.tokenizer, seed=0)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    said, expected = (m.base_model(input_ids=ids).last_hidden_state for m in (scorer, lm))
+    assert torch.equal(said, expected)
+
+
 # -- what is in the folder ------------------------------------------------------------------------
 
 
@@ -235,6 +283,35 @@ def test_a_config_that_cannot_be_read(folder, changes):
         check_causal_lm(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"hidden_act": "nonsense"}, "nonsense"),
+        ({"rope_parameters": {"rope_type": "nope", "rope_theta": 1e4}}, "nope"),
+    ],
+)
+def test_a_config_with_words_that_nobody_knows(changes, named, folder):
+    reconfigure(folder, **changes)
+    said = refused_by(
+        folder,
+        check_causal_lm,
+        load_causal_lm,
+        check_new_scorer,
+        lambda path: LanguageModel(name="x", pretrained=str(path)).parameters(),
+    )
+    assert f"cannot build what its config.json describes: it knows no '{named}'" in said
+
+
+@pytest.mark.parametrize(("text", "why"), [("{ broken", "cannot be read"), ("[1]", "by name")])
+def test_a_generation_config_that_cannot_be_read(text, why, folder):
+    """It says where responses stop."""
+    check_causal_lm(folder)
+    (folder / "generation_config.json").write_text(text)
+    said = refused_by(folder, check_causal_lm, load_causal_lm)
+    assert said.startswith(f"{folder}/generation_config.json: ")
+    assert why in said
+
+
 def test_code_that_a_model_brings_is_not_run(folder):
     reconfigure(
         folder, model_type="own", auto_map={"AutoConfig": "x.Y", "AutoModelForCausalLM": "x.Z"}
@@ -251,6 +328,16 @@ def test_a_folder_without_a_tokenizer(family, encoder, tmp_path):
         check_causal_lm(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="tokenizer"):
+        check_causal_lm(tmp_path)
+
+
+def test_a_tokenizer_without_a_vocabulary(encoder, tmp_path):
+    """As ByT5's, which reads bytes; it was saved all the same."""
+    family_model("llama", encoder.tokenizer).save_pretrained(tmp_path)
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=r"tokenizer_config\.json in this folder but no vocabulary"
+    ):
         check_causal_lm(tmp_path)
 
 
@@ -349,8 +436,9 @@ def test_configs_that_look_both_ways():
     with pytest.raises(ModelError, match="sees what comes after"):
         refuse_kind("x", Gemma3TextConfig(use_bidirectional_attention=True))
     refuse_kind("x", Gemma3TextConfig())
-    with pytest.raises(ModelError, match="sees what comes after"):
-        refuse_kind("x", LlamaConfig(is_causal=False))
+    for config in (LlamaConfig(is_causal=False), XLNetConfig()):
+        with pytest.raises(ModelError, match="sees what comes after"):
+            refuse_kind("x", config)
 
 
 def test_what_no_reward_model_can_be_built_on(encoder, tmp_path):
@@ -362,6 +450,27 @@ def test_what_no_reward_model_can_be_built_on(encoder, tmp_path):
         check_new_scorer(tmp_path)
     with pytest.raises(ModelError, match="of type mamba, so no reward model"):
         new_scorer(tmp_path, encoder.tokenizer, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["bert", "ctrl"])
+def test_classifiers_that_do_not_score_the_end(kind, encoder, tmp_path):
+    """Theirs would be random in other places than the head."""
+    size, ids = len(encoder.tokenizer), {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    model = {
+        "bert": lambda: BertLMHeadModel(
+            BertConfig(vocab_size=size, is_decoder=True, **SMALL, **ids)
+        ),
+        "ctrl": lambda: CTRLLMHeadModel(
+            CTRLConfig(vocab_size=size, n_embd=16, dff=16, n_layer=1, n_head=2, **ids)
+        ),
+    }[kind]()
+    model.save_pretrained(tmp_path)
+    encoder.tokenizer.save_pretrained(tmp_path)
+    said = refused_by(
+        tmp_path, check_new_scorer, lambda path: new_scorer(path, encoder.tokenizer, seed=0)
+    )
+    assert f"can be built here on a model of type {kind}" in said
+    assert "random" not in said
 
 
 @pytest.mark.parametrize("pad", [-1, 10**6])
