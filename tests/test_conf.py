@@ -8,6 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+import harness  # noqa: F401 (it registers what configs say by ${...})
+
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = [
     f"{file.parent.relative_to(CONF)}={file.stem}".replace("algo/ladder=", "algo=ladder/")

@@ -149,7 +149,7 @@ ROWS = (
     Mutation(
         bug="a classifier with a pooler is taken for a reward model",
         target="lightning_modules.models.scorers:_scorer_config",
-        old='if not hasattr(model, "score"):',
+        old="if not _has_score(path, config):",
         new="if False:",
         tests=(f"{LEARNED}::test_a_classifier_that_does_not_read_from_left_to_right_is_refused",),
     ),
