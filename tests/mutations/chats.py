@@ -37,22 +37,22 @@ ROWS = (
     Mutation(
         bug="responses are taught to end with EOS, whatever the template writes",
         target=f"{FORMAT}._end",
-        old="return self.after[: found.start()], self.tokenizer.convert_tokens_to_ids(found[0])",
+        old="return self.frame.after[: run.start() + ends[last].start()], ids[last]",
         new='return "", self.tokenizer.eos_token_id',
         tests=(f"{FAMILIES}::test_what_ends_a_response",),
     ),
     Mutation(
         bug="what the template writes before a response is not taught",
         target=f"{FORMAT}._written",
-        old="start = self.prompt if self.continues else self.before",
-        new="start = self.before",
+        old="start = self.frame.prompt if self.frame.continues else self.frame.before",
+        new="start = self.frame.before",
         tests=(f"{FAMILIES}::test_prompt_and_response_are_the_conversation_of_the_template",),
     ),
     Mutation(
         bug="a special token that a user spells is one",
         target=f"{CONTROL}.hide",
-        old="return self._spelled.sub(self._placeholder, text)",
-        new="return text",
+        old="hidden = self._spelled.sub(lambda match: self._placeholder(match[0]), text)",
+        new="hidden = text",
         tests=(f"{FAMILIES}::test_contents_make_no_control_tokens",),
     ),
     Mutation(
@@ -100,5 +100,19 @@ ROWS = (
         old="prompt_mask.long().sum(-1, keepdim=True)",
         new="torch.full((len(prompt_mask), 1), prompt_mask.shape[1])",
         tests=(f"{PLAIN}::test_every_sampled_token_is_drawn_again",),
+    ),
+    Mutation(
+        bug="a private character of a text comes back as what another one stands for",
+        target=f"{CONTROL}.show",
+        old="self._literals.get(match[0], match[0])",
+        new="match[0]",
+        tests=(f"{TOKENS}/test_control_tokens.py::test_private_characters_are_text",),
+    ),
+    Mutation(
+        bug="what spells a token once it is normalised is one",
+        target=f"{CONTROL}._spells_normalised",
+        old="bool(self._own.search(self._normaliser.normalize_str(text)))",
+        new="False",
+        tests=(f"{TOKENS}/test_control_tokens.py::test_normalised_spellings_are_text",),
     ),
 )
