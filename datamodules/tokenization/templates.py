@@ -120,12 +120,11 @@ def known(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> d
 
 def _check_arguments(text: str, arguments: Mapping[str, Any], tokens: set[str]) -> None:
     """What a template never looks at would change nothing, in silence."""
-    known = _variables(text)
-    unused = [name for name in arguments if name in ALWAYS or name not in known]
-    if unused:
+    variables = _variables(text) - ALWAYS
+    if unused := [name for name in arguments if name not in variables]:
         raise DataError(
             f"model.template_arguments.{unused[0]}: the chat template has no such argument; it"
-            f" knows {', '.join(sorted(known - ALWAYS - tokens)) or 'none'}"
+            f" knows {', '.join(sorted(variables - tokens)) or 'none'}"
         )
 
 
