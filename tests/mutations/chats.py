@@ -115,4 +115,18 @@ ROWS = (
         new="False",
         tests=(f"{TOKENS}/test_control_tokens.py::test_normalised_spellings_are_text",),
     ),
+    Mutation(
+        bug="nobody looks at whether sampled tokens are drawn again",
+        target="harness.checks.plain_pass:check_drawn_again",
+        old="if len(wrong) > max(FEW, SHARE * total):",
+        new="if False:",
+        tests=("harness/checks/test_selfcheck.py::test_a_cache_that_is_not_used_is_found",),
+    ),
+    Mutation(
+        bug="a model that reads in both directions passes",
+        target="harness.checks.plain_pass:check_causality",
+        old="if not gap <= tolerance:",
+        new="if False:",
+        tests=("harness/checks/test_plain_pass.py::test_a_model_that_sees_what_comes_is_refused",),
+    ),
 )

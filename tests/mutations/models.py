@@ -88,4 +88,13 @@ ROWS = (
         new="",
         tests=(f"{MODEL_FOLDER}::test_plain_transformers_samples_what_was_trained",),
     ),
+    Mutation(
+        bug="adapters are trained at the rates of full fine-tuning",
+        target="lightning_modules.options.learning_rates:suited_rates",
+        old="table = LORA if lora else FULL",
+        new="table = FULL",
+        tests=(
+            "lightning_modules/options/test_learning_rates.py::test_adapters_take_more_than_whole_models",
+        ),
+    ),
 )
