@@ -502,7 +502,8 @@ def test_a_cache_that_is_not_used_is_found(bench):
         def without_cache(_, args, options):
             if options.pop(cache_name(module.model.lm), None) is not None:
                 width = options["input_ids"].shape[1]
-                options["attention_mask"] = options["attention_mask"][:, -width:]
+                if "attention_mask" in options:
+                    options["attention_mask"] = options["attention_mask"][:, -width:]
             return args, options
 
         module.model.lm.register_forward_pre_hook(without_cache, with_kwargs=True)
