@@ -68,11 +68,7 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
             ],
         )
-        console.print(start_table(algorithm, *map(len, data.rows.values()), trainer.world_size))
-        say(console, chat_notes(encoder.format))
-        say(console, reward_notes(pipeline.reward))
-        say_what_was_cut(console, encoder.counts)
-        say(console, training_notes(algorithm.model.lm))
+        say_start(pipeline, algorithm, data, trainer.world_size)
         try:
             trainer.fit(
                 algorithm,
@@ -96,6 +92,18 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
     console.print(samples_table(samples.latest))
     console.print(policy_summary(result))
     return result | dict(encoder.counts)
+
+
+def say_start(
+    pipeline: Pipeline, algorithm: PolicyModule, data: PromptDataModule, devices: int
+) -> None:
+    """What a person should know of a run before its first iteration."""
+    console, encoder = pipeline.console, data.encoder
+    console.print(start_table(algorithm, *map(len, data.rows.values()), devices))
+    say(console, chat_notes(encoder.format))
+    say(console, reward_notes(pipeline.reward))
+    say_what_was_cut(console, encoder.counts)
+    say(console, training_notes(algorithm.model.lm))
 
 
 def watchers(
