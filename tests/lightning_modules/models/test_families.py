@@ -127,7 +127,9 @@ def test_what_has_no_text_has_no_probability_in_updates_either(
         (outputs.logprobs, distribution.log_prob(sequences[:, 8:])),
         (outputs.entropy, distribution.entropy()),
     ):
-        torch.testing.assert_close(actual[mask].detach(), expected[mask], rtol=0, atol=1e-4)
+        # Two passes; the temperature of 0.5 doubles what they differ by.
+        close = {"rtol": 0, "atol": 2 * of_model(lm)}
+        torch.testing.assert_close(actual[mask].detach(), expected[mask], **close)
 
 
 def test_saved_weights_know_nothing_of_it(encoder, tmp_path):
