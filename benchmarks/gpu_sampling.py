@@ -13,7 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from benchmarks.gpu_common import Bench, weight_bytes
 from lightning_modules.models.mixed_precision import casts_kept
-from lightning_modules.models.token_outputs import position_ids
+from lightning_modules.models.token_outputs import cache_name, position_ids
 from lightning_modules.rollouts.generation import generate, sample_tokens
 
 NEVER = -1  # a stop token that no distribution has
@@ -341,9 +341,9 @@ class _StaticDecoder:
             input_ids=ids,
             attention_mask=allowed,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{cache_name(self.model): self.cache},
         )
         self.logits.copy_(outputs.logits[:, -1])
 
