@@ -1,16 +1,25 @@
-"""What the options in conf/model/ say by `${...}`: a model's name, a toy's learning rates."""
+"""What configs say by `${...}`: a model's name, a toy's learning rates, the environment."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
+
+_ENVIRONMENT: ContextVar[dict[str, str] | None] = ContextVar("environment", default=None)
 
 
 def register() -> None:
-    """Make `${model_name:...}` and `${toy_lr:...}` known to OmegaConf."""
+    """Make `${model_name:...}` and `${toy_lr:...}` known to OmegaConf, and `${oc.env:...}` one
+    whose reading is noticed.
+    """
     OmegaConf.register_new_resolver("model_name", model_name, replace=True)
     OmegaConf.register_new_resolver("toy_lr", toy_lr, replace=True)
+    OmegaConf.register_new_resolver("oc.env", env, replace=True)
 
 
 def model_name(toy: str, *, _parent_: DictConfig) -> str:
@@ -18,7 +27,8 @@ def model_name(toy: str, *, _parent_: DictConfig) -> str:
 
     `./my_model` is my_model, `org/name` is name, and `<run>/model` has the name of the run.
     """
-    pretrained = OmegaConf.select(_parent_, "pretrained")
+    with environment_read():  # a name is public, wherever the path before it comes from
+        pretrained = OmegaConf.select(_parent_, "pretrained")
     if pretrained is None:
         return toy
     place = Path(os.path.abspath(str(pretrained)))
@@ -29,7 +39,32 @@ def model_name(toy: str, *, _parent_: DictConfig) -> str:
 
 def toy_lr(full: float, lora: float, *, _root_: DictConfig) -> float | None:
     """A toy's learning rate, `full` or with adapters `lora`; None for pretrained weights."""
-    if OmegaConf.select(_root_, "model.pretrained") is not None:
+    with environment_read():  # whether there is a value says nothing of it
+        pretrained: Any = OmegaConf.select(_root_, "model.pretrained")
+        adapted: Any = OmegaConf.select(_root_, "adapter.config")
+    if pretrained is not None:
         return None
-    adapted: Any = OmegaConf.select(_root_, "adapter.config")
     return full if adapted is None else lora
+
+
+def env(*arguments: Any) -> str | None:
+    """OmegaConf's own `oc.env`, whose reading `environment_read` notices."""
+    value = oc.env(*arguments)
+    read = _ENVIRONMENT.get()
+    if read is not None:
+        read[str(arguments[0])] = "" if value is None else value
+    return value
+
+
+@contextmanager
+def environment_read() -> Iterator[dict[str, str]]:
+    """What configs read from the environment inside the block, by the names of variables.
+
+    A block within another one keeps what it notices to itself.
+    """
+    read: dict[str, str] = {}
+    before = _ENVIRONMENT.set(read)
+    try:
+        yield read
+    finally:
+        _ENVIRONMENT.reset(before)

@@ -1,7 +1,6 @@
 """What runs are called, grouped by and filtered by, in W&B and in comparisons."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from harness.runs.files import JOB
+from harness.runs.secrets import is_secret
 
-SECRET = re.compile(r"(^|\.)(.*_)?(api_key|password|secret|token)$")
 # Options that say nothing about what a run is.
 UNNAMED = (
     "seed",
@@ -75,7 +74,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             result |= flat(value, f"{name}.")
-        elif not SECRET.search(name):
+        elif not is_secret(name):
             result[name] = value
     return result
 
