@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 # Threads of OpenMP that wait by spinning make two runs on one machine ten times slower than one.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -14,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
 
 
@@ -31,6 +33,8 @@ def main(cfg: DictConfig) -> float | None:
         if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         sys.exit(f"error: {cause}")
+    finally:
+        drop_if_empty(Path(HydraConfig.get().runtime.output_dir))  # of a command that was refused
     return None
 
 

@@ -72,17 +72,17 @@ def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, stage in cfg["stages"].items():
         yield f"stages.{name}", stage
     yield "model", cfg["model"]
-    yield from _rewards("reward", cfg["reward"])
+    yield from rewards("reward", cfg["reward"])
 
 
-def _rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """A reward, and those that it is combined of."""
     if not isinstance(section, dict):
         raise OptionError(f"{place}={section}: must be a reward")
     yield place, section
     if OPTIONS.get(section.get("_target_")) is CombinedRewardOptions:
         for name, part in (section.get("rewards") or {}).items():
-            yield from _rewards(f"{place}.rewards.{name}", part)
+            yield from rewards(f"{place}.rewards.{name}", part)
 
 
 def _check(place: str, section: dict[str, Any], options_class: type) -> None:

@@ -6,7 +6,11 @@ import pytest
 from harness.errors import RunError
 from harness.runs import folder
 from harness.runs.files import STATE
-from harness.runs.folder import open_run
+from harness.runs.folder import open_run as opened
+
+
+def open_run(cfg, inputs=None):
+    return opened(cfg, lambda: inputs or {"data": {"source": "landmarks"}})
 
 
 def stop(run) -> None:
