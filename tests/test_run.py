@@ -278,9 +278,8 @@ def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     row = '{"prompt": "Why %d?", "chosen": "Because of it.", "rejected": "No %s."}\n'
     pairs.write_text("".join(row % (i, "way") for i in range(30)))
-    tiny = [o for o in TINY if "data." not in o and "experiment" not in o]
-    options = ("-m", *tiny, "algo=sft", "algo.epochs=1", "data=files", f"data.path={pairs}")
-    options += ("logger=none", "sweep.objective=val/loss", "seed=1")
+    options = ("-m", "hardware=cpu", "model.vocab_size=400", "algo=sft", "algo.epochs=1", "seed=1")
+    options += ("data=files", f"data.path={pairs}", "logger=none", "sweep.objective=val/loss")
     run(*options, cwd=tmp_path)
     pairs.write_text("".join(row % (i, "at all") for i in range(40)))
     again = run(*options, cwd=tmp_path)
