@@ -14,12 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.ranks import settle
 from harness.runs.renamed import refuse_old_names
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can fix ends with one clear message."""
+    settle()  # again, for the workers of a sweep
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from harness.sweeps.job import run_job
 
@@ -36,6 +38,7 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     try:
+        settle()
         refuse_old_names(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")

@@ -15,12 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import RunError
-from harness.ranks import this_rank
+from harness.ranks import LEADER, this_rank
 from harness.runs.files import CONFIG, JOB, LOCK, OUTPUT, STATE, write_json
 from harness.runs.identity import differences, identity, runs_like
 from harness.runs.renamed import with_new_names
-
-LEADER = "RLHF_LADDER_RUN"
 
 
 @dataclass
