@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 # Threads of OpenMP that wait by spinning make two runs on one machine ten times slower than one.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -15,13 +16,16 @@ from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
 from harness.ranks import settle
+from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
+from harness.surroundings import find_places
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can fix ends with one clear message."""
     settle()  # again, for the workers of a sweep
+    find_places(Path(str(cfg.cache_dir)) / "libraries")
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from harness.sweeps.job import run_job
 
@@ -33,6 +37,8 @@ def main(cfg: DictConfig) -> float | None:
         if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         sys.exit(f"error: {cause}")
+    finally:
+        drop_if_empty(Path(HydraConfig.get().runtime.output_dir))  # of a command that was refused
     return None
 
 

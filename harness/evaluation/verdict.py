@@ -1,10 +1,12 @@
 """Evaluating a policy or a reward, as a run of its own."""
 
 import json
+from functools import partial
 from typing import Any
 
 from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
 from harness.parts.choices import Choices
+from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
@@ -25,8 +27,9 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
         pipeline.check_prompts(held_out(pipeline))
     else:
         pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
-    run = pipeline.run = open_run(pipeline.cfg)
+    run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
+        say(pipeline.console, run.notes)
         numbers = _policy(pipeline) if pipeline.cfg.policy else _reward(pipeline)
         summary = write_summary(
             run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages

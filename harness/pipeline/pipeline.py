@@ -19,10 +19,11 @@ from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import stage_line
-from harness.runs.stages import Stage, StageCache
+from harness.runs.stages import Stage, StageCache, fingerprint
 from harness.tracking.loggers import tracked
-from lightning_modules.models.loading import load_causal_lm, pretrained_identity
+from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
+from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import RewardContext
 
@@ -100,6 +101,8 @@ class Pipeline(Parts):
         done = next((stage for stage in self.stages if stage.name == name), None)
         if done:
             return done
+
+        self.run.require_stage(name, fingerprint(shaped_by))
 
         def make(folder: Path) -> dict[str, Any]:
             with tracked(self.cfg, self.run, folder, name) as loggers:

@@ -1,19 +1,19 @@
 """A training from its first line on the terminal to its last."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from harness.parts.choices import Choices
+from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
-from harness.reports.console import make_console, places, say_what_was_cut
+from harness.reports.console import make_console, places, say, say_what_was_cut
 from harness.runs.checkpoints import steps_done
-from harness.runs.files import SUMMARY
+from harness.runs.files import SUMMARY, read_json
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -28,11 +28,12 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     pipeline.check_language_model()
-    run = pipeline.run = open_run(pipeline.cfg)
+    run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
+        say(pipeline.console, run.notes)
         if run.finished:
             pipeline.console.print(f"{run.folder} is finished already; there is nothing to resume")
-            return json.loads((run.folder / SUMMARY).read_text())
+            return read_json(run.folder / SUMMARY)
         return _train(pipeline)
     finally:
         run.release()

@@ -15,6 +15,7 @@ CONFIG = "config.yaml"
 SUMMARY = "summary.json"
 # Of the jobs of a sweep.
 JOB = "job.json"
+JOB_LOCK = ".job.lock"
 FAILED = "failed.json"
 SKIPPED = "skipped.json"
 OUTPUT = "output.txt"

@@ -1,24 +1,33 @@
 """The folder of a run: made, found again, resumed."""
 
-import json
 import os
-import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import RunError
 from harness.ranks import LEADER, this_rank
-from harness.runs.files import CONFIG, JOB, LOCK, OUTPUT, STATE, write_json
-from harness.runs.identity import differences, identity, runs_like
+from harness.runs.command import keep_command
+from harness.runs.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
+from harness.runs.identity import (
+    differences,
+    identity,
+    input_differences,
+    read_state,
+    runs_like,
+)
+from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
+from harness.runs.secrets import kept
+
+Inputs = dict[str, Any]
 
 
 @dataclass
@@ -30,9 +39,13 @@ class Run:
     wandb_id: str
     lock: FileLock | None
     date: str  # what chat templates are told when they ask for it, kept when the run is resumed
+    inputs: Inputs | None = None  # what it was made of when it began
     checkpoint: Path | None = None
     resumed: bool = False
     finished: bool = False
+    changed: list[str] = field(default_factory=list)  # inputs that it went on without
+    stages: dict[str, str] = field(default_factory=dict)  # fingerprints, by name
+    notes: list[str] = field(default_factory=list)  # for the user
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -52,74 +65,112 @@ class Run:
             "finished": finished,
             "wandb_id": self.wandb_id,
             "date": self.date,
+            "inputs": self.inputs,
+            "changed": self.changed,
+            "stages": self.stages,
             "config": self.config,
         }
         write_json(self.folder / STATE, state)
 
+    def require_stage(self, name: str, mark: str) -> None:
+        """Write down with which stage the run goes on; `mark` is its fingerprint.
 
-def open_run(cfg: DictConfig) -> Run:
+        RunError if it was trained with another one, as after a change of the code or of a library.
+        """
+        if self.lock is None:  # of another rank, or no run of its own
+            return
+        was = self.stages.get(name, mark)
+        if was != mark and self.checkpoint:
+            what = f"{name}: was stage {was}, is {mark} now (other code, libraries or machine)"
+            self._require_agreement([what])
+        if self.stages.get(name) != mark:
+            self.stages[name] = mark
+            self.save()
+
+    def _require_agreement(self, changed: list[str]) -> None:
+        """RunError unless the user wants to go on with inputs that have changed."""
+        if not changed:
+            return
+        if not self.config.get("resume_anyway"):
+            raise RunError(
+                f"resume={self.folder}: what this run was made of is not what it was. Put it back,"
+                " start a new run, or go on all the same with resume_anyway=true, which the"
+                " summary will say:\n" + "\n".join(f"  {what}" for what in changed)
+            )
+        self.changed += [what for what in changed if what not in self.changed]
+        self.notes += [f"resume_anyway: {what}" for what in changed]
+
+
+def open_run(cfg: DictConfig, inputs: Callable[[], Inputs]) -> Run:
     """The run that `cfg` asks for: a new one in Hydra's folder, or an earlier one to continue.
 
-    Raises RunError if what is to be resumed is not there or was configured differently.
+    `inputs` tells what it is made of now. Raises RunError if what is to be resumed is not there, or
+    was configured differently or made of something else.
     """
     hydra_folder = Path(HydraConfig.get().runtime.output_dir)
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = kept(cfg)
     if this_rank() > 0:
         return _join(config)
-    folder = _folder_to_resume(cfg, hydra_folder, config)
+    made_of = inputs()
+    notes: list[str] = []
+    folder = _folder_to_resume(cfg, hydra_folder, config, made_of, notes)
     if folder is None:
-        hydra_folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(hydra_folder)
-        _make_room(hydra_folder)
-        wandb_id = os.urandom(4).hex()
-        run = Run(hydra_folder, config, wandb_id=wandb_id, lock=lock, date=today(config))
+        run = _begin(hydra_folder, cfg, config, made_of)
     else:
-        run = _reopen(folder, config)
+        run = _reopen(folder, config, made_of)
         if folder.resolve() != hydra_folder.resolve():
-            _drop_empty(hydra_folder)
+            drop_if_empty(hydra_folder)
+    run.notes[:0] = notes
     os.environ[LEADER] = str(run.folder)  # for the processes that Lightning launches from here
     if not run.finished:
         run.save()
-        (run.folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(run.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
     return run
 
 
-def _folder_to_resume(cfg: DictConfig, hydra_folder: Path, config: dict) -> Path | None:
+def _folder_to_resume(
+    cfg: DictConfig, hydra_folder: Path, config: dict, made_of: Inputs, notes: list[str]
+) -> Path | None:
     if not cfg.resume:
         return None
     if cfg.resume != "auto":
-        folder = Path(cfg.resume)
+        folder = Path(cfg.resume).expanduser()
         if not (folder / STATE).is_file():
             raise RunError(f"resume={folder}: holds no run (there is no {STATE} in it)")
         return folder
-    named = any(o.startswith("hydra.run.dir=") for o in HydraConfig.get().overrides.hydra)
-    if named:
+    if is_named(HydraConfig.get().overrides.hydra, "run"):
         return hydra_folder if (hydra_folder / STATE).is_file() else None
-    runs = runs_like(config, hydra_folder.parent.glob(f"*/{STATE}"))
-    free = [run for run, finished in runs if not finished and is_free(run)]
-    return free[-1] if free else None
+    states = hydra_folder.parent.glob(f"*/{STATE}")
+    for run in reversed(runs_like(config, states, notes)):
+        if run.finished or not is_free(run.folder):
+            continue
+        changed = input_differences(run.inputs, made_of)
+        if not changed or cfg.resume_anyway:
+            return run.folder
+        notes.append(f"not resumed: {run.folder} is like this run, but {'; '.join(changed)}")
+    return None
 
 
-def _lock(folder: Path) -> FileLock:
-    """Hold the folder while this process lives; the system lets go of it even after a kill."""
-    lock = FileLock(folder / LOCK)
+def _begin(folder: Path, cfg: DictConfig, config: dict[str, Any], made_of: Inputs) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = hold(folder)
+    _make_room(folder)
+    keep_command(folder, cfg)
+    wandb_id = os.urandom(4).hex()
+    return Run(folder, config, wandb_id, lock, date=today(config), inputs=made_of)
+
+
+def _reopen(folder: Path, config: dict[str, Any], made_of: Inputs) -> Run:
+    lock = hold(folder)  # before anything is read that another process may change
     try:
-        return lock.acquire(blocking=False).lock
-    except Timeout as error:
-        raise RunError(f"{folder}: another process is running in it") from error
+        return _checked(folder, config, made_of, lock)
+    except BaseException:
+        lock.release()
+        raise
 
 
-def is_free(folder: Path) -> bool:
-    """Whether no live process has the folder."""
-    try:
-        with FileLock(folder / LOCK).acquire(blocking=False):
-            return True
-    except Timeout:
-        return False
-
-
-def _reopen(folder: Path, config: dict[str, Any]) -> Run:
-    state = json.loads((folder / STATE).read_text())
+def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLock) -> Run:
+    state = read_state(folder / STATE)
     was = with_new_names(state["config"])
     differing = differences(identity(was), identity(config))
     grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
@@ -132,16 +183,21 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
             " start a new run:\n" + "\n".join(lines)
         )
     checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
-    return Run(
+    run = Run(
         folder,
         config,
         wandb_id=state["wandb_id"],
-        lock=_lock(folder),
+        lock=lock,
         date=state.get("date") or today(config),
+        inputs=state.get("inputs"),
         checkpoint=checkpoints[-1] if checkpoints else None,
         resumed=True,
         finished=state["finished"] and not grown,
+        changed=list(state.get("changed") or []),
+        stages=dict(state.get("stages") or {}),
     )
+    run._require_agreement(input_differences(run.inputs, made_of))
+    return run
 
 
 def _join(config: dict[str, Any]) -> Run:
@@ -155,7 +211,7 @@ def _join(config: dict[str, Any]) -> Run:
         config,
         "",
         lock=None,
-        date=json.loads((folder / STATE).read_text())["date"],
+        date=read_state(folder / STATE)["date"],
         checkpoint=checkpoints[-1] if checkpoints else None,
     )
 
@@ -173,14 +229,8 @@ def _make_room(folder: Path) -> None:
     number = 1
     while (aside := folder / f"earlier-{number}").exists():
         number += 1
-    kept = (".hydra", LOCK, JOB, OUTPUT)
+    kept = (LOCK, JOB, JOB_LOCK, OUTPUT)
     entries = [p for p in folder.iterdir() if p.name not in kept and not p.match("earlier-*")]
     aside.mkdir()
     for entry in entries:
         entry.rename(aside / entry.name)
-
-
-def _drop_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for this process, as the run goes on in another."""
-    if folder.is_dir() and {p.name for p in folder.iterdir()} <= {".hydra"}:
-        shutil.rmtree(folder)

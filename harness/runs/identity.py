@@ -1,26 +1,61 @@
 """Which runs are the same: what of a config shapes results, and how two configs differ."""
 
-import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import RunError
+from harness.runs.files import read_json
 from harness.runs.renamed import with_new_names
 from harness.runs.stages import fingerprint
 
 # What may differ between a run and its continuation: it does not shape the results.
-FREE = ("resume", "logger", "callbacks", "cache_dir", "selfcheck", "sweep")
+FREE = ("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep")
 
 
-def runs_like(config: dict[str, Any], state_files: Iterable[Path]) -> list[tuple[Path, bool]]:
-    """Folders of runs of the same config, the newest last, each with whether it is finished."""
+@dataclass(frozen=True)
+class Found:
+    """A run on the disk."""
+
+    folder: Path
+    finished: bool
+    # What it was made of, as `harness.parts.inputs` tells it; None of a run that does not say, or
+    # that went on with other inputs than it began with.
+    inputs: dict[str, Any] | None
+
+
+def runs_like(config: dict[str, Any], state_files: Iterable[Path], notes: list[str]) -> list[Found]:
+    """The runs of the same config, the newest last; `notes` gets what is wrong with the others."""
     mark = fingerprint(identity(config))
     found = []
-    for file in sorted(state_files, key=lambda file: file.parent.stat().st_mtime):
-        state = json.loads(file.read_text())
+    for file in sorted(state_files, key=_changed):
+        try:
+            state = read_state(file)
+        except RunError as error:
+            notes.append(f"left out: {error}")
+            continue
         if fingerprint(identity(with_new_names(state["config"]))) == mark:
-            found.append((file.parent, state["finished"]))
+            inputs = None if state.get("changed") else state.get("inputs")
+            found.append(Found(file.parent, state["finished"], inputs))
     return found
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.parent.stat().st_mtime
+    except OSError:  # removed meanwhile
+        return 0.0
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """What a run.json says; RunError if it is damaged."""
+    state = read_json(file)
+    kinds = {"config": dict, "finished": bool, "wandb_id": str}
+    for key, kind in kinds.items():
+        if not isinstance(state.get(key), kind):
+            raise RunError(f"{file}: is damaged, it does not say {key!r} as it should")
+    return state
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -36,3 +71,17 @@ def differences(was: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, An
             found |= differences(was.get(key), now.get(key), f"{prefix}.{key}" if prefix else key)
         return found
     return {} if was == now else {prefix: (was, now)}
+
+
+def input_differences(was: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """What of a run's inputs is not what it was, in words; nothing where it is not known."""
+    if was is None:
+        return []
+    words = []
+    for name in sorted(was.keys() | now.keys()):
+        parts = list(differences(was.get(name), now.get(name)))
+        if not parts:
+            continue
+        of = sorted(part.removeprefix("files.") for part in parts if part)
+        words.append(f"{name}: {', '.join(of) or 'it'} changed")
+    return words

@@ -38,6 +38,8 @@ def write_summary(
         summary[f"stages/{stage.name}/seconds"] = stage.seconds
         for key, value in stage.summary.items():
             summary[f"stages/{stage.name}/{key}"] = value
+    if run.changed:
+        summary["resume_anyway"] = run.changed
     summary |= {f"versions/{library}": v for library, v in versions().items()}
     summary["commit"] = commit()
     write_json(run.folder / SUMMARY, _without_nan(summary))

@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import functools
 import io
-import json
 import math
 import os
 import sys
@@ -15,30 +14,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, read_write
 
 from harness.errors import USER_ERRORS, RunError
+from harness.parts.choices import Choices
+from harness.parts.inputs import inputs
 from harness.runs.files import (
     FAILED,
     JOB,
+    JOB_LOCK,
     OUTPUT,
     SKIPPED,
     STATE,
     SUMMARY,
     TRACEBACK,
+    read_json,
     write_json,
+    write_text,
 )
-from harness.runs.folder import is_free
-from harness.runs.identity import runs_like
-from harness.sweeps.sweep import refusal, update_job
-
-
-class Busy(Exception):
-    """Another live process has this run."""
-
+from harness.runs.identity import Found, input_differences, runs_like
+from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
+from harness.runs.secrets import kept
+from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
 _IN_HAND = threading.Lock()
 
@@ -49,14 +50,50 @@ def run_job(cfg: DictConfig) -> float | None:
     An error is written into the job's folder and ends this job only: where values are only gone
     through, the job returns nan; a sweeper that optimises is given a RunError, a failed trial.
     """
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
+    hydra, record = HydraConfig.get(), job_in_hand()
     with _IN_HAND:
         if hydra.runtime.choices["hydra/launcher"] == "joblib":
-            parent = json.loads((folder / JOB).read_text())["parent"]
+            parent = record["parent"]
             if parent != os.getpid():  # with one job at a time joblib starts no worker
                 _end_as_orphan(parent)
-        return _run_job(cfg, folder)
+        folder, lock = _own_job_folder(Path(hydra.runtime.output_dir), record)
+        try:
+            hide_secrets(Path(hydra.sweep.dir) / "multirun.yaml", cfg)
+            # What an earlier attempt left is out of date.
+            for name in (FAILED, SKIPPED, TRACEBACK):
+                (folder / name).unlink(missing_ok=True)
+            write_json(folder / JOB, record | {"run": str(folder)})
+            return _run_job(cfg, folder)
+        finally:
+            lock.release()
+
+
+def _own_job_folder(wanted: Path, record: dict[str, Any]) -> tuple[Path, FileLock]:
+    """The folder of this job, held. Another one than Hydra's where that is taken: by a worker that
+    outlived its sweep, or by another job of this sweep, whose name is the same.
+    """
+    for folder in with_numbers(wanted):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = try_to_hold(folder, JOB_LOCK)
+        if lock is None:
+            continue
+        if _is_of_another(folder, record):
+            lock.release()
+            continue
+        runtime = HydraConfig.get().runtime
+        with read_write(runtime):
+            runtime.output_dir = str(folder)
+        return folder, lock
+    raise AssertionError("numbers do not end")
+
+
+def _is_of_another(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the folder has what another job of this very sweep has done."""
+    try:
+        there = read_json(folder / JOB)
+    except RunError:  # none, or damaged: of no job of this sweep
+        return False
+    return there.get("sweep") == record["sweep"] and there.get("number") != record["number"]
 
 
 @functools.cache
@@ -81,8 +118,6 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
         with _output(folder):
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
-    except Busy as busy:
-        return _without_value(str(busy))
     except Exception as error:
         return _without_value(f"failed: {_write_failure(folder, error)}")
     update_job(folder, value=None if value is None or math.isnan(value) else value)
@@ -99,18 +134,15 @@ def _without_value(text: str) -> float:
 
 
 def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """What the task returns. Raises Busy if another process has this run in hand."""
+    """What the task returns, or has returned in a run like this one."""
     if reason := refusal(cfg):
         raise RunError(reason)
     run, status = _earlier(cfg, folder) if cfg.sweep.resume else (folder, "done")
     update_job(folder, run=str(run))
     if run.resolve() != folder.resolve():
         write_json(folder / SKIPPED, {"run": str(run), "status": status})
-    if status == "running":
-        update_job(folder, status=status)
-        raise Busy("is being run by another process; left alone")
     if status == "skipped":
-        result = json.loads((run / SUMMARY).read_text())
+        result = read_json(run / SUMMARY)
     else:
         _check_objective(cfg, folder)
         if status == "continued":
@@ -121,23 +153,50 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _earlier(cfg: DictConfig, folder: Path) -> tuple[Path, str]:
-    """The folder where this job's run is or shall be, and what the job will have been:
-    skipped (it was finished), running (elsewhere, now), continued, or done (it is new).
+    """The folder where this job's run is or shall be, and what the job will have been: skipped (it
+    was finished), continued, or done (it is new). Waits for another process that is running it.
     """
-    runs = runs_like(OmegaConf.to_container(cfg, resolve=True), _state_files(folder))
-    if finished := [run for run, _ in runs if (run / SUMMARY).is_file()]:
-        return finished[-1], "skipped"
-    if busy := [run for run, _ in runs if not is_free(run)]:
-        return busy[-1], "running"
-    return (runs[-1][0], "continued") if runs else (folder, "done")
+    while True:
+        runs = _same_runs(cfg, folder)
+        if finished := [run.folder for run in runs if run.finished and _has_summary(run.folder)]:
+            return finished[-1], "skipped"
+        busy = [run.folder for run in runs if not is_free(run.folder)]
+        if not busy:
+            return (runs[-1].folder, "continued") if runs else (folder, "done")
+        _say(f"waits for another process, which has this run in hand: {busy[-1]}")
+        wait_for(busy[-1])
+
+
+def _same_runs(cfg: DictConfig, folder: Path) -> list[Found]:
+    """Runs of the same config on the same inputs, the newest last; says what is left out."""
+    notes: list[str] = []
+    runs = runs_like(kept(cfg), _state_files(folder), notes)
+    same = []
+    if runs:
+        made_of = inputs(cfg, Choices(cfg).source)
+        for run in runs:
+            if run.inputs is None:
+                notes.append(f"left out: {run.folder} does not say of what inputs it was made")
+            elif changed := input_differences(run.inputs, made_of):
+                notes.append(f"left out: {run.folder} is on other inputs: {'; '.join(changed)}")
+            else:
+                same.append(run)
+    for note in notes:
+        _say(note)
+    return same
+
+
+def _has_summary(run: Path) -> bool:
+    try:
+        return bool(read_json(run / SUMMARY))
+    except RunError as error:
+        _say(f"left out: {error}")
+        return False
 
 
 def _state_files(folder: Path) -> Iterator[Path]:
     """Of all runs in the sweeps beside this one; of this one alone if the user named its folder."""
-    overrides = HydraConfig.get().overrides.hydra
-    return _files(
-        folder, STATE, beside=not any(o.startswith("hydra.sweep.dir=") for o in overrides)
-    )
+    return _files(folder, STATE, beside=not job_in_hand()["named"])
 
 
 def _files(folder: Path, name: str, beside: bool) -> Iterator[Path]:
@@ -154,7 +213,10 @@ def _check_objective(cfg: DictConfig, folder: Path) -> None:
         return
     alike = {"algo": cfg.algo.name, "data": cfg.data.name}
     for file in _files(folder, SUMMARY, beside=False):
-        summary = json.loads(file.read_text())
+        try:
+            summary = read_json(file)
+        except RunError:  # of another job, and no matter of this one
+            continue
         if summary.items() >= alike.items():
             _objective(cfg.sweep.objective, summary)
 
@@ -181,10 +243,9 @@ def _write_failure(folder: Path, error: Exception) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
-    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
-    overrides = list(HydraConfig.get().overrides.task)
-    write_json(folder / FAILED, {"error": text, "overrides": overrides})
-    update_job(folder, status="failed")
+    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    write_json(folder / FAILED, {"error": text, "overrides": job_in_hand()["overrides"]})
+    update_job(folder, status="failed", error=text)
     return text
 
 

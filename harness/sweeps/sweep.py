@@ -7,27 +7,47 @@ Imported by Hydra before anything else, so nothing heavy is imported here.
 """
 
 import atexit
-import json
 import os
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from harness.runs.files import FAILED, JOB, SKIPPED, TRACEBACK, write_json
+from harness.errors import RunError
+from harness.runs.files import JOB, read_json, write_json, write_text
+from harness.runs.own_folders import hold, is_named, make_own
+from harness.runs.secrets import hide_overrides, without_secrets
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
 FAMILIES = ("val", "reference", "rollout", "train", "time", "throughput", "data", "stages")
 
 
+# Of the job that this process has in hand: what on_job_start says of it.
+_in_hand: dict[str, Any] = {}
+
+
+def job_in_hand() -> dict[str, Any]:
+    """The first record of the job that runs in this process: whose it is, what was asked for."""
+    return dict(_in_hand)
+
+
 def update_job(folder: Path, **fields: Any) -> None:
-    """Change what job.json says of the job in `folder`."""
-    write_json(folder / JOB, json.loads((folder / JOB).read_text()) | fields)
+    """Change what job.json says of the job in `folder`, which this process holds."""
+    write_json(folder / JOB, read_json(folder / JOB) | fields)
+
+
+def hide_secrets(file: Path, cfg: DictConfig) -> None:
+    """Take the secrets of a job's config out of what Hydra wrote of its sweep."""
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        if (hidden := without_secrets(text, cfg)) != text:
+            write_text(file, hidden)
 
 
 def refusal(config: DictConfig) -> str | None:
@@ -60,30 +80,45 @@ class Sweep(Callback):
             sys.exit(1)
         self.id = uuid.uuid4().hex
         self.process = os.getpid()
-        self.folder = Path(os.path.abspath(config.hydra.sweep.dir))
+        self.named = is_named(config.hydra.overrides.hydra, "sweep")
+        self.folder = make_own(config, "sweep")
+        self.lock = self._hold()
+        if not self.named:  # the jobs compose their configs anew
+            with read_write(config.hydra.overrides.hydra):
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(self.folder)}")
         self.objective = config.sweep.objective
         self.reported = False
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # no job's line is like another's
         atexit.register(self._report)  # if the sweep does not reach its end
 
+    def _hold(self) -> Any:
+        try:
+            return hold(self.folder)
+        except RunError as error:
+            print(f"error: {error}; name another one with hydra.sweep.dir=...", file=sys.stderr)
+            sys.exit(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to the processes of jobs: the lock stays with the sweep's own."""
+        return self.__dict__ | {"lock": None}
+
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """In the job's process: whose job it is. What an earlier attempt left is out of date."""
+        """In the job's process: whose job it is."""
         if not hasattr(self, "id"):  # no sweep
             return
         hydra = HydraConfig.get()
-        folder = Path(hydra.runtime.output_dir)
-        for name in (FAILED, SKIPPED, TRACEBACK):
-            (folder / name).unlink(missing_ok=True)
-        job = {
-            "sweep": self.id,
-            "parent": self.process,
-            "number": hydra.job.num,
-            "status": "stopped",
-            "run": str(folder),
-            "overrides": list(hydra.overrides.task),
-            "value": None,
-        }
-        write_json(folder / JOB, job)
+        _in_hand.clear()
+        _in_hand.update(
+            {
+                "sweep": self.id,
+                "named": self.named,
+                "parent": self.process,
+                "number": hydra.job.num,
+                "status": "stopped",
+                "overrides": hide_overrides(hydra.overrides.task),
+                "value": None,
+            }
+        )
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Say what became of every job; exit with 1 unless all that was asked for is there."""
@@ -92,18 +127,27 @@ class Sweep(Callback):
 
     def _report(self) -> bool:
         """Print the table, once; returns whether every job has its result."""
-        files = (json.loads(file.read_text()) | {"folder": file.parent} for file in self._files())
-        jobs = sorted(
-            (job for job in files if job["sweep"] == self.id), key=lambda job: job["number"]
-        )
+        jobs = sorted(self._jobs(), key=lambda job: job["number"])
         if jobs and not self.reported:
             print_table(jobs, self.objective, self.folder)
         self.reported = True
         atexit.unregister(self._report)
         return all(job["status"] in HAS_RESULT for job in jobs)
 
-    def _files(self) -> list[Path]:
-        return list(self.folder.rglob(JOB)) if self.folder.is_dir() else []
+    def _jobs(self) -> Iterator[dict[str, Any]]:
+        """The records of this sweep's jobs; in a folder that was named there may be others."""
+        for file in self.folder.rglob(JOB):
+            try:
+                job = read_json(file)
+            except RunError:  # of an earlier sweep: this one's were written whole
+                continue
+            if job.get("sweep") == self.id:
+                yield job | {"folder": file.parent}
+
+
+def _quoted(folder: Path) -> str:
+    text = str(folder).replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"'{text}'"
 
 
 def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) -> None:
@@ -137,12 +181,9 @@ def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) 
 def _explanation(job: dict[str, Any]) -> str | None:
     """What the table has no room for."""
     if job["status"] == "failed":
-        failed = json.loads((job["folder"] / FAILED).read_text())
-        return f"failed: {failed['error']}\n  see {job['folder']}"
+        return f"failed: {job['error']}\n  see {job['folder']}"
     if job["status"] == "stopped":
         return f"was stopped before its end; see {job['folder']}"
-    if job["status"] == "running":
-        return f"is still being run by another process, in {job['run']}"
     if job["run"] != str(job["folder"]):
         how = "was finished before" if job["status"] == "skipped" else "was continued"
         return f"{how}: {job['run']}"

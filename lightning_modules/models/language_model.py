@@ -10,11 +10,11 @@ from lightning_modules.models.loading import (
     check_causal_lm,
     clear_errors,
     fetch_config,
-    pretrained_identity,
     random_causal_lm,
 )
 from lightning_modules.models.parameters import parameter_counts
 from lightning_modules.models.usable import refuse_kind, require_positions
+from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.models import LanguageModelOptions
 
 

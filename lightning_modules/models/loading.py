@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -20,18 +19,6 @@ from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
 from lightning_modules.models.weights import load_weights
 from lightning_modules.options.paths import model_folder
-
-
-def pretrained_identity(path: str | Path, revision: str | None = None) -> dict[str, Any]:
-    """A hub model's id and commit, or the names, sizes and dates of the files of a folder."""
-    if Path(path).is_dir():
-        files = sorted(p for p in Path(path).iterdir() if p.is_file())
-        return {
-            "path": str(Path(path).resolve()),
-            "files": [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files],
-        }
-    config = fetch_config(path, revision)
-    return {"hub": str(path), "commit": getattr(config, "_commit_hash", None) or revision}
 
 
 def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedConfig:

@@ -6,7 +6,11 @@ import pytest
 from harness.errors import RunError
 from harness.runs import folder
 from harness.runs.files import STATE
-from harness.runs.folder import open_run
+from harness.runs.folder import open_run as opened
+
+
+def open_run(cfg, inputs=None):
+    return opened(cfg, lambda: inputs or {"data": {"source": "landmarks"}})
 
 
 def stop(run) -> None:
@@ -86,3 +90,90 @@ def test_a_run_keeps_the_date_on_which_it_began(configure, tmp_path, monkeypatch
 def test_resuming_what_is_no_run_is_an_error(configure, tmp_path):
     with pytest.raises(RunError, match="holds no run"):
         open_run(configure(tmp_path / "new", f"resume={tmp_path / 'nothing'}"))
+
+
+THEN = {"data": {"sha256": "1"}, "reward.path": {"my_reward": "2"}}
+NOW = {"data": {"sha256": "1"}, "reward.path": {"my_reward": "3"}}
+
+
+def test_a_run_does_not_go_on_with_other_inputs_unless_that_is_asked_for(configure, tmp_path):
+    stop(open_run(configure(tmp_path), THEN))
+    written = (tmp_path / STATE).read_bytes()
+    with pytest.raises(
+        RunError, match=r"resume_anyway=true(.|\n)*  reward\.path: my_reward changed"
+    ):
+        open_run(configure(tmp_path, f"resume={tmp_path}"), NOW)
+    assert (tmp_path / STATE).read_bytes() == written
+    stop(open_run(configure(tmp_path, f"resume={tmp_path}"), THEN))
+    run = open_run(configure(tmp_path, f"resume={tmp_path}", "resume_anyway=true"), NOW)
+    stop(run)
+    assert run.changed == ["reward.path: my_reward changed"]
+    # It stays known, also when it goes on once more.
+    run = open_run(configure(tmp_path, f"resume={tmp_path}"), THEN)
+    stop(run)
+    assert run.changed == ["reward.path: my_reward changed"]
+
+
+def test_auto_leaves_runs_with_other_inputs_alone_and_says_so(configure, tmp_path):
+    stop(open_run(configure(tmp_path / "old"), THEN))
+    auto = ("resume=auto",)
+    run = open_run(configure(tmp_path / "new", *auto, named=False), NOW)
+    stop(run)
+    assert run.folder == tmp_path / "new"
+    assert "old is like this run, but reward.path: my_reward changed" in run.notes[0]
+    run = open_run(configure(tmp_path / "newer", *auto, named=False), THEN)
+    assert run.folder == tmp_path / "old"
+    assert len(run.notes) == 1
+    assert "new is like this run, but" in run.notes[0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}", "null", '{"config": 1}', "\x00\x00"])
+def test_one_damaged_run_among_others_is_named_and_harms_itself_only(text, configure, tmp_path):
+    stop(open_run(configure(tmp_path / "whole"), THEN))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / STATE).write_text(text)
+    run = open_run(configure(tmp_path / "new", "resume=auto", named=False), THEN)
+    assert run.folder == tmp_path / "whole"
+    assert str(tmp_path / "damaged" / STATE) in run.notes[0]
+    with pytest.raises(RunError, match="is damaged"):
+        open_run(configure(tmp_path / "new", f"resume={tmp_path / 'damaged'}"), THEN)
+    stop(run)
+
+
+def test_a_stage_that_is_another_one_is_refused_once_something_was_trained_with_it(
+    configure, tmp_path
+):
+    run = open_run(configure(tmp_path), THEN)
+    run.require_stage("sft", "a")
+    stop(run)
+    resumed = ("resume=auto",)
+    run = open_run(configure(tmp_path, *resumed), THEN)
+    run.require_stage("sft", "b")  # nothing was trained yet
+    stop(run)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "iteration-00000.ckpt").write_bytes(b"")
+    run = open_run(configure(tmp_path, *resumed), THEN)
+    with pytest.raises(RunError, match="sft: was stage b, is a now"):
+        run.require_stage("sft", "a")
+    stop(run)
+    run = open_run(configure(tmp_path, *resumed, "resume_anyway=true"), THEN)
+    run.require_stage("sft", "a")
+    assert "sft: was stage b" in run.changed[0]
+
+
+def test_a_refused_command_changes_nothing_of_the_run_in_its_folder(configure, tmp_path):
+    stop(open_run(configure(tmp_path, "seed=3"), THEN))
+    files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert "seed: 3" in (tmp_path / ".hydra" / "config.yaml").read_text()
+    with pytest.raises(RunError, match="seed: 3 then, 4 now"):
+        open_run(configure(tmp_path, "seed=4", "resume=auto"), THEN)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_no_secret_is_written(configure, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_inthe_environment")
+    open_run(configure(tmp_path, "+my_token=typed_secret", "+hub.note='${oc.env:HF_TOKEN}'"), THEN)
+    text = "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
+    assert "typed_secret" not in text
+    assert "inthe_environment" not in text
+    assert "${oc.env:HF_TOKEN}" in text

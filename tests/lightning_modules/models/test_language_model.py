@@ -29,10 +29,11 @@ from lightning_modules.models.adapters import (
     merged,
 )
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.loading import fetch_config, load_causal_lm, pretrained_identity
+from lightning_modules.models.loading import fetch_config, load_causal_lm
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import choose_padding, load_scorer, new_scorer
+from lightning_modules.options.identities import pretrained_identity
 from tests.tolerances import of_model
 
 TINY = {

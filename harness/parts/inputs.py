@@ -1,0 +1,69 @@
+"""What a run is made of that its options only name: data, models, code. Read without torch."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from datamodules.sources.source import Source
+from harness.checks.config import OPTIONS, rewards
+from harness.runs.identity import differences, identity
+from harness.runs.secrets import is_secret, kept
+from lightning_modules.options.identities import code_identity, file_hash, pretrained_identity
+from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
+from lightning_modules.options.supervised import SupervisedOptions
+
+PLAYERS = ("policy", "against")  # of task=evaluate
+
+
+def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
+    """Identities, by the option that names the input. They tell contents, not places: a copy of a
+    file, or a folder that was moved, is the same input.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True)
+    model = config["model"]
+    found = {"data": source.identity()}
+    if model.get("pretrained") is not None:
+        found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
+    template = Path(str(model.get("chat_template"))).expanduser()
+    if template.is_file():
+        found["model.chat_template"] = file_hash(template)
+    for player in PLAYERS:
+        if config.get(player) is not None:
+            found[player] = pretrained_identity(config[player])
+    if _uses_reward(config):
+        found |= _rewards(config["reward"])
+    if environment := _environment(cfg, config):
+        found["environment"] = environment
+    return json.loads(json.dumps(found))  # as it will be read from run.json
+
+
+def _environment(cfg: DictConfig, config: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the values that run.json keeps as `${oc.env:...}`, by their options."""
+    written = differences(identity(kept(cfg)), identity(config))
+    return {
+        option: hashlib.sha256(repr(value).encode()).hexdigest()
+        for option, (_, value) in written.items()
+        if not is_secret(option)
+    }
+
+
+def _uses_reward(config: dict[str, Any]) -> bool:
+    """Whether what is asked for needs scores: a policy's training or an evaluation."""
+    kind = OPTIONS.get(config["algo"].get("_target_"), object)
+    return "policy" in config or not issubclass(kind, SupervisedOptions)
+
+
+def _rewards(config: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for place, section in rewards("reward", config):
+        kind = OPTIONS.get(section.get("_target_"))
+        if kind is FunctionRewardOptions:
+            module = section["path"].partition(":")[0]
+            found[f"{place}.path"] = code_identity(sys.modules[module])
+        elif kind is CheckpointRewardOptions:
+            found[f"{place}.path"] = pretrained_identity(section["path"])
+    return found

@@ -1,0 +1,31 @@
+"""`.hydra/` in a run's folder: what was asked for.
+
+Written once a run has begun, and not by Hydra, so that a command that is refused changes nothing of
+the run that is in the folder, and no secret is written.
+"""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from harness.runs.files import write_text
+from harness.runs.secrets import hide_overrides, kept, without_secrets
+
+COMMAND = ".hydra"
+
+
+def keep_command(folder: Path, cfg: DictConfig) -> None:
+    """Write the config, Hydra's own config and the overrides of the command line."""
+    overrides = hide_overrides(HydraConfig.get().overrides.task)
+    hydra = OmegaConf.to_container(HydraConfig.get(), resolve=False)
+    hydra["overrides"]["task"] = overrides
+    hydra["job"].pop("override_dirname", None)  # the same again
+    (folder / COMMAND).mkdir(exist_ok=True)
+    for name, content in (
+        ("config.yaml", kept(cfg)),
+        ("hydra.yaml", {"hydra": hydra}),
+        ("overrides.yaml", overrides),
+    ):
+        text = OmegaConf.to_yaml(OmegaConf.create(content))
+        write_text(folder / COMMAND / name, without_secrets(text, cfg))
