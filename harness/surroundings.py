@@ -4,6 +4,7 @@ Libraries keep files in places of their own. Where such a place cannot be writte
 the run's cache; people's usual caches stay where they are.
 """
 
+import contextlib
 import getpass
 import os
 import tempfile
@@ -94,8 +95,6 @@ def _can_write(place: Path) -> bool:
 
 def _made(folder: Path) -> Path:
     """The folder, made if that is possible; else whoever needs it says so."""
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass
     return folder

@@ -16,6 +16,7 @@ from harness.errors import RunError
 from harness.ranks import LEADER, this_rank
 from harness.runs.command import keep_command
 from harness.runs.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
+from harness.runs.foreign import refuse_links
 from harness.runs.identity import (
     differences,
     identity,
@@ -161,6 +162,7 @@ def _begin(folder: Path, cfg: DictConfig, config: dict[str, Any], made_of: Input
 
 
 def _reopen(folder: Path, config: dict[str, Any], made_of: Inputs) -> Run:
+    refuse_links(folder)
     lock = hold(folder)  # before anything is read that another process may change
     try:
         return _checked(folder, config, made_of, lock)

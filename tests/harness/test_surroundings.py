@@ -62,9 +62,7 @@ def test_places_in_a_home_that_cannot_be_written_are_below(home, closed, tmp_pat
         assert Path(found[name]).is_dir()
 
 
-def test_a_place_that_somebody_chose_and_that_cannot_be_written(
-    home, closed, tmp_path, monkeypatch
-):
+def test_a_chosen_place_that_cannot_be_written(home, closed, tmp_path, monkeypatch):
     closed.add(tmp_path / "chosen")
     (tmp_path / "chosen").mkdir()
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "chosen" / "data"))
