@@ -15,13 +15,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.ranks import settle
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
+from harness.surroundings import find_places
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can fix ends with one clear message."""
+    settle()  # again, for the workers of a sweep
+    find_places(Path(str(cfg.cache_dir)) / "libraries")
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from harness.sweeps.job import run_job
 
@@ -40,6 +44,7 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     try:
+        settle()
         refuse_old_names(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")

@@ -1,16 +1,69 @@
-"""Which of several processes of a run this one is."""
+"""Which of several processes of a run this one is, whatever a scheduler's variables around it say.
+
+Only a run's own first process starts others (`hardware=ddp`). RANK, SLURM_PROCID and the like may
+be of a job of which this is one process among many, or left over in a shell.
+"""
 
 import os
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-# Where Lightning's launchers, and the schedulers that it knows, say so.
-VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+from harness.errors import RunError
+
+# The folder of the run to whose first process this one belongs; the first one sets it.
+LEADER = "RLHF_LADDER_RUN"
+LOCAL_RANK = "LOCAL_RANK"  # Lightning's, of a process that it launches
+# What Lightning and torch would take for their own.
+FOREIGN = (
+    "RANK",
+    LOCAL_RANK,
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "JSM_NAMESPACE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "STANDALONE_PORT",
+    "TORCHELASTIC_RUN_ID",
+)
+# How many copies of one program were started, each with these variables, and by what.
+COPIES = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "MV2_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpirun",
+    "JSM_NAMESPACE_SIZE": "jsrun",
+}
 
 
 def this_rank() -> int:
-    """What Lightning says or, before it is imported, what it would say; 0 for a single process."""
-    known = getattr(rank_zero_only, "rank", None)
-    if known is not None:
-        return known
-    return next((int(os.environ[v]) for v in VARIABLES if v in os.environ), 0)
+    """0 for the process that a run began as, above 0 for those that it launched."""
+    told = os.environ.get(LOCAL_RANK, "0") if LEADER in os.environ else "0"
+    return int(told) if told.isdecimal() else 0
+
+
+def settle() -> None:
+    """Make Lightning take this process for the one that it is, before it looks for itself.
+
+    Raises RunError if a launcher has started several copies of the run.
+    """
+    if this_rank() == 0:
+        _refuse_copies()
+        for name in FOREIGN:
+            os.environ.pop(name, None)
+    rank_zero_only.rank = this_rank()
+
+
+def _refuse_copies() -> None:
+    counts = COPIES | ({"WORLD_SIZE": "torchrun"} if "TORCHELASTIC_RUN_ID" in os.environ else {})
+    shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # one, for a person
+    for variable, launcher in counts.items():
+        count = os.environ.get(variable, "")
+        if count.isdecimal() and int(count) > 1 and not (shell and launcher == "srun"):
+            raise RunError(
+                f"{variable}={count}: {launcher} has started {count} copies of this run. Start one,"
+                " which starts the others on the devices of its machine: `python run.py"
+                f" hardware=ddp`. If there is only one, `unset {variable}`"
+            )

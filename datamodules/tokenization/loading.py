@@ -53,13 +53,22 @@ def load_tokenizer(
     template: str | None = None,
     *,
     has_option: bool = True,
+    trust_remote_code: bool = False,
 ) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the hub, with a chat template for sure: its own or another, as
-    `template` says (see `choose_template`).
+    `template` says (see `choose_template`). Its own code, if it brings some, is run if it is
+    trusted; nobody is asked.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=revision or "main", trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise DataError(
+                f"{path}: its tokenizer brings code of its own (auto_map in tokenizer_config.json),"
+                " which is not run; if you trust that code: model.trust_remote_code=true"
+            ) from error
         raise DataError(
             f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a"
             " model's folder holds tokenizer.json and tokenizer_config.json beside its weights"
@@ -68,10 +77,14 @@ def load_tokenizer(
     return tokenizer
 
 
-def generation_stops(path: str | Path, revision: str | None = None) -> tuple[int, ...]:
+def generation_stops(
+    path: str | Path, revision: str | None = None, *, trust_remote_code: bool = False
+) -> tuple[int, ...]:
     """The ids at which a model stops by what its generation config and its config say."""
     revision = revision or "main"
-    config = AutoConfig.from_pretrained(path, revision=revision)
+    config = AutoConfig.from_pretrained(
+        path, revision=revision, trust_remote_code=trust_remote_code
+    )
     configs = [config, config.get_text_config(decoder=True)]
     with suppress(OSError, ValueError):  # many models have none
         configs.append(GenerationConfig.from_pretrained(path, revision=revision))

@@ -8,7 +8,8 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, TemplateError, meta
+from jinja2 import TemplateError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 # The library's own environment, so that a template writes here what it writes everywhere else. Its
@@ -130,7 +131,7 @@ def _check_arguments(text: str, arguments: Mapping[str, Any], tokens: set[str]) 
 
 def _variables(text: str) -> set[str]:
     """The names that a template reads without giving them a value itself."""
-    environment = Environment(
+    environment = ImmutableSandboxedEnvironment(
         extensions=["jinja2.ext.loopcontrols"], trim_blocks=True, lstrip_blocks=True
     )
     # A tag of the library's own, for which this environment has no extension.

@@ -6,6 +6,7 @@ The rules are those of the options' own classes, which the modules are built fro
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
@@ -14,9 +15,11 @@ from omegaconf.errors import InterpolationResolutionError
 
 from harness.errors import RunError
 from harness.runs.renamed import refuse_old_keys
+from harness.surroundings import require_writable
 from lightning_modules.errors import OptionError
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
+from lightning_modules.options.require import require
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
     CombinedRewardOptions,
@@ -58,6 +61,15 @@ def check_config(cfg: DictConfig) -> None:
         raise OptionError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     if missing:
         raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in missing))
+    require(
+        isinstance(plain["cache_dir"], str) and bool(plain["cache_dir"]),
+        "cache_dir",
+        plain["cache_dir"],
+        "must be a folder",
+    )
+    require_writable(Path(plain["cache_dir"]), "cache_dir")
+    nodes = plain["hardware"].get("num_nodes", 1)
+    require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
     for place, section in _sections(plain):
         if options_class := OPTIONS.get(section.get("_target_")):
             _check(place, section, options_class)

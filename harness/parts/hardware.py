@@ -5,6 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from lightning_modules.options.require import require
 
@@ -56,6 +57,8 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
         **settings
         | {
             "precision": precision(hardware),
+            # Further processes are launched by this one, not by a scheduler around it.
+            "plugins": [LightningEnvironment()],
             "log_every_n_steps": 1,
             "num_sanity_val_steps": 0,
             "enable_progress_bar": False,

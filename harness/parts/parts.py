@@ -20,6 +20,7 @@ from datamodules.tokenization.templates import ChatOptions, keep_arguments, know
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
+from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
 from lightning_modules.models.adapters import check_adapter
@@ -28,6 +29,7 @@ from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
 from lightning_modules.options.paths import model_folder
+from lightning_modules.options.remote_code import trusts
 from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
@@ -62,6 +64,8 @@ class Parts:
         made of it.
         """
         model = self.language_model
+        if model.trust_remote_code and not model.embedded:
+            say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
         model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
         if not model.embedded:
             template = self.load_encoder(model.pretrained, model.revision).format.template
@@ -119,7 +123,10 @@ class Parts:
         if player:
             chosen = self.has_the_options(path)
             chat = replace(chat, template=chat.template if chosen else None)
-        tokenizer = load_tokenizer(path, revision, chat.template, has_option=chosen)
+        trusted = trusts(path)
+        tokenizer = load_tokenizer(
+            path, revision, chat.template, has_option=chosen, trust_remote_code=trusted
+        )
         limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
             if player:
@@ -128,7 +135,7 @@ class Parts:
                 tokenizer,
                 *limits,
                 chat=chat,
-                stops=generation_stops(path, revision),
+                stops=generation_stops(path, revision, trust_remote_code=trusted),
                 rows=embedding_rows(config),
             )
         except DataError as error:

@@ -17,6 +17,7 @@ from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import embedding_rows, positions
 from lightning_modules.options.paths import model_folder
+from lightning_modules.options.remote_code import trusts
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import CheckpointReward, Scorer
 from lightning_modules.rewards.reward import Reward
@@ -54,12 +55,12 @@ def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:
     whole conversation, and as much of its end is read as the model has positions.
     """
     path = model_folder(path)
-    tokenizer = load_tokenizer(path, has_option=False)
+    tokenizer = load_tokenizer(path, has_option=False, trust_remote_code=trusts(path))
     config = fetch_config(path)
     about = getattr(config, REWARD_CONFIG, None)
     chat = {
         "chat": ChatOptions(date=date or midnight()),
-        "stops": generation_stops(path),
+        "stops": generation_stops(path, trust_remote_code=trusts(path)),
         "rows": embedding_rows(config),
     }
     if about:

@@ -24,6 +24,7 @@ from harness.tracking.loggers import tracked
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
+from lightning_modules.options.remote_code import trust
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import RewardContext
 
@@ -72,7 +73,10 @@ class Pipeline(Parts):
             else pretrained_identity(path, revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
         }
-        return self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start)).path
+        stage = self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start))
+        if self.language_model.trust_remote_code:  # the model's code is saved with it
+            trust(stage.path / "model")
+        return stage.path
 
     def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""

@@ -13,9 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import RunError
-from harness.ranks import this_rank
+from harness.ranks import LEADER, this_rank
 from harness.runs.command import keep_command
 from harness.runs.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
+from harness.runs.foreign import refuse_links
 from harness.runs.identity import (
     differences,
     identity,
@@ -27,7 +28,6 @@ from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
 
-LEADER = "RLHF_LADDER_RUN"
 Inputs = dict[str, Any]
 
 
@@ -162,6 +162,7 @@ def _begin(folder: Path, cfg: DictConfig, config: dict[str, Any], made_of: Input
 
 
 def _reopen(folder: Path, config: dict[str, Any], made_of: Inputs) -> Run:
+    refuse_links(folder)
     lock = hold(folder)  # before anything is read that another process may change
     try:
         return _checked(folder, config, made_of, lock)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from harness.errors import RunError
 from harness.runs.files import LOCK
+from harness.surroundings import require_writable
 
 
 class OwnRunFolder(Callback):
@@ -33,14 +34,18 @@ def make_own(config: DictConfig, kind: str) -> Path:
     The one that the user named, or else one that nobody else has. Hydra only warns of exceptions
     in callbacks, so this exits if there can be none.
     """
-    folder = Path(OmegaConf.select(config, f"hydra.{kind}.dir")).absolute()
+    option = f"hydra.{kind}.dir"
+    folder = Path(OmegaConf.select(config, option)).absolute()
     try:
+        require_writable(folder, option)
         if is_named(config.hydra.overrides.hydra, kind):
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = own_folder(folder)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
-        option = f"hydra.{kind}.dir"
         print(
             f"error: {option}={folder}: cannot be made ({error.strerror}); give another folder with"
             f" {option}=<folder>",

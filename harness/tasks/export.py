@@ -1,39 +1,56 @@
 """task=export: a folder for plain transformers from a checkpoint of a run."""
 
 from pathlib import Path
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.errors import RunError
+from harness.errors import USER_ERRORS, RunError
 from harness.parts.choices import Choices
 from harness.runs.files import CONFIG, STATE
+from harness.runs.foreign import policy_config, refuse_links
 from harness.runs.renamed import with_new_names
+from harness.surroundings import require_writable
 
 
 def export_run(cfg: DictConfig) -> Path:
     """Write the policy of `cfg.run` as it was at one of its checkpoints; returns the folder.
 
-    The run's own configuration is used, whatever else is given here.
+    The run's own configuration says what the policy is, whatever else is given here.
     """
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)
     if not (folder / STATE).is_file():
         raise RunError(f"run={folder}: holds no run (there is no {STATE} in it)")
-    choices = Choices(_config_of(folder))
-    from harness.pipeline.from_checkpoint import export_checkpoint
+    refuse_links(folder)
+    target = Path(cfg.to) if cfg.to else None
+    require_writable(target or folder / "exports", "to")
+    typed = HydraConfig.get().overrides.task
+    config = policy_config(_written(folder), cfg, typed, folder / CONFIG)
+    try:
+        choices = Choices(config)
+        from harness.pipeline.from_checkpoint import export_checkpoint
 
-    return export_checkpoint(choices, folder, cfg.checkpoint, Path(cfg.to) if cfg.to else None)
+        return export_checkpoint(choices, folder, cfg.checkpoint, target)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, USER_ERRORS):
+            raise error.__cause__ from error
+        said = str(error.__cause__ or error).splitlines()[0]
+        raise RunError(f"{folder / CONFIG}: nothing can be built of it ({said:.300})") from error
 
 
-def _config_of(run: Path) -> DictConfig:
-    """The run's own configuration, by today's names."""
+def _written(run: Path) -> dict[str, Any]:
+    """What the run's folder says of its configuration, by today's names; nothing is looked up."""
     try:
         written = OmegaConf.to_container(OmegaConf.load(run / CONFIG))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"run={run}: its {CONFIG} cannot be read ({error})") from error
-    if not isinstance(written, dict) or not {"algo", "data", "model"} <= written.keys():
+    sections = ("algo", "stages", "model", "adapter", "data", "hardware")
+    if not isinstance(written, dict) or not all(isinstance(written.get(s), dict) for s in sections):
         raise RunError(f"run={run}: its {CONFIG} is not that of a run")
-    return OmegaConf.create(with_new_names(written))
+    return with_new_names(written)

@@ -16,6 +16,7 @@ from lightning_modules.models.parameters import parameter_counts
 from lightning_modules.models.usable import refuse_kind, require_positions
 from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.models import LanguageModelOptions
+from lightning_modules.options.remote_code import trusts
 
 
 class LanguageModel(LanguageModelOptions):
@@ -45,7 +46,7 @@ class LanguageModel(LanguageModelOptions):
         """The model, or another one on its backbone, on the meta device: without weights."""
         config = self.config() if self.embedded else fetch_config(self.pretrained, self.revision)
         with clear_errors(self.name), torch.device("meta"):
-            return auto.from_config(config)
+            return auto.from_config(config, trust_remote_code=self.trust_remote_code)
 
     def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
         """The toy with random weights."""
@@ -72,4 +73,5 @@ def _parameters(path: str, revision: str | None) -> int:
     config = fetch_config(path, revision)
     refuse_kind(path, config)
     with clear_errors(path), torch.device("meta"):
-        return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusts(path))
+        return parameter_counts(model)[0]

@@ -19,6 +19,7 @@ from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
 from lightning_modules.models.weights import load_weights
 from lightning_modules.options.paths import model_folder
+from lightning_modules.options.remote_code import trusts
 
 
 def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedConfig:
@@ -26,7 +27,7 @@ def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedCon
     refuse_files(path)
     with clear_errors(path):
         config = AutoConfig.from_pretrained(
-            path, revision=revision or "main", trust_remote_code=False
+            path, revision=revision or "main", trust_remote_code=trusts(path)
         )
     for part in (config, config.get_text_config()):
         size, pad = getattr(part, "vocab_size", None), getattr(part, "pad_token_id", None)
@@ -45,8 +46,9 @@ def _why_not(path: str | Path, error: Exception) -> str:
         )
     if "trust_remote_code" in text or "custom code" in text:
         return (
-            f"{path}: this model brings code of its own, which is not run here; give one whose"
-            f" architecture Transformers {transformers.__version__} knows"
+            f"{path}: this model brings code of its own (auto_map in config.json), which is not run;"
+            f" give one whose architecture Transformers {transformers.__version__} knows or, if you"
+            " trust that code, model.trust_remote_code=true"
         )
     if type(error).__name__ == "SafetensorError":
         return (

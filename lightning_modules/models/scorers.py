@@ -20,6 +20,7 @@ from lightning_modules.models.usable import refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary
 from lightning_modules.models.weights import head_names, load_weights
 from lightning_modules.options.paths import model_folder
+from lightning_modules.options.remote_code import trusts
 
 FRESH_HEAD = ("score.weight",)
 NEW_PADDING = "<|pad|>"
@@ -66,7 +67,9 @@ def _scorer_config(path: str) -> PretrainedConfig:
 def _has_score(path: str, config: PretrainedConfig) -> bool:
     """Whether the classifier of this family has one layer, `score`, on states at every position."""
     with clear_errors(path), torch.device("meta"):
-        return hasattr(AutoModelForSequenceClassification.from_config(config), "score")
+        auto = AutoModelForSequenceClassification
+        scorer = auto.from_config(config, trust_remote_code=trusts(path))
+        return hasattr(scorer, "score")
 
 
 def _load_scorer(path: str, config: PretrainedConfig, **options: Any) -> PreTrainedModel:

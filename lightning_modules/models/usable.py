@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import (
 
 from lightning_modules.errors import ModelError
 from lightning_modules.options.paths import CONFIG, MODEL
+from lightning_modules.options.remote_code import trusts
 from lightning_modules.options.require import require
 
 GENERATION = "generation_config.json"
@@ -124,7 +125,9 @@ def refuse_kind(path: str | Path, config: PretrainedConfig) -> None:
         raise ModelError(
             f"{said}it has an encoder and a decoder; give a decoder-only model, a causal LM"
         )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    brings = getattr(config, "auto_map", None) or {}
+    own_class = trusts(path) and "AutoModelForCausalLM" in brings
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not own_class:
         raise ModelError(f"{said}it is no causal LM, which continues a text token by token")
     text = config.get_text_config()
     causal = bool(getattr(text, "is_decoder", False) or getattr(text, "causal", False))

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.errors import ModelError
 from lightning_modules.models.adapters import plain
+from lightning_modules.options.remote_code import trusts
 
 # Any of these makes a folder one with a tokenizer; Transformers may make up an empty one without.
 TOKENIZER_FILES = (
@@ -73,7 +74,7 @@ def _tokens(path: str, revision: str | None, stamp: Any) -> Tokens:
     """`stamp` changes with the files, whose tokens are kept: large tokenizers take a second."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision or "main", trust_remote_code=False
+            path, revision=revision or "main", trust_remote_code=trusts(path)
         )
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__

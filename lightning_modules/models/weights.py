@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from lightning_modules.errors import ModelError
+from lightning_modules.options.remote_code import trusts
 
 NAMED = 3
 # Numbers beyond which they are not looked at one by one, which takes a second for each 2e9.
@@ -42,7 +43,12 @@ def load_weights(
     size.
     """
     model, found = auto.from_pretrained(
-        path, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        path,
+        config=config,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        trust_remote_code=trusts(path),
+        **options,
     )
     missing = set(found["missing_keys"]) - set(fresh)
     left_over = set(found["unexpected_keys"]) - set(unused)
@@ -101,7 +107,8 @@ def head_names(config: PretrainedConfig) -> set[str]:
     in the model: both are among them.
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        trusted = trusts(config.name_or_path)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     head = model.get_output_embeddings()
     places = [name for name, module in model.named_modules() if module is head]
     if head is None:

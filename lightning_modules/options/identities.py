@@ -15,7 +15,7 @@ from typing import Any
 from lightning_modules.options.paths import model_folder
 
 # What Transformers reads of a model's folder; a README beside it is no part of the model.
-READ = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".tiktoken")
+READ = (".py", ".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".tiktoken")
 # What trainers leave beside a model.
 LEFT = ("training_args.bin", "trainer_state.json", "optimizer.bin", "scheduler.bin")
 

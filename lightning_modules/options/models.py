@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_modules.errors import OptionError
 from lightning_modules.options.paths import model_folder
+from lightning_modules.options.remote_code import trust
 from lightning_modules.options.require import require
 
 
@@ -19,7 +20,8 @@ class LanguageModelOptions:
     vocabulary that its tokenizer may learn. `lr` holds learning rates by task; None means that the
     number of parameters says. `chat_template` is the name of one of the tokenizer's templates or a
     file with one, `template_arguments` are passed to it, and `date` (2026-01-31) is what it is told
-    when it asks; None: the day on which the run began.
+    when it asks; None: the day on which the run began. `trust_remote_code` lets code be run that
+    comes with the model.
     """
 
     name: str
@@ -31,6 +33,7 @@ class LanguageModelOptions:
     chat_template: str | None = None
     template_arguments: Mapping[str, Any] | None = None
     date: Any = None
+    trust_remote_code: bool = False
 
     def __post_init__(self):
         if self.pretrained is None and self.config is None:
@@ -48,6 +51,8 @@ class LanguageModelOptions:
                 require(value is None, f"model.{option}", value, rule)
         else:
             object.__setattr__(self, "pretrained", model_folder(self.pretrained))
+            if self.trust_remote_code:
+                trust(self.pretrained)
         require(
             self.template_arguments is None or isinstance(self.template_arguments, Mapping),
             "model.template_arguments",
