@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from harness.runs.checkpoints import WholeCheckpoints
 from lightning_modules.options.require import require
 
 
@@ -60,6 +61,7 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
             "num_sanity_val_steps": 0,
             "enable_progress_bar": False,
             "enable_model_summary": False,
+            "plugins": [WholeCheckpoints()],
             "use_distributed_sampler": False,
             # Tensors made under inference_mode cannot be trained on later, and frozen models are
             # shared with a policy in LoRA runs.

@@ -11,9 +11,9 @@ from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
-from harness.reports.console import make_console, places, say_what_was_cut
+from harness.reports.console import make_console, places, say, say_what_was_cut
 from harness.runs.checkpoints import steps_done
-from harness.runs.files import SUMMARY
+from harness.runs.files import SUMMARY, going_on_later
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -33,7 +33,8 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
         if run.finished:
             pipeline.console.print(f"{run.folder} is finished already; there is nothing to resume")
             return json.loads((run.folder / SUMMARY).read_text())
-        return _train(pipeline)
+        with going_on_later(run.folder):
+            return _train(pipeline)
     finally:
         run.release()
 
@@ -46,6 +47,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
         soft_wrap=True,
     )
+    say(console, run.notes)
     if counts := [f"{n:,} {what}" for what, n in pipeline.source.counts.items() if n]:
         console.print("data: " + ", ".join(counts))
     algorithm = pipeline.algorithm
@@ -74,6 +76,7 @@ def _train_supervised(
     cfg, run = pipeline.cfg, pipeline.run
     done = steps_done(run.checkpoint)
     with tracked(cfg, run, run.folder, module.name, is_run=True, keep_steps=done) as loggers:
+        say(pipeline.console, [note for log in loggers[:1] for note in log.notes])
         result = fit(
             module,
             run.folder,

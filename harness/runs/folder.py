@@ -18,6 +18,7 @@ from harness.errors import RunError
 from harness.ranks import this_rank
 from harness.runs.files import CONFIG, JOB, LOCK, OUTPUT, STATE, write_json
 from harness.runs.identity import differences, identity, runs_like
+from harness.runs.locks import acquire, is_held
 from harness.runs.renamed import with_new_names
 
 LEADER = "RLHF_LADDER_RUN"
@@ -33,6 +34,7 @@ class Run:
     lock: FileLock | None
     date: str  # what chat templates are told when they ask for it, kept when the run is resumed
     checkpoint: Path | None = None
+    notes: list[str] = field(default_factory=list)  # on what was found damaged when it was resumed
     resumed: bool = False
     finished: bool = False
     started: float = field(default_factory=time.perf_counter)
@@ -104,20 +106,15 @@ def _folder_to_resume(cfg: DictConfig, hydra_folder: Path, config: dict) -> Path
 
 def _lock(folder: Path) -> FileLock:
     """Hold the folder while this process lives; the system lets go of it even after a kill."""
-    lock = FileLock(folder / LOCK)
     try:
-        return lock.acquire(blocking=False).lock
+        return acquire(FileLock(folder / LOCK), blocking=False)
     except Timeout as error:
         raise RunError(f"{folder}: another process is running in it") from error
 
 
 def is_free(folder: Path) -> bool:
     """Whether no live process has the folder."""
-    try:
-        with FileLock(folder / LOCK).acquire(blocking=False):
-            return True
-    except Timeout:
-        return False
+    return not is_held(folder / LOCK)
 
 
 def _reopen(folder: Path, config: dict[str, Any]) -> Run:
@@ -133,14 +130,16 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
             f"resume={folder}: this run was configured differently. Give it the same options, or"
             " start a new run:\n" + "\n".join(lines)
         )
-    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    lock = _lock(folder)
+    checkpoint, notes = _checkpoint(folder, alone=True)
     return Run(
         folder,
         config,
         wandb_id=state["wandb_id"],
-        lock=_lock(folder),
+        lock=lock,
         date=state.get("date") or today(config),
-        checkpoint=checkpoints[-1] if checkpoints else None,
+        checkpoint=checkpoint,
+        notes=notes,
         resumed=True,
         finished=state["finished"] and not grown,
     )
@@ -151,15 +150,23 @@ def _join(config: dict[str, Any]) -> Run:
     if LEADER not in os.environ:
         raise RunError("start several devices with `python run.py hardware=ddp`, not one by one")
     folder = Path(os.environ[LEADER])
-    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     return Run(
         folder,
         config,
         "",
         lock=None,
         date=json.loads((folder / STATE).read_text())["date"],
-        checkpoint=checkpoints[-1] if checkpoints else None,
+        checkpoint=_checkpoint(folder, alone=False)[0],
     )
+
+
+def _checkpoint(folder: Path, alone: bool) -> tuple[Path | None, list[str]]:
+    """From where the run in `folder` goes on, and what is said of checkpoints that cannot be read;
+    every rank takes the same one. `alone`: no other process is in the folder yet.
+    """
+    from harness.runs.checkpoints import newest_readable, take_newest  # torch takes seconds
+
+    return (take_newest if alone else newest_readable)(folder / "checkpoints")
 
 
 def today(config: Mapping[str, Any]) -> str:
