@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.runs.files import disk_trouble, refused
 from harness.runs.renamed import refuse_old_names
 
 
@@ -26,9 +27,12 @@ def main(cfg: DictConfig) -> float | None:
         return run_job(cfg)
     try:
         instantiate(cfg.task)(cfg)
-    except (InstantiationException, *USER_ERRORS) as error:
+    except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
+        if not isinstance(cause, USER_ERRORS):
+            trouble = disk_trouble(error)
+            cause = trouble and refused(trouble, HydraConfig.get().runtime.output_dir)
+        if not cause or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         sys.exit(f"error: {cause}")
     return None

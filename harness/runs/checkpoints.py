@@ -61,9 +61,8 @@ def _newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
             steps[path] = _steps(path)
         except RunError as error:
             passed_over[path] = str(error)
-    for path in sorted(
-        steps, key=lambda path: (steps[path], path.stat().st_mtime_ns), reverse=True
-    ):
+    latest_first = sorted(steps, key=lambda p: (steps[p], p.stat().st_mtime_ns), reverse=True)
+    for path in latest_first:
         try:
             check_readable(path)
         except RunError as error:

@@ -31,11 +31,10 @@ def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]] | None) -> str 
     """
     try:
         if listed is not None:
-            return next(
-                (why for name in listed if (why := _differs(folder / name, listed[name]))), None
-            )
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        return next((why for file in files if (why := _cut_off(file))), None)
+            found = (_differs(folder / name, was) for name, was in listed.items())
+        else:
+            found = (_cut_off(file) for file in sorted(folder.rglob("*")) if file.is_file())
+        return next((why for why in found if why), None)
     except OSError as error:
         raise RunError(
             f"{error.filename or folder}: cannot be read ({error.strerror or error})"

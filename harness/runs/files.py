@@ -85,7 +85,9 @@ def writing(path: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else disk_trouble(error)
         if cause is None:
             raise
-        raise DiskError(unwritable(path, cause)) from error
+        remedy = REMEDIES.get(cause.errno, "give another folder")
+        why = cause.strerror or cause
+        raise DiskError(f"{path}: cannot be written ({why}); {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -99,18 +101,15 @@ def going_on_later(folder: Path) -> Iterator[None]:
         if isinstance(error, DiskError):
             what = str(error)
         elif not isinstance(error, USER_ERRORS) and (cause := disk_trouble(error)):
-            what = unwritable(cause.filename or folder, cause)
+            what = refused(cause, folder)
         else:
             raise
         raise DiskError(f"{what}. Then resume={shlex.quote(str(folder))} goes on") from error
 
 
-def unwritable(path: Path | str, error: OSError) -> str:
-    """That a file cannot be written, why, and what to do."""
-    remedy = REMEDIES.get(error.errno)
-    return f"{path}: cannot be written ({error.strerror or error})" + f"; {remedy}" * (
-        remedy is not None
-    )
+def refused(trouble: OSError, folder: Path | str) -> str:
+    """What a disk refused, where, and what to do; `folder` where the system names no file."""
+    return f"{trouble.filename or folder}: {trouble.strerror}; {REMEDIES[trouble.errno]}"
 
 
 def disk_trouble(error: BaseException) -> OSError | None:

@@ -19,11 +19,10 @@ def acquire(lock: FileLock, blocking: bool = True) -> FileLock:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, TimeoutError):  # filelock's Timeout is one
             raise
-        number = getattr(error, "errno", None)
-        what = REMEDIES.get(number, "give a folder on a file system that can lock files")
-        raise DiskError(
-            f"{lock.lock_file}: cannot be locked ({getattr(error, 'strerror', None) or error}); {what}"
-        ) from error
+        remedy = REMEDIES.get(
+            getattr(error, "errno", None), "give a folder on a file system that can lock files"
+        )
+        raise DiskError(f"{lock.lock_file}: cannot be locked ({error}); {remedy}") from error
     return lock
 
 

@@ -40,8 +40,8 @@ class MetricsCsv(Logger):
         if found.last_step < steps:
             wrong = found.wrong or f"{self.path}: ends with step {found.last_step}"
             raise RunError(
-                f"{wrong}, and the run goes on after step {steps}. Put the file back from a copy, or"
-                " move it away to go on without the rows before"
+                f"{wrong}, and the run goes on after step {steps}. Put the file back from a copy,"
+                " or move it away to go on without the rows before"
             )
         if steps and found.first_step > 1:
             self.notes = [f"{self.path}: begins with step {found.first_step}; the others are lost"]
