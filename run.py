@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
 from harness.ranks import settle
+from harness.runs.files import disk_trouble, refused
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
 from harness.surroundings import find_places
@@ -32,9 +33,12 @@ def main(cfg: DictConfig) -> float | None:
         return run_job(cfg)
     try:
         instantiate(cfg.task)(cfg)
-    except (InstantiationException, *USER_ERRORS) as error:
+    except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
+        if not isinstance(cause, USER_ERRORS):
+            trouble = disk_trouble(error)
+            cause = trouble and refused(trouble, HydraConfig.get().runtime.output_dir)
+        if not cause or os.environ.get("HYDRA_FULL_ERROR"):
             raise
         sys.exit(f"error: {cause}")
     finally:

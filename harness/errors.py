@@ -8,4 +8,11 @@ class RunError(ValueError):
     """A run that cannot be started or continued; the message says why and what to do."""
 
 
+class DiskError(RunError):
+    """A file that cannot be written: the disk is full, a limit is reached, a permission is missing.
+
+    What was written before is whole; the run can go on once there is room.
+    """
+
+
 USER_ERRORS = (DataError, ModelError, OptionError, RunError, TrainingError)

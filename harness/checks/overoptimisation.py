@@ -5,7 +5,6 @@ the score goes on rising and the watched curve turns, the reward model is being 
 al. 2023).
 """
 
-import csv
 from collections.abc import Mapping
 from math import sqrt
 from pathlib import Path
@@ -16,7 +15,9 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
+from harness.runs.files import writing
 from harness.tracking.tracker import trackers
+from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.options.require import require
 
 WATCHED = ("val/gold", "val/held_out_score")
@@ -57,7 +58,8 @@ class OverOptimisationWatch(Callback):
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer) -> None:
         picture = self.folder / "overoptimisation.png"
-        draw(self.points, picture)
+        with writing(picture):
+            draw(self.points, picture)
         for tracker in trackers(trainer.loggers):
             tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
 
@@ -101,6 +103,5 @@ def _points(metrics_csv: Path) -> list[dict[str, float]]:
     """The evaluations of an earlier part of the run."""
     if not metrics_csv.is_file():
         return []
-    with open(metrics_csv, newline="") as file:
-        points = [_point(row) for row in csv.DictReader(file)]
+    points = [_point(row) for row in metrics_rows(metrics_csv).rows]
     return [point for point in points if point]

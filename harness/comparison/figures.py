@@ -12,6 +12,7 @@ from harness.comparison.grouping import Configuration
 from harness.comparison.measures import GOLD, KL
 from harness.comparison.reading import CURVES, SCORE, Array, Curve
 from harness.comparison.statistics import mean_band
+from harness.runs.files import writing
 
 DPI = 110
 COLUMNS = 2
@@ -124,4 +125,5 @@ def _finish(figure: Figure, configurations: Sequence[Configuration], path: Path)
     figure.legend(
         handles=handles, loc="outside lower center", ncols=COLUMNS, frameon=False, fontsize=8
     )
-    figure.savefig(path, dpi=DPI)
+    with writing(path):
+        figure.savefig(path, dpi=DPI)

@@ -1,10 +1,9 @@
 """Finished runs on the disk: found below folders, read without their models."""
 
-import csv
 import glob
-import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.records import DataError
-from harness.runs.files import FAILED, SKIPPED, STATE, SUMMARY
+from harness.errors import RunError
+from harness.runs.files import FAILED, SKIPPED, STATE, SUMMARY, read_json
 from harness.runs.renamed import TARGETS, with_new_names
 from harness.tracking.names import flat
+from harness.tracking.whole_rows import metrics_rows
 
 PAGE = "comparison.md"
 TRAINING = "harness.tasks.train.train"  # the task whose runs are compared
@@ -33,6 +34,8 @@ CURVES = (
     "train/clip_fraction",
     "train/explained_variance",
 )
+# The beginnings of the names of numbers in summary.json.
+NUMBERS = ("val/", "reference/", "rollout/", "train/", "time/", "throughput/", "best/")
 Array = NDArray[np.float64]
 
 
@@ -101,50 +104,77 @@ def collect(
 
 
 def read_run(folder: Path) -> PolicyRun | LeftOut:
-    """The run in `folder`, if it is a finished policy run. DataError if a file is damaged."""
+    """The run in `folder`, if it is a finished policy run. RunError or DataError if a file is
+    damaged.
+    """
     if not (folder / STATE).is_file():
         return LeftOut(folder, _why_failed(folder) or "stopped before it began")
-    state = _json(folder / STATE)
-    config = with_new_names(state["config"])
-    if config["task"]["_target_"] != TRAINING:
+    state = read_json(folder / STATE)
+    config = with_new_names(state.get("config"))
+    task = config.get("task") if isinstance(config, dict) else None
+    if not isinstance(task, dict) or "finished" not in state:
+        raise DataError(f"{folder / STATE}: is not what a run writes (it lacks its config or task)")
+    if task.get("_target_") != TRAINING:
         return LeftOut(folder, "no training run")
     if not state["finished"] or not (folder / SUMMARY).is_file():
         why = _why_failed(folder) or "not finished: failed, stopped, or still running"
         return LeftOut(folder, why)
-    summary = _json(folder / SUMMARY)
+    summary = read_json(folder / SUMMARY)
     if summary.get(SCORE) is None:
         return LeftOut(folder, f"no policy run (it has no {SCORE})")
+    check_config(folder / STATE, config)
+    check_summary(folder / SUMMARY, summary)
     curves = read_curves(folder / "metrics.csv", CURVES)
-    return PolicyRun(folder, state["wandb_id"], flat(config), summary, curves)
+    return PolicyRun(folder, str(state.get("wandb_id")), flat(config), summary, curves)
+
+
+def check_config(path: Path, config: dict[str, Any]) -> None:
+    """DataError unless a config has what every run is told apart by."""
+    for group in ("algo", "model", "data", "reward"):
+        if group in config and not isinstance(config[group], dict):
+            raise DataError(f"{path}: is damaged, its {group} is {config[group]!r:.40}")
+    if not isinstance(config.get("algo"), dict) or not isinstance(config["algo"].get("name"), str):
+        raise DataError(f"{path}: is damaged, it names no algo")
+    if type(config.get("seed")) is not int:
+        raise DataError(f"{path}: is damaged, its seed is {config.get('seed')!r:.40}")
+
+
+def check_summary(path: Path, summary: dict[str, Any]) -> None:
+    """DataError unless what stands for a number is one, or null."""
+    for name, value in summary.items():
+        if name.startswith(NUMBERS) and not (value is None or type(value) in (int, float)):
+            raise DataError(f"{path}: is damaged, its {name} is {value!r:.40}, which is no number")
+    if not math.isfinite(summary[SCORE]):
+        raise DataError(f"{path}: its {SCORE} is {summary[SCORE]}")
 
 
 def _why_failed(folder: Path) -> str | None:
     """What a failed job of a sweep says of itself; None if it says nothing."""
     if not (folder / FAILED).is_file():
         return None
-    return f"failed: {_json(folder / FAILED).get('error')}"
+    return f"failed: {read_json(folder / FAILED).get('error')}"
 
 
 def read_curves(path: Path, metrics: Sequence[str]) -> dict[str, Curve]:
     """Those `metrics` of a metrics.csv that it has, row by row; other columns are not kept.
 
-    DataError names the file and row of what is no number.
+    DataError names the file and row of what is not whole: a row that is missing would make others
+    earlier than they were.
     """
+    found = metrics_rows(path)
+    wrong = found.wrong
+    if not wrong and found.first_step != 1:
+        wrong = f"{path}, row 2: is of step {found.first_step}, not of step 1"
+    if wrong:
+        raise DataError(f"{wrong}; leave this run out, or put the file back from a copy")
     points: dict[str, list[tuple[float, float, float]]] = {name: [] for name in metrics}
-    try:
-        with open(path, newline="") as file:
-            rows = csv.reader(file)
-            columns = {name: i for i, name in enumerate(next(rows, []))}
-            wanted = [(name, columns[name]) for name in metrics if name in columns]
-            for episodes, seconds, row in _timed(rows, columns):
-                for name, i in wanted:
-                    if row[i] and (value := float(row[i])) == value:
-                        points[name].append((episodes, value, seconds))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); leave this run out") from error
-    except (ValueError, IndexError) as error:
-        row_number = rows.line_num
-        raise DataError(f"{path}, row {row_number}: {error}; is the file cut off?") from error
+    episodes = seconds = 0.0
+    for row in found.rows:
+        episodes = float(row.get(EPISODES) or episodes)
+        seconds += float(row.get(SECONDS) or 0)
+        for name in metrics:
+            if (text := row.get(name)) and (value := float(text)) == value:
+                points[name].append((episodes, value, seconds))
     return {name: Curve(*np.array(p).T) for name, p in points.items() if p}
 
 
@@ -152,22 +182,8 @@ def _read_or_name(folder: Path) -> PolicyRun | LeftOut:
     """One damaged run among hundreds is named, and stops nothing."""
     try:
         return read_run(folder)
-    except DataError as error:
+    except (DataError, RunError) as error:
         return LeftOut(folder, str(error))
-
-
-def _timed(
-    rows: Iterator[list[str]], columns: dict[str, int]
-) -> Iterator[tuple[float, float, list[str]]]:
-    """Each row with the episodes and the seconds up to it."""
-    episodes = seconds = 0.0
-    at, took = columns.get(EPISODES), columns.get(SECONDS)
-    for row in rows:
-        if at is not None and row[at]:
-            episodes = float(row[at])
-        if took is not None and row[took]:
-            seconds += float(row[took])
-        yield episodes, seconds, row
 
 
 def _run_folders(pattern: str, own: Path | None) -> list[Path]:
@@ -198,7 +214,11 @@ def _was_to_train(folder: Path) -> bool:
     """Whether Hydra made the folder for a training; one that fails early leaves no more."""
     config = folder / ".hydra" / "config.yaml"
     names = [TRAINING, *(old for old, new in TARGETS.items() if new == TRAINING)]
-    return config.is_file() and any(name in config.read_text() for name in names)
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(name in text for name in names)
 
 
 def _natural(folder: Path) -> tuple[Path, int, str]:
@@ -211,14 +231,12 @@ def _followed(folder: Path) -> Path | LeftOut:
     """The run that stands for this folder: itself, or the one that made it needless."""
     if (folder / STATE).is_file() or not (folder / SKIPPED).is_file():
         return folder
-    target = Path(_json(folder / SKIPPED)["run"])
-    if (target / STATE).is_file():
-        return target
-    return LeftOut(folder, f"skipped for {target}, which is not there")
-
-
-def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); leave this run out") from error
+        target = read_json(folder / SKIPPED).get("run")
+    except RunError as error:
+        return LeftOut(folder, str(error))
+    if not isinstance(target, str):
+        return LeftOut(folder, f"{folder / SKIPPED}: is damaged, it names no run")
+    if (Path(target) / STATE).is_file():
+        return Path(target)
+    return LeftOut(folder, f"skipped for {target}, which is not there")

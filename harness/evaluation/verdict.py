@@ -12,6 +12,7 @@ from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console, places, policy_summary, samples_table, say
 from harness.reports.held_out_pairs import judge
+from harness.runs.files import write_text
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -55,8 +56,7 @@ def _policy(pipeline: Pipeline) -> dict[str, float]:
         say(console, reward_notes(pipeline.reward))
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
-    samples = run.folder / "samples.jsonl"
-    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     console.print(samples_table(rows))
     console.print(policy_summary(numbers))
     return numbers

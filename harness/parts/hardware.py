@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from harness.runs.checkpoints import WholeCheckpoints
 from lightning_modules.options.require import require
 
 
@@ -58,7 +59,7 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
         | {
             "precision": precision(hardware),
             # Further processes are launched by this one, not by a scheduler around it.
-            "plugins": [LightningEnvironment()],
+            "plugins": [LightningEnvironment(), WholeCheckpoints()],
             "log_every_n_steps": 1,
             "num_sanity_val_steps": 0,
             "enable_progress_bar": False,

@@ -12,7 +12,7 @@ from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import actor_critic
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
-from harness.runs.checkpoints import load_trained
+from harness.runs.checkpoints import find_checkpoint, load_trained
 from harness.runs.files import STATE
 from harness.runs.folder import Run, today
 from lightning_modules.policy import PolicyModule
@@ -29,7 +29,7 @@ def export_checkpoint(
     config = pipeline.cfg
     if not isinstance(pipeline.algorithm, PolicyModule):
         raise RunError(f"run={folder}: is one of algo={config.algo.name}; export takes policies")
-    checkpoint = _checkpoint(folder, wanted)
+    checkpoint = find_checkpoint(folder, wanted)
     target = target or folder / "exports" / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.to_container(config, resolve=True)
@@ -42,14 +42,3 @@ def export_checkpoint(
     export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
     pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
     return target
-
-
-def _checkpoint(folder: Path, wanted: str | None) -> Path:
-    there = sorted((folder / "checkpoints").glob("*.ckpt"))
-    if wanted is None and there:
-        return there[-1]
-    for path in there:
-        if wanted in (path.name, path.stem, str(path)):
-            return path
-    names = ", ".join(path.name for path in there) or "none"
-    raise RunError(f"checkpoint={wanted}: {folder} has {names}")

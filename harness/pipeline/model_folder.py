@@ -1,6 +1,8 @@
 """Models as folders that plain transformers loads."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from peft import PeftModel
@@ -8,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import GenerationConfig, PreTrainedModel
 
 from datamodules.tokenization.encoder import Encoder
+from harness.runs.files import sync_names, sync_tree, writing
 from lightning_modules.models.adapters import merged
 from lightning_modules.models.vocabulary import ids_without_text
 
@@ -24,9 +27,8 @@ def export(
     """
     if isinstance(model, PeftModel):
         # A critic's adapter beside it is no part of the policy.
-        model.save_pretrained(folder / "adapter", selected_adapters=[model.active_adapter])
-    draft = folder / ".model.unfinished"
-    shutil.rmtree(draft, ignore_errors=True)
+        with _whole_folder(folder / "adapter") as draft:
+            model.save_pretrained(draft, selected_adapters=[model.active_adapter])
     plain = merged(model)
     special = special_ids(plain, encoder)
     for config in (plain.config, plain.config.get_text_config()):
@@ -42,13 +44,34 @@ def export(
             top_p=1.0,
             suppress_tokens=ids_without_text(plain) or None,
         )
-    plain.save_pretrained(draft)
     tokenizer = encoder.tokenizer
     if tokenizer.pad_token_id != special["pad_token_id"]:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(special["pad_token_id"])
-    tokenizer.save_pretrained(draft)
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    draft.rename(folder / "model")
+    with _whole_folder(folder / "model") as draft:
+        plain.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder to write to, which takes the place of `folder` when all is on the disk; the
+    old one goes after that. DiskError if it cannot be written.
+    """
+    draft, old = (folder.with_name(f".{folder.name}.{mark}") for mark in ("unfinished", "old"))
+    with writing(folder):
+        for left in (draft, old):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield draft
+            sync_tree(draft)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)  # on a full disk it would be in the way
+            raise
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+        sync_names(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def special_ids(model: PreTrainedModel, encoder: Encoder) -> dict[str, int | list[int] | None]:

@@ -68,6 +68,8 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
             ],
         )
+        traces = [watcher for watcher in trainer.callbacks if isinstance(watcher, TokenTrace)]
+        say(console, [note for kept in (*loggers[:1], samples, *traces) for note in kept.notes])
         say_start(pipeline, algorithm, data, trainer.world_size)
         try:
             trainer.fit(

@@ -13,7 +13,7 @@ from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
 from harness.reports.console import make_console, places, say, say_what_was_cut
 from harness.runs.checkpoints import steps_done
-from harness.runs.files import SUMMARY, read_json
+from harness.runs.files import SUMMARY, going_on_later, read_json
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -34,7 +34,8 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
         if run.finished:
             pipeline.console.print(f"{run.folder} is finished already; there is nothing to resume")
             return read_json(run.folder / SUMMARY)
-        return _train(pipeline)
+        with going_on_later(run.folder):
+            return _train(pipeline)
     finally:
         run.release()
 
@@ -75,6 +76,7 @@ def _train_supervised(
     cfg, run = pipeline.cfg, pipeline.run
     done = steps_done(run.checkpoint)
     with tracked(cfg, run, run.folder, module.name, is_run=True, keep_steps=done) as loggers:
+        say(pipeline.console, [note for log in loggers[:1] for note in log.notes])
         result = fit(
             module,
             run.folder,

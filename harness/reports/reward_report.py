@@ -17,7 +17,7 @@ from harness.reports.reward_words import (
     mistakes,
     verdict,
 )
-from harness.runs.files import write_text
+from harness.runs.files import write_text, writing
 from lightning_modules.metrics.preferences import Bucket, Judged, accuracy_by, held_out_metrics
 
 PICTURES = "report"
@@ -95,7 +95,8 @@ def write_report(
             numbers |= {f"by_{name}/{i}/{key}": value for key, value in of_bucket.items()}
     bins = torch.linspace(0.5, 1, CALIBRATION_BINS + 1, dtype=torch.float64)
     reliability = accuracy_by(rows, rows.confidence, bins)
-    _draw(folder / PICTURES, rows, reliability, tables)
+    with writing(folder / PICTURES):
+        _draw(folder / PICTURES, rows, reliability, tables)
     parts = [
         f"# {one_line(title)}",
         headline(rows, numbers),

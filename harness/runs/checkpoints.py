@@ -1,16 +1,119 @@
-"""What a checkpoint of a run holds: the policy's trained weights, and how far it got."""
+"""Checkpoints of a run: written whole, found again if they can be read, and what they hold."""
 
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from torch import nn
 
 from harness.errors import RunError
+from harness.runs.files import whole_file, writing
+
+UNFINISHED = ".unfinished"
+DAMAGED = ".damaged"
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """How Lightning writes checkpoints here: beside their place, and renamed when they are on the
+    disk. The one before is removed after that, so there is always one that is whole.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, UNFINISHED) as draft, open(draft, "wb") as file:
+            torch.save(checkpoint, file)
+
+
+def newest_readable(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint with most steps behind it among those that can be read, None where there is
+    none at all; and what is wrong with those that were passed over, each with its name.
+
+    RunError if there are some and none can be read.
+    """
+    newest, passed_over = _newest(folder)
+    return newest, list(passed_over.values())
+
+
+def take_newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """`newest_readable` for a run that goes on from it and has the folder to itself: what a killed
+    process had begun to write is removed, and what is damaged gets a name that is none of a
+    checkpoint, as the run will write that one again.
+    """
+    newest, passed_over = _newest(folder)
+    for draft in folder.glob(f".*{UNFINISHED}"):
+        draft.unlink()
+    for path in passed_over:
+        path.rename(path.with_name(path.name + DAMAGED))
+    return newest, list(passed_over.values())
+
+
+def _newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    passed_over, steps = {}, {}
+    for path in _checkpoints(folder):
+        try:
+            steps[path] = _steps(path)
+        except RunError as error:
+            passed_over[path] = str(error)
+    latest_first = sorted(steps, key=lambda p: (steps[p], p.stat().st_mtime_ns), reverse=True)
+    for path in latest_first:
+        try:
+            check_readable(path)
+        except RunError as error:
+            passed_over[path] = str(error)
+        else:
+            return path, passed_over
+    if passed_over:
+        raise RunError(
+            f"{folder}: no checkpoint can be read. Put one back from a copy, or move these away to"
+            " begin again:\n  " + "\n  ".join(passed_over.values())
+        )
+    return None, {}
+
+
+def check_readable(path: Path) -> None:
+    """RunError, with the name, unless a checkpoint is whole.
+
+    torch writes a zip archive, in which every tensor and the values beside them have a CRC-32. It
+    does not look at them when it reads.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # zipfile has one for every field that makes no sense
+        raise RunError(f"{path}: is damaged or cut short ({error})") from error
+    if torn is not None:
+        raise RunError(f"{path}: is damaged ({torn} is not what was written)")
+    _steps(path)
+
+
+def find_checkpoint(folder: Path, wanted: str | None) -> Path:
+    """The checkpoint of the run in `folder` with this name, the newest for None; RunError if it is
+    not there or is damaged.
+    """
+    there = _checkpoints(folder / "checkpoints")
+    if wanted is None and there:
+        path, _ = newest_readable(folder / "checkpoints")
+        return path
+    for path in there:
+        if wanted in (path.name, path.stem, str(path)):
+            check_readable(path)
+            return path
+    names = ", ".join(path.name for path in there) or "none"
+    raise RunError(f"checkpoint={wanted}: {folder} has {names}")
 
 
 def load_trained(lm: nn.Module, checkpoint: Path) -> None:
     """Put the policy's trained weights of a checkpoint into `lm`; RunError if it lacks some."""
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    state = _load(checkpoint)["state_dict"]
     prefix = "model.lm."
     weights = {name[len(prefix) :]: x for name, x in state.items() if name.startswith(prefix)}
     missing = {n for n, p in lm.named_parameters() if p.requires_grad} - set(weights)
@@ -21,7 +124,27 @@ def load_trained(lm: nn.Module, checkpoint: Path) -> None:
 
 def steps_done(checkpoint: Path | None) -> int:
     """How many training steps (iterations of a policy) a checkpoint has behind it."""
-    if checkpoint is None:
-        return 0
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    return state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+    return 0 if checkpoint is None else _steps(checkpoint)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.ckpt") if not path.name.startswith("."))
+
+
+def _steps(path: Path) -> int:
+    try:
+        state = _load(path)
+        steps = state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+        if not isinstance(steps, int) or not isinstance(state["state_dict"], Mapping):
+            raise TypeError("it holds something else")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(f"{path}: is damaged, it is no checkpoint of a run ({why:.120})") from error
+    return steps
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Tensors stay on the disk until they are used."""
+    return torch.load(path, weights_only=True, map_location="cpu", mmap=True)

@@ -1,13 +1,16 @@
 """The names of what lies in a run's folder, and how it is written: whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
+from harness.errors import USER_ERRORS, DiskError, RunError
 
 STATE = "run.json"
 LOCK = ".lock"
@@ -21,6 +24,19 @@ SKIPPED = "skipped.json"
 OUTPUT = "output.txt"
 TRACEBACK = "traceback.txt"
 
+# What a disk may refuse, by the system's number, and what to do then.
+REMEDIES = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "free space within your quota there",
+    errno.EFBIG: "files may not be that large here (`ulimit -f`, or the file system's limit)",
+    errno.EROFS: "give a folder on a disk that can be written to",
+    errno.EACCES: "give a folder that you may write to",
+    errno.EPERM: "give a folder that you may write to",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EIO: "the disk itself fails; see the system's log",
+}
+RUST = re.compile(r"\(os error (\d+)\)")
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file that is never seen half written."""
@@ -30,24 +46,110 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is never seen half written, in UTF-8, and is on the disk when it is seen.
 
-    Raises RunError if it cannot be written; what was there before is there still.
+    Raises DiskError if it cannot be written; what was there before is there still.
     """
-    draft = path.with_name(f".{path.name}")
+    with whole_file(path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mark: str = "") -> Iterator[Path]:
+    """A hidden name beside `path` to write to, with `mark` at its end; what is written there is put
+    on the disk and renamed to `path`, or removed if that fails.
+
+    Raises DiskError if it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}{mark}")
     with writing(path):
-        with open(draft, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        try:
+            yield draft
+            sync(draft)
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink()  # on a full disk what is half written takes room
+            raise
+        sync_names(path.parent)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A full disk, a limit or a missing permission, as an error that names the file."""
+    """A full disk, a limit or a missing permission, as a DiskError that names the file.
+
+    Also where a library has an error of its own for it, as torch, safetensors and tokenizers do.
+    """
     try:
         yield
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except USER_ERRORS:
+        raise
+    except Exception as error:
+        cause = error if isinstance(error, OSError) else disk_trouble(error)
+        if cause is None:
+            raise
+        remedy = REMEDIES.get(cause.errno, "give another folder")
+        why = cause.strerror or cause
+        raise DiskError(f"{path}: cannot be written ({why}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def going_on_later(folder: Path) -> Iterator[None]:
+    """What a disk refuses while the run in `folder` trains ends it with the way to go on; also what
+    no `writing` has named, as in the files of libraries.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskError):
+            what = str(error)
+        elif not isinstance(error, USER_ERRORS) and (cause := disk_trouble(error)):
+            what = refused(cause, folder)
+        else:
+            raise
+        raise DiskError(f"{what}. Then resume={shlex.quote(str(folder))} goes on") from error
+
+
+def refused(trouble: OSError, folder: Path | str) -> str:
+    """What a disk refused, where, and what to do; `folder` where the system names no file."""
+    return f"{trouble.filename or folder}: {trouble.strerror}; {REMEDIES[trouble.errno]}"
+
+
+def disk_trouble(error: BaseException) -> OSError | None:
+    """What the system said of a disk within an error, whatever a library made of it, else None.
+
+    Python's libraries keep it as cause or context; those in Rust write "(os error 28)".
+    """
+    link: BaseException | None = error
+    while link is not None:
+        found = link if isinstance(link, OSError) else None
+        if number := RUST.search(str(link)):
+            found = OSError(int(number[1]), os.strerror(int(number[1])))
+        if found is not None and found.errno in REMEDIES:
+            return found
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def sync(file: Path) -> None:
+    """Have a file on the disk before anything that builds on it."""
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the file system can do that for folders."""
+    with contextlib.suppress(OSError):
+        sync(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have a folder with all that is in it on the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync(Path(place, name))
+        sync_names(Path(place))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
             f"resume={folder}: this run was configured differently. Give it the same options, or"
             " start a new run:\n" + "\n".join(lines)
         )
-    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    checkpoint, notes = _checkpoint(folder, alone=True)
     run = Run(
         folder,
         config,
@@ -192,7 +192,8 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
         lock=lock,
         date=state.get("date") or today(config),
         inputs=state.get("inputs"),
-        checkpoint=checkpoints[-1] if checkpoints else None,
+        checkpoint=checkpoint,
+        notes=notes,
         resumed=True,
         finished=state["finished"] and not grown,
         changed=list(state.get("changed") or []),
@@ -207,15 +208,23 @@ def _join(config: dict[str, Any]) -> Run:
     if LEADER not in os.environ:
         raise RunError("start several devices with `python run.py hardware=ddp`, not one by one")
     folder = Path(os.environ[LEADER])
-    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
     return Run(
         folder,
         config,
         "",
         lock=None,
         date=read_state(folder / STATE)["date"],
-        checkpoint=checkpoints[-1] if checkpoints else None,
+        checkpoint=_checkpoint(folder, alone=False)[0],
     )
+
+
+def _checkpoint(folder: Path, alone: bool) -> tuple[Path | None, list[str]]:
+    """From where the run in `folder` goes on, and what is said of checkpoints that cannot be read;
+    every rank takes the same one. `alone`: no other process is in the folder yet.
+    """
+    from harness.runs.checkpoints import newest_readable, take_newest  # torch takes seconds
+
+    return (take_newest if alone else newest_readable)(folder / "checkpoints")
 
 
 def today(config: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from harness.errors import RunError
+from harness.errors import DiskError, RunError
 from harness.runs.files import LOCK
+from harness.runs.locks import acquire, held, is_held
 from harness.surroundings import require_writable
 
 
@@ -92,29 +93,24 @@ def hold(folder: Path, name: str = LOCK) -> FileLock:
 
 
 def try_to_hold(folder: Path, name: str = LOCK) -> FileLock | None:
-    """The same, or None if another process has it. RunError if the folder takes no locks."""
+    """The same, or None if another process has it."""
     try:
-        return FileLock(folder / name).acquire(blocking=False).lock
+        return acquire(FileLock(folder / name), blocking=False)
     except Timeout:
         return None
-    except OSError as error:
-        raise RunError(f"{folder / name}: cannot be locked ({error.strerror or error})") from error
 
 
 def is_free(folder: Path) -> bool:
     """Whether this process could have the folder."""
     try:
-        lock = try_to_hold(folder)
-    except RunError:
+        return not is_held(folder / LOCK)
+    except DiskError:  # somebody else's
         return False
-    if lock:
-        lock.release()
-    return lock is not None
 
 
 def wait_for(folder: Path) -> None:
     """Return once no live process has the folder."""
-    with FileLock(folder / LOCK):
+    with held(folder / LOCK):
         pass
 
 

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from harness.errors import RunError
+from harness.runs.contents import contents, damage
+from harness.runs.files import disk_trouble, read_json, sync_names, sync_tree, writing
+from harness.runs.locks import held, is_held
 
 MARKER = "stage.json"
+OWN_MARK = "mark"  # a fingerprint of the rest of the marker
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,29 @@ class StageCache:
         make: Callable[[Path], dict[str, Any]],
         announce: Callable[[str], None] = lambda text: None,
     ) -> Stage:
-        """The stage of this recipe; `make(folder)` fills a new folder and returns a summary."""
-        mark = fingerprint(recipe)
-        folder = self.root / name / mark
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f"{mark}.lock")
+        """The stage of this recipe; `make(folder)` fills a new folder and returns a summary.
+
+        A stage that is damaged is set aside, with a word on it, and made again. DiskError if the
+        cache cannot be written to and has no such stage.
+        """
+        folder = self.root / name / fingerprint(recipe)
+        # A finished one is read without the lock: it was renamed into place, and a cache that only
+        # others may write to serves as well.
+        if (finished := _finished(name, folder)) and not isinstance(finished, str):
+            return finished
         started = time.perf_counter()
-        if not (folder / MARKER).is_file() and _is_held(lock):
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.parent / f"{folder.name}.lock"
+        if is_held(lock):
             announce(f"{name}: waiting for another run that is making it")
-        with lock:
-            if (folder / MARKER).is_file():
-                marker = json.loads((folder / MARKER).read_text())
-                return Stage(name, folder, True, marker["seconds"], marker["summary"])
+        with held(lock):
+            finished = _finished(name, folder)
+            if isinstance(finished, Stage):
+                return finished
+            if finished is not None:
+                announce(f"{name}: {finished}; this stage is made anew")
+                _set_aside(folder)
             summary = self._make(folder, recipe, make, started)
         return Stage(name, folder, False, time.perf_counter() - started, summary)
 
@@ -83,21 +98,61 @@ class StageCache:
     ) -> dict[str, Any]:
         unfinished = folder.with_name(f".{folder.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)  # of a job that was killed
-        unfinished.mkdir()
-        summary = make(unfinished)
-        marker = {
-            "seconds": time.perf_counter() - started,
-            "summary": summary,
-            "recipe": recipe,
-        }
-        (unfinished / MARKER).write_text(json.dumps(marker, indent=2, default=str))
-        os.replace(unfinished, folder)
+        with writing(folder):
+            unfinished.mkdir()
+        try:
+            summary = make(unfinished)
+            self._put_in_place(unfinished, folder, summary, recipe, started)
+        except Exception as error:
+            if disk_trouble(error):  # on a full disk it would be in the way
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         return summary
 
+    def _put_in_place(
+        self,
+        unfinished: Path,
+        folder: Path,
+        summary: dict[str, Any],
+        recipe: dict[str, Any],
+        started: float,
+    ) -> None:
+        with writing(folder):
+            marker = {
+                "seconds": time.perf_counter() - started,
+                "summary": summary,
+                "recipe": recipe,
+                "files": contents(unfinished),
+            }
+            text = json.dumps(marker | {OWN_MARK: fingerprint(marker)}, indent=2, default=str)
+            (unfinished / MARKER).write_text(text, encoding="utf-8")
+            sync_tree(unfinished)
+            os.replace(unfinished, folder)
+            sync_names(folder.parent)
 
-def _is_held(lock: FileLock) -> bool:
+
+def _finished(name: str, folder: Path) -> Stage | str | None:
+    """The stage in `folder`, or what is damaged in it; None if there is none."""
+    if not folder.exists():
+        return None
+    file = folder / MARKER
     try:
-        with lock.acquire(blocking=False):
-            return False
-    except TimeoutError:
-        return True
+        marker = read_json(file)
+    except RunError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise
+        return str(error)
+    seconds, summary, files = (marker.get(key) for key in ("seconds", "summary", "files"))
+    if not isinstance(seconds, int | float) or not isinstance(summary, dict):
+        return f"{file} is damaged, it lacks seconds or summary"
+    if marker.pop(OWN_MARK, None) != (None if files is None else fingerprint(marker)):
+        return f"{file} is not what was written"
+    return damage(folder, files) or Stage(name, folder, True, seconds, summary)
+
+
+def _set_aside(folder: Path) -> None:
+    """Make room for a stage that is made again; of what is damaged the last one is kept."""
+    aside = folder.with_name(f"{folder.name}.damaged")
+    with writing(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)

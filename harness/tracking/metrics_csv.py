@@ -1,35 +1,52 @@
 """metrics.csv: one row a step, which every run writes."""
 
 import csv
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.errors import RunError
+from harness.runs.files import write_text, writing
+from harness.tracking.whole_rows import metrics_rows
+
 
 class MetricsCsv(Logger):
     """One row a step, whatever number of calls its metrics come in.
 
     `step` counts from 1: the row says what was known after so many steps. A row is on the disk
-    before the step's checkpoint is, so a resumed run finds every row that it builds on.
+    before the step's checkpoint is, so a resumed run finds every row that it builds on; RunError if
+    it does not. `notes` is what a person should know of the rows that are there.
     """
 
     def __init__(self, path: Path, keep_steps: int = 0):
         super().__init__()
         self.path = path
         self.rows: list[dict[str, Any]] = []
+        self.notes: list[str] = []
         if path.is_file():
-            with open(path, newline="") as file:
-                rows = list(csv.DictReader(file))
-            self.rows = [
-                {k: v for k, v in row.items() if v != ""}
-                for row in rows
-                if int(row["step"]) <= keep_steps
-            ]
+            self.rows = self._kept(keep_steps)
             self._rewrite()
+        elif keep_steps:
+            self.notes = [f"{path}: is missing; it begins again after step {keep_steps}"]
+
+    def _kept(self, steps: int) -> list[dict[str, Any]]:
+        """The rows that are there of the first `steps`."""
+        found = metrics_rows(self.path)
+        if found.last_step < steps:
+            wrong = found.wrong or f"{self.path}: ends with step {found.last_step}"
+            raise RunError(
+                f"{wrong}, and the run goes on after step {steps}. Put the file back from a copy,"
+                " or move it away to go on without the rows before"
+            )
+        if steps and found.first_step > 1:
+            self.notes = [f"{self.path}: begins with step {found.first_step}; the others are lost"]
+        rows = [row for row in found.rows if int(row["step"]) <= steps]
+        return [{name: value for name, value in row.items() if value} for row in rows]
 
     @property
     def name(self) -> str:
@@ -53,8 +70,7 @@ class MetricsCsv(Logger):
             known = self._columns()
             self.rows.append(row)
             if set(row) <= set(known):
-                with open(self.path, "a", newline="") as file:
-                    csv.DictWriter(file, known).writerow(row)
+                self._append(known, row)
             else:
                 self._rewrite()
 
@@ -69,10 +85,23 @@ class MetricsCsv(Logger):
         names = {name for row in self.rows for name in row} - {"step"}
         return ["step", *sorted(names)]
 
+    def _append(self, columns: list[str], row: Mapping[str, Any]) -> None:
+        with writing(self.path), open(self.path, "ab") as file:
+            end = file.tell()
+            try:
+                file.write(_csv(columns, [row]).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)  # no half of a row
+                raise
+
     def _rewrite(self) -> None:
-        draft = self.path.with_name(f".{self.path.name}")
-        with open(draft, "w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns())
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(draft, self.path)
+        columns = self._columns()
+        write_text(self.path, _csv(columns, [dict(zip(columns, columns, strict=True)), *self.rows]))
+
+
+def _csv(columns: list[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerows(rows)
+    return text.getvalue()

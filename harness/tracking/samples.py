@@ -8,8 +8,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.ranks import this_rank
 from harness.runs.files import write_text
 from harness.tracking.tracker import trackers
+from harness.tracking.whole_rows import json_rows
 
 
 class SampleTable(Callback):
@@ -23,10 +25,9 @@ class SampleTable(Callback):
         self.path = path
         self.count = count
         self.rows: list[dict[str, Any]] = []
-        if path.is_file():
-            with open(path) as lines:
-                rows = [json.loads(line) for line in lines if line.endswith("\n")]
-            self.rows = [row for row in rows if row["iteration"] <= keep_iterations]
+        self.notes: list[str] = []  # on lines that were damaged
+        if path.is_file() and this_rank() == 0:
+            self.rows, self.notes = json_rows(path, keep_iterations)
 
     @property
     def latest(self) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ Looking changes nothing: no gradient, no random number, the same weights before 
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from harness.runs.files import write_text
+from harness.ranks import this_rank
+from harness.runs.files import write_text, writing
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
+from harness.tracking.whole_rows import json_rows
 from lightning_modules.objectives.divergences import k1
 from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
@@ -41,7 +44,8 @@ class TokenTrace(Callback):
         self.every = every
         self.tokenizer = tokenizer
         self.rows: list[Row] = []
-        if self.path.is_file():
+        self.notes: list[str] = []  # on lines that were damaged
+        if self.path.is_file() and this_rank() == 0:
             self._cut_back(keep_iterations)
 
     def is_due(self, iteration: int, last: int) -> bool:
@@ -63,15 +67,18 @@ class TokenTrace(Callback):
 
     def _keep(self, trainer: pl.Trainer, rows: list[Row], response: Rollout) -> None:
         self.rows += rows
-        with open(self.path, "a") as file:
+        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-        self.pictures.mkdir(exist_ok=True)
+            file.flush()
+            os.fsync(file.fileno())
         iteration = rows[0]["iteration"]
         picture = self.pictures / f"{iteration}.png"
         prompt = response.sequences[0, : response.prompt_mask.shape[1]][response.prompt_mask[0]]
         title = f"iteration {iteration}, score {float(response.scores[0]):.3g}, after: "
         asked = shown(self.tokenizer.decode(prompt))
-        draw(rows, title + asked[-max(0, LINE_WIDTH - len(title)) :], picture)
+        with writing(picture):
+            self.pictures.mkdir(exist_ok=True)
+            draw(rows, title + asked[-max(0, LINE_WIDTH - len(title)) :], picture)
         media = {
             "tables": {"trace/tokens": self.rows},
             "pictures": {"trace/advantages": picture},
@@ -80,12 +87,10 @@ class TokenTrace(Callback):
             tracker.log_media(trainer.current_epoch, **media)
 
     def _cut_back(self, iterations: int) -> None:
-        with open(self.path) as lines:
-            rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        self.rows = [row for row in rows if row["iteration"] <= iterations]
+        self.rows, self.notes = json_rows(self.path, iterations)
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
         for picture in self.pictures.glob("*.png"):
-            if int(picture.stem) > iterations:
+            if not picture.stem.isdecimal() or int(picture.stem) > iterations:
                 picture.unlink()
 
 

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record
 
 # Bytes of a log's header, of a block; checksum, length and type of a record.
@@ -27,12 +28,15 @@ def records(path: Path) -> Iterator[Record]:
             continue
         checksum, length, kind = FRAME.unpack_from(data, place)
         part = data[place + FRAME.size : place + FRAME.size + length]
-        if zlib.crc32(bytes([kind]) + part) != checksum:
+        if len(part) < length or zlib.crc32(bytes([kind]) + part) != checksum:
             return
         place += FRAME.size + length
         message = part if kind in (FULL, FIRST) else message + part
         if kind in (FULL, LAST):
-            yield Record.FromString(message)
+            try:
+                yield Record.FromString(message)
+            except DecodeError:  # parts of messages that do not belong together
+                return
 
 
 def steps_on_disk(folder: Path, run_id: str) -> int:

@@ -1,6 +1,5 @@
 """Weights & Biases: a run of its own for every job and every stage."""
 
-import csv
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from harness.tracking.names import flat, option_names
 from harness.tracking.tracker import Rows, Tracker
 from harness.tracking.wandb_account import chosen_mode
 from harness.tracking.wandb_files import steps_on_disk
+from harness.tracking.whole_rows import metrics_rows
 
 BEST = {
     "val/score": "max",
@@ -129,10 +129,9 @@ def wandb_run(
     )
     if run_id and (folder / "metrics.csv").is_file():
         # What a killed process had not handed over yet.
-        with open(folder / "metrics.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
-                logger.log_metrics(numbers, step=int(row["step"]) - 1)
+        for row in metrics_rows(folder / "metrics.csv").rows:
+            numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
+            logger.log_metrics(numbers, step=int(row["step"]) - 1)
     return logger
 
 
