@@ -1,5 +1,6 @@
 """rlhf-ladder: `python run.py algo=ppo model=llama`. See `python run.py --help`."""
 
+import contextlib
 import os
 import sys
 
@@ -14,12 +15,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.printable import PrintableStream, printable
 from harness.runs.renamed import refuse_old_names
+from harness.streams import make_streams_last, use_utf8
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Compose, then call the chosen task. What the user can fix ends with one clear message."""
+    with contextlib.redirect_stderr(sys.__stderr__):  # libraries' progress bars need control
+        return run_task(cfg)
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """The chosen task, or a job of a sweep; returns what a sweeper shall improve."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from harness.sweeps.job import run_job
 
@@ -30,13 +39,17 @@ def main(cfg: DictConfig) -> float | None:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if not isinstance(cause, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        sys.exit(f"error: {cause}")
+        sys.exit(f"error: {printable(str(cause))}")
     return None
 
 
 if __name__ == "__main__":
+    use_utf8()
+    make_streams_last()
     try:
         refuse_old_names(sys.argv[1:])
     except USER_ERRORS as error:
-        sys.exit(f"error: {error}")
-    main()
+        sys.exit(f"error: {printable(str(error))}")
+    # Hydra's own errors repeat what was typed.
+    with contextlib.redirect_stderr(PrintableStream(sys.stderr)):
+        main()

@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import USER_ERRORS, RunError
+from harness.printable import say
 from harness.runs.files import (
     FAILED,
     JOB,
@@ -33,6 +34,7 @@ from harness.runs.files import (
 )
 from harness.runs.folder import is_free
 from harness.runs.identity import runs_like
+from harness.streams import make_streams_last
 from harness.sweeps.sweep import refusal, update_job
 
 
@@ -49,11 +51,12 @@ def run_job(cfg: DictConfig) -> float | None:
     An error is written into the job's folder and ends this job only: where values are only gone
     through, the job returns nan; a sweeper that optimises is given a RunError, a failed trial.
     """
+    make_streams_last()  # this may be a launcher's own process
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with _IN_HAND:
         if hydra.runtime.choices["hydra/launcher"] == "joblib":
-            parent = json.loads((folder / JOB).read_text())["parent"]
+            parent = json.loads((folder / JOB).read_text(encoding="utf-8"))["parent"]
             if parent != os.getpid():  # with one job at a time joblib starts no worker
                 _end_as_orphan(parent)
         return _run_job(cfg, folder)
@@ -110,7 +113,7 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         update_job(folder, status=status)
         raise Busy("is being run by another process; left alone")
     if status == "skipped":
-        result = json.loads((run / SUMMARY).read_text())
+        result = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
     else:
         _check_objective(cfg, folder)
         if status == "continued":
@@ -154,7 +157,7 @@ def _check_objective(cfg: DictConfig, folder: Path) -> None:
         return
     alike = {"algo": cfg.algo.name, "data": cfg.data.name}
     for file in _files(folder, SUMMARY, beside=False):
-        summary = json.loads(file.read_text())
+        summary = json.loads(file.read_text(encoding="utf-8"))
         if summary.items() >= alike.items():
             _objective(cfg.sweep.objective, summary)
 
@@ -181,7 +184,7 @@ def _write_failure(folder: Path, error: Exception) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
-    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     overrides = list(HydraConfig.get().overrides.task)
     write_json(folder / FAILED, {"error": text, "overrides": overrides})
     update_job(folder, status="failed")
@@ -213,7 +216,7 @@ def _output(folder: Path) -> Iterator[None]:
         yield
         return
     with (
-        open(folder / OUTPUT, "a", buffering=1) as _JOB_OUTPUT.file,
+        open(folder / OUTPUT, "a", 1, "utf-8", "backslashreplace") as _JOB_OUTPUT.file,
         contextlib.redirect_stdout(_JOB_OUTPUT),
         contextlib.redirect_stderr(_JOB_OUTPUT),
     ):
@@ -224,4 +227,4 @@ def _output(folder: Path) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    print(f"job {HydraConfig.get().job.num} {text}", flush=True)
+    say(f"job {HydraConfig.get().job.num} {text}")

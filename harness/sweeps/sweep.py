@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from harness.printable import say
 from harness.runs.files import FAILED, JOB, SKIPPED, TRACEBACK, write_json
 
 HAS_RESULT = ("done", "continued", "skipped")
@@ -56,7 +57,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop at once if no job can run. Hydra only warns of exceptions here, so: exit."""
         if reason := refusal(config):
-            print(f"error: {reason}", file=sys.stderr)
+            say(f"error: {reason}", sys.stderr)
             sys.exit(1)
         self.id = uuid.uuid4().hex
         self.process = os.getpid()
@@ -108,11 +109,11 @@ class Sweep(Callback):
 
 def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) -> None:
     """The jobs of a sweep, one a row; then the errors, and what to do next."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    from harness.reports.console import make_console
+
+    console = make_console(alone=True)
     table = Table(title=f"jobs of {sweep}")
     for name in ("job", "options", "status", objective or "", "folder"):
         table.add_column(name, overflow="fold")
@@ -121,15 +122,15 @@ def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) 
         value = "" if job["value"] is None else f"{job['value']:.4f}"
         table.add_row(
             str(job["number"]),
-            escape(" ".join(o for o in job["overrides"] if o not in shared)),
+            " ".join(o for o in job["overrides"] if o not in shared),
             job["status"],
             value,
-            escape(job["folder"].name),
+            job["folder"].name,
         )
     console.print(table)
     for job in jobs:
         if line := _explanation(job):
-            console.print(f"job {job['number']} {line}", markup=False, soft_wrap=True)
+            console.print(f"job {job['number']} {line}", soft_wrap=True)
     if any(job["status"] not in HAS_RESULT for job in jobs):
         console.print("The same command again does what is missing, and nothing twice.")
 
