@@ -2,10 +2,10 @@
 
 import netrc
 import os
-import shlex
 from pathlib import Path
 from urllib.parse import urlparse
 
+from harness.typed import word
 from lightning_modules.options.require import require
 
 MODES = ("online", "offline", "disabled")
@@ -39,5 +39,5 @@ def sync_command(folder: Path) -> str | None:
     """How to upload the offline runs below `folder`, or None if there are none."""
     if not any(folder.glob("wandb/offline-run-*")):
         return None
-    place = shlex.quote(os.path.join(os.curdir, os.path.relpath(folder), "wandb"))
+    place = word(os.path.join(os.curdir, os.path.relpath(folder), "wandb"))
     return f"wandb sync {place}/offline-run-*"
