@@ -7,6 +7,7 @@ al. 2023).
 
 import csv
 from collections.abc import Mapping
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
+from harness.drawing import drawn
 from harness.tracking.tracker import trackers
 from lightning_modules.options.require import require
 
@@ -57,9 +59,9 @@ class OverOptimisationWatch(Callback):
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer) -> None:
         picture = self.folder / "overoptimisation.png"
-        draw(self.points, picture)
-        for tracker in trackers(trainer.loggers):
-            tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
+        if drawn(picture, partial(draw, self.points)):
+            for tracker in trackers(trainer.loggers):
+                tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
 
 
 def turned(watched: list[float]) -> bool:
@@ -101,6 +103,6 @@ def _points(metrics_csv: Path) -> list[dict[str, float]]:
     """The evaluations of an earlier part of the run."""
     if not metrics_csv.is_file():
         return []
-    with open(metrics_csv, newline="") as file:
+    with open(metrics_csv, newline="", encoding="utf-8") as file:
         points = [_point(row) for row in csv.DictReader(file)]
     return [point for point in points if point]

@@ -4,6 +4,7 @@ Looking changes nothing: no gradient, no random number, the same weights before 
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from harness.drawing import drawn
 from harness.runs.files import write_text
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
@@ -63,7 +65,7 @@ class TokenTrace(Callback):
 
     def _keep(self, trainer: pl.Trainer, rows: list[Row], response: Rollout) -> None:
         self.rows += rows
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.pictures.mkdir(exist_ok=True)
         iteration = rows[0]["iteration"]
@@ -71,16 +73,15 @@ class TokenTrace(Callback):
         prompt = response.sequences[0, : response.prompt_mask.shape[1]][response.prompt_mask[0]]
         title = f"iteration {iteration}, score {float(response.scores[0]):.3g}, after: "
         asked = shown(self.tokenizer.decode(prompt))
-        draw(rows, title + asked[-max(0, LINE_WIDTH - len(title)) :], picture)
-        media = {
-            "tables": {"trace/tokens": self.rows},
-            "pictures": {"trace/advantages": picture},
-        }
+        title += asked[-max(0, LINE_WIDTH - len(title)) :]
+        media: dict[str, Any] = {"tables": {"trace/tokens": self.rows}}
+        if drawn(picture, partial(draw, rows, title)):
+            media["pictures"] = {"trace/advantages": picture}
         for tracker in trackers(trainer.loggers):
             tracker.log_media(trainer.current_epoch, **media)
 
     def _cut_back(self, iterations: int) -> None:
-        with open(self.path) as lines:
+        with open(self.path, encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
         self.rows = [row for row in rows if row["iteration"] <= iterations]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))

@@ -1,8 +1,7 @@
 import json
 from types import SimpleNamespace
 
-from rich.console import Console
-
+from harness.reports.plain_console import PlainConsole
 from harness.reports.progress import ProgressBar
 from harness.tracking.samples import SampleTable
 
@@ -35,7 +34,7 @@ def test_a_resumed_table_forgets_what_came_after_the_checkpoint(tmp_path):
 
 
 def test_without_a_terminal_progress_is_lines_with_the_numbers_that_matter():
-    console = Console(record=True, width=100, force_terminal=False)
+    console = PlainConsole(record=True, width=100, force_terminal=False)
     bar = ProgressBar(console, "ppo", lambda trainer: 10)
     progress = SimpleNamespace(total=SimpleNamespace(completed=0))
     trainer = SimpleNamespace(
