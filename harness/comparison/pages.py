@@ -11,6 +11,7 @@ from harness.comparison.grouping import ABSENT, Configuration, differing_keys, s
 from harness.comparison.measures import ALL_PAIRS, FINALS, GOLD, SCORE, Measured, Measures, Pair
 from harness.comparison.reading import LeftOut
 from harness.comparison.statistics import LEVEL, RESAMPLES, Estimate
+from harness.drawing import drawn
 
 CURVES_PNG = "curves.png"
 FRONTIER_PNG = "frontier.png"
