@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from harness.errors import USER_ERRORS
 from harness.printable import PrintableStream, printable
 from harness.runs.renamed import refuse_old_names
-from harness.streams import make_streams_last, use_utf8
+from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -47,6 +47,7 @@ if __name__ == "__main__":
     use_utf8()
     make_streams_last()
     try:
+        refuse_names_without_letters(sys.argv[1:])
         refuse_old_names(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {printable(str(error))}")

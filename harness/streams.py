@@ -9,7 +9,10 @@ import locale
 import os
 import select
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
+
+from harness.errors import RunError
 
 UTF8 = "PYTHONUTF8"
 
@@ -50,6 +53,26 @@ def make_streams_last() -> None:
             lasting = _lasting(stream, number)
             setattr(sys, name, lasting)
             setattr(sys, f"__{name}__", lasting)
+
+
+def refuse_names_without_letters(arguments: Sequence[str]) -> None:
+    """Raise RunError if this folder, or one that was typed, has a name that is not UTF-8: those
+    who write models and tokenizers cannot open it.
+    """
+    try:
+        folder = os.getcwd()
+    except OSError as error:
+        raise RunError(
+            "the folder that this was started in is gone; start it in another"
+        ) from error
+    for name in (folder, *arguments):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise RunError(
+                f"{name}: the name is not UTF-8, and libraries cannot open what is there. Rename"
+                " the folder or file"
+            ) from error
 
 
 class _Lasting(io.FileIO):
