@@ -28,7 +28,7 @@ def use_utf8() -> None:
     names = (sys.getfilesystemencoding(), locale.getencoding())
     if sys.flags.utf8_mode or {codecs.lookup(name).name for name in names} == {"utf-8"}:
         return
-    if os.environ.get(UTF8) == "1":  # refused, by -X utf8=0 or -E: as it was asked for
+    if os.environ.get(UTF8) == "1":  # asked for already, in vain: not again and again
         return
     os.environ[UTF8] = "1"
     encoding = getattr(sys.stdout or sys.stderr, "encoding", None)

@@ -79,9 +79,10 @@ def test_without_utf8_the_program_starts_itself_again_with_it(program):
     assert done.stdout.isascii()  # the terminal's encoding is not ours to choose
 
 
-def test_who_refuses_utf8_is_obeyed_and_nothing_goes_round_in_a_circle(program):
-    done, result = start(program, options="-X utf8=0", LC_ALL="C")
-    assert result.startswith("0 0")
+@pytest.mark.parametrize("options", ["-X utf8=0", "-I", "-E"])
+def test_nothing_goes_round_in_a_circle(program, options):
+    done, result = start(program, options=options, LC_ALL="C", PYTHONUTF8="0")
+    assert result == "1 0 ['a é']"
     assert done.returncode == 3
 
 
@@ -90,14 +91,14 @@ def test_a_utf8_locale_is_left_alone(program):
     assert result == "0 0 ['a é']"
 
 
-def test_the_process_stays_the_same_one(program, tmp_path):
-    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
-    code = (
-        f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); from harness.streams import use_utf8"
-    )
-    code += "; print(os.getpid(), flush=True); use_utf8()"
+def test_the_process_stays_the_same_one():
+    code = "import os; from harness.streams import use_utf8; print(os.getpid(), flush=True)"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, encoding="utf-8"
+        [sys.executable, "-c", f"{code}; use_utf8()"],
+        cwd=ROOT,
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
     printed, _ = process.communicate()
     assert printed.split() == [str(process.pid)] * 2
