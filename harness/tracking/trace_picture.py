@@ -56,7 +56,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         dark = abs(row["advantage"]) > 0.65 * largest
         style = {"family": "monospace", "fontsize": 10, "color": "white" if dark else "black"}
         axes.text(column, line + 0.5, text, va="center", **style)
-    figure.text(MARGIN / width, 1 - 0.3 / height, title, family="monospace", fontsize=9)
+    figure.text(MARGIN / width, 1 - 0.3 / height, printable(title), family="monospace", fontsize=9)
     bar = figure.add_axes((0.25, 0.5 / height, 0.5, 0.12 / height))
     figure.colorbar(colours, cax=bar, orientation="horizontal", label="advantage")
     figure.savefig(path, dpi=DPI)
