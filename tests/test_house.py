@@ -53,6 +53,7 @@ FLOORS = (
 GROUND = (
     "datamodules.records",
     "harness.errors",
+    "harness.printable",
     "harness.quiet",
     "harness.ranks",
     "lightning_modules.errors",

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from rich.markup import escape
 
 # Single iterations are noisy; ten make a mean whose spread can be told.
 WINDOW = 10
@@ -60,7 +59,7 @@ def glossary(path: Path) -> dict[str, Entry]:
     """
     entries: dict[str, Entry] = {}
     prefixes = ("",)
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             prefixes = ("train/", "val/") if line == REWARD_MODELS else ("",)
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -174,9 +173,7 @@ class Health(Callback):
         )
         says = "; ".join(part for part in about if part)
         self.console.print(
-            escape(f"  {line}" + (f". The glossary: {says}" if says else "")),
-            highlight=False,
-            soft_wrap=True,
+            f"  {line}" + (f". The glossary: {says}" if says else ""), soft_wrap=True
         )
 
     def state_dict(self) -> dict[str, Any]:

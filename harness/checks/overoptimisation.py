@@ -6,6 +6,7 @@ al. 2023).
 """
 
 from collections.abc import Mapping
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from harness.runs.files import writing
+from harness.drawing import drawn
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.options.require import require
@@ -58,10 +59,9 @@ class OverOptimisationWatch(Callback):
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer) -> None:
         picture = self.folder / "overoptimisation.png"
-        with writing(picture):
-            draw(self.points, picture)
-        for tracker in trackers(trainer.loggers):
-            tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
+        if drawn(picture, partial(draw, self.points)):
+            for tracker in trackers(trainer.loggers):
+                tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
 
 
 def turned(watched: list[float]) -> bool:

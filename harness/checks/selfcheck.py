@@ -12,7 +12,6 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
-from rich.markup import escape
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
@@ -60,7 +59,7 @@ class SelfCheck(Callback):
             raise CheckError(f"{int(failures)} other ranks failed", "one of them says why")
         if trainer.is_global_zero:
             for line in lines:
-                self.console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+                self.console.print(f"  {line}", soft_wrap=True)
 
     def _check(self, trainer: pl.Trainer, module: PolicyModule) -> list[str]:
         started = time.perf_counter()

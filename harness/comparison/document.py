@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.printable import printable
 from harness.reports.markdown import one_line
 
 STYLE = """
@@ -81,7 +82,7 @@ def markdown(block: Block) -> str:
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """The document as one HTML page: nothing outside of it is loaded, and nothing in it runs."""
-    name = html.escape(title)
+    name = _plain(title)
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -98,15 +99,15 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 def _html(block: Block) -> str:
     match block:
         case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
+            return f"<h2>{_plain(text)}</h2>"
         case Text(text):
-            return f"<p>{html.escape(text)}</p>"
+            return f"<p>{_plain(text)}</p>"
         case Warnings(items):
-            lines = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+            lines = "".join(f"<li>{_plain(item)}</li>" for item in items)
             return f'<ul class="warnings">{lines}</ul>'
         case Grid(header, rows):
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-            lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+            head = "".join(f"<th>{_plain(cell)}</th>" for cell in header)
+            lines = ("".join(f"<td>{_plain(cell)}</td>" for cell in row) for row in rows)
             body = "\n".join(f"<tr>{line}</tr>" for line in lines)
             return (
                 f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
@@ -114,7 +115,12 @@ def _html(block: Block) -> str:
             )
         case Picture(path, shows):
             data = base64.b64encode(path.read_bytes()).decode()
-            return f'<img alt="{html.escape(shows)}" src="data:image/png;base64,{data}">'
+            return f'<img alt="{_plain(shows)}" src="data:image/png;base64,{data}">'
+
+
+def _plain(text: str) -> str:
+    """A text within HTML."""
+    return html.escape(printable(text))
 
 
 def _row(cells: Sequence[str]) -> str:

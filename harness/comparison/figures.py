@@ -12,6 +12,7 @@ from harness.comparison.grouping import Configuration
 from harness.comparison.measures import GOLD, KL
 from harness.comparison.reading import CURVES, SCORE, Array, Curve
 from harness.comparison.statistics import mean_band
+from harness.printable import printable
 from harness.runs.files import writing
 
 DPI = 110
@@ -119,7 +120,7 @@ def _reference_line(axes: Axes, configurations: Sequence[Configuration], metric:
 
 def _finish(figure: Figure, configurations: Sequence[Configuration], path: Path) -> None:
     handles = [
-        figure.axes[0].plot([], [], color=colour, label=c.name)[0]
+        figure.axes[0].plot([], [], color=colour, label=printable(c.name))[0]
         for c, colour in zip(configurations, COLOURS, strict=False)
     ]
     figure.legend(

@@ -1,6 +1,7 @@
 """What a comparison says, in blocks that Markdown, HTML and W&B share."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.comparison.cautions import cautions
@@ -10,6 +11,7 @@ from harness.comparison.grouping import ABSENT, Configuration, differing_keys, s
 from harness.comparison.measures import ALL_PAIRS, FINALS, GOLD, SCORE, Measured, Measures, Pair
 from harness.comparison.reading import LeftOut
 from harness.comparison.statistics import LEVEL, RESAMPLES, Estimate
+from harness.drawing import drawn
 
 CURVES_PNG = "curves.png"
 FRONTIER_PNG = "frontier.png"
@@ -97,26 +99,28 @@ def _how_to_read(measures: Measures) -> str:
 
 
 def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Block]:
-    drawn = ""
+    few = ""
     if len(configurations) > DRAWN:
-        drawn = f" Only the {DRAWN} configurations of the highest final score are drawn."
-    draw_curves(configurations, folder / CURVES_PNG)
+        few = f" Only the {DRAWN} configurations of the highest final score are drawn."
+    curves = drawn(folder / CURVES_PNG, partial(draw_curves, configurations))
     blocks: list[Block] = [
         Heading("Learning curves"),
         Text(
             "Mean over seeds; the band is the 95% bootstrap interval of the mean, and one seed has"
-            f" none. Dashed: the reference, where all runs share it.{drawn}"
+            f" none. Dashed: the reference, where all runs share it.{few}"
         ),
-        Picture(folder / CURVES_PNG, "learning curves over episodes, with bands over seeds"),
+        Picture(folder / CURVES_PNG, "learning curves over episodes, with bands over seeds")
+        if curves
+        else Text("They could not be drawn."),
     ]
-    if draw_frontier(configurations, folder / FRONTIER_PNG):
+    if drawn(folder / FRONTIER_PNG, partial(draw_frontier, configurations)):
         blocks += [
             Heading("Score against KL"),
             Text(
                 "Every evaluation of a configuration, mean over seeds, joined in the order of"
                 " training; the large point is the last one. At equal KL the"
                 " higher curve is better. Gold that falls where the score still rises is"
-                f" over-optimisation.{drawn}"
+                f" over-optimisation.{few}"
             ),
             Picture(folder / FRONTIER_PNG, "score and gold over the square root of the KL"),
         ]

@@ -10,8 +10,18 @@ from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
-from harness.reports.console import make_console, places, policy_summary, samples_table, say
+from harness.reports.console import (
+    Drawing,
+    draw,
+    make_console,
+    numbers_shown,
+    places,
+    policy_summary,
+    samples_table,
+    say,
+)
 from harness.reports.held_out_pairs import judge
+from harness.reports.plain_console import line
 from harness.runs.files import write_text
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
@@ -31,25 +41,23 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, run.notes)
-        numbers = _policy(pipeline) if pipeline.cfg.policy else _reward(pipeline)
+        judged = _policy if pipeline.cfg.policy else _reward
+        numbers, drawings = judged(pipeline)
         summary = write_summary(
             run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
         )
         run.save(finished=True)
-        for line in places(run.folder):
-            pipeline.console.print(line, soft_wrap=True)
+        draw(pipeline.console, *drawings, partial(places, run.folder))
         return summary
     finally:
         run.release()
 
 
-def _policy(pipeline: Pipeline) -> dict[str, float]:
+def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    console.print(
-        f"[bold]{cfg.policy}[/bold] against [bold]{cfg.against or 'the reference'}[/bold] on"
-        f" {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}",
-        soft_wrap=True,
-    )
+    opponent = cfg.against or "the reference"
+    rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
+    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -57,19 +65,15 @@ def _policy(pipeline: Pipeline) -> dict[str, float]:
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    console.print(samples_table(rows))
-    console.print(policy_summary(numbers))
-    return numbers
+    return numbers, [partial(samples_table, rows), partial(policy_summary, numbers)]
 
 
-def _reward(pipeline: Pipeline) -> dict[str, float]:
+def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     pairs = pipeline.source.preferences("val")
-    console.print(
-        f"[bold]reward {cfg.reward.name}[/bold] on {len(pairs):,} held-out pairs of"
-        f" [bold]{cfg.data.name}[/bold]; in {run.folder}",
-        soft_wrap=True,
-    )
+    reward, data = (f"reward {cfg.reward.name}", "bold"), (cfg.data.name, "bold")
+    on = f" on {len(pairs):,} held-out pairs of "
+    console.print(line(reward, on, data, f"; in {run.folder}"), soft_wrap=True)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))
@@ -83,7 +87,4 @@ def _reward(pipeline: Pipeline) -> dict[str, float]:
         )
         for tracker in trackers(loggers):
             tracker.log_report(run.folder, numbers)
-    for name, value in numbers.items():
-        if name.count("/") == 1:
-            console.print(f"  {name:36} {value:.4f}")
-    return numbers
+    return numbers, [partial(numbers_shown, numbers)]

@@ -112,8 +112,7 @@ class Pipeline(Parts):
             with tracked(self.cfg, self.run, folder, name) as loggers:
                 return fit(self.stage_modules[name], folder, loggers)
 
-        announce = partial(self.console.print, highlight=False)
-        stage = self.cache.get(name, shaped_by, make, announce)
+        stage = self.cache.get(name, shaped_by, make, self.console.print)
         self.stages.append(stage)
-        self.console.print(stage_line(stage), highlight=False, soft_wrap=True)
+        self.console.print(stage_line(stage), soft_wrap=True)
         return stage

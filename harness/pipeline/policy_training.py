@@ -1,5 +1,6 @@
 """A policy-gradient run: reference, reward, training, evaluation, export."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import bind_policy
 from harness.reports.chat_notes import chat_notes
-from harness.reports.console import policy_summary, samples_table, say, say_what_was_cut
+from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
 from harness.reports.progress import ProgressBar
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
@@ -26,14 +27,17 @@ from harness.tracking.loggers import tracked
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
+from harness.typed import option
 from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
 GLOSSARY = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
-    """Train `algorithm` and export its policy; returns the final metrics."""
+def train_policy(
+    pipeline: Pipeline, algorithm: PolicyModule
+) -> tuple[dict[str, Any], list[Drawing]]:
+    """Train `algorithm` and export its policy; returns the final metrics, and what to show."""
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     options = algorithm.options
     best = keep_best(cfg.callbacks.keep_best)
@@ -79,10 +83,11 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
                 weights_only=True if run.checkpoint else None,
             )
         except (KeyboardInterrupt, SystemExit):
-            console.print(f"stopped; the same command with resume={run.folder} goes on")
+            resume = option("resume", run.folder)
+            console.print(f"stopped; the same command with {resume} goes on", soft_wrap=True)
             raise
         if not trainer.is_global_zero:
-            return {}
+            return {}, []
         result = loggers[0].last_values()
         for kept in best:
             # What is exported is described.
@@ -91,9 +96,8 @@ def train_policy(pipeline: Pipeline, algorithm: PolicyModule) -> dict[str, Any]:
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
-    console.print(samples_table(samples.latest))
-    console.print(policy_summary(result))
-    return result | dict(encoder.counts)
+    drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
+    return result | dict(encoder.counts), drawings
 
 
 def say_start(
@@ -104,7 +108,7 @@ def say_start(
     console.print(start_table(algorithm, *map(len, data.rows.values()), devices))
     say(console, chat_notes(encoder.format))
     say(console, reward_notes(pipeline.reward))
-    say_what_was_cut(console, encoder.counts)
+    say(console, what_was_cut(encoder.counts))
     say(console, training_notes(algorithm.model.lm))
 
 

@@ -11,7 +11,16 @@ from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
-from harness.reports.console import make_console, places, say, say_what_was_cut
+from harness.reports.console import (
+    Drawing,
+    draw,
+    make_console,
+    numbers_shown,
+    places,
+    say,
+    what_was_cut,
+)
+from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
 from harness.runs.files import SUMMARY, going_on_later, read_json
 from harness.runs.folder import open_run
@@ -32,7 +41,9 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     try:
         say(pipeline.console, run.notes)
         if run.finished:
-            pipeline.console.print(f"{run.folder} is finished already; there is nothing to resume")
+            pipeline.console.print(
+                f"{run.folder} is finished already; there is nothing to resume", soft_wrap=True
+            )
             return read_json(run.folder / SUMMARY)
         with going_on_later(run.folder):
             return _train(pipeline)
@@ -42,36 +53,35 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
 
 def _train(pipeline: Pipeline) -> dict[str, Any]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    console.print(
-        f"[bold]{cfg.algo.name}[/bold] of [bold]{cfg.model.name}[/bold] on"
-        f" [bold]{cfg.data.name}[/bold], seed {cfg.seed}; in {run.folder}"
-        + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
-        soft_wrap=True,
-    )
+    algo, model, data = ((part.name, "bold") for part in (cfg.algo, cfg.model, cfg.data))
+    place = f", seed {cfg.seed}; in {run.folder}"
+    if run.resumed:
+        place += f", resumed from {run.checkpoint or 'its beginning'}"
+    console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
     if counts := [f"{n:,} {what}" for what, n in pipeline.source.counts.items() if n]:
         console.print("data: " + ", ".join(counts))
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
-        result = train_policy(pipeline, algorithm)
+        result, drawings = train_policy(pipeline, algorithm)
     elif isinstance(algorithm, RewardModel):
         start = pipeline.reference()
-        result = _train_supervised(pipeline, algorithm, partial(fit_reward_model, pipeline, start))
+        fit = partial(fit_reward_model, pipeline, start)
+        result, drawings = _train_supervised(pipeline, algorithm, fit)
     else:
-        result = _train_supervised(pipeline, algorithm, partial(fit_sft, pipeline))
+        result, drawings = _train_supervised(pipeline, algorithm, partial(fit_sft, pipeline))
     if this_rank() > 0:
         return {}
     summary = write_summary(
         run, pipeline.cfg, result, rows=pipeline.source.counts, stages=pipeline.stages
     )
     run.save(finished=True)
-    for line in places(run.folder):
-        console.print(line, soft_wrap=True)
+    draw(console, *drawings, partial(places, run.folder))
     return summary
 
 
 def _train_supervised(
     pipeline: Pipeline, module: SupervisedModule, fit: Callable
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Drawing]]:
     """SFT or a reward model as a run of its own; its export is the run's model."""
     cfg, run = pipeline.cfg, pipeline.run
     done = steps_done(run.checkpoint)
@@ -86,8 +96,5 @@ def _train_supervised(
         )
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
-    for name, value in result.items():
-        if name.startswith("val/") and name.count("/") == 1:
-            pipeline.console.print(f"  {name:22} {value:.4f}")
-    say_what_was_cut(pipeline.console, result)
-    return result
+    shown = {k: v for k, v in result.items() if k.startswith("val/")}
+    return result, [partial(numbers_shown, shown), partial(what_was_cut, result)]

@@ -1,24 +1,29 @@
 """What a person reads at the start and at the end of a run."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from harness.ranks import this_rank
+from harness.reports.plain_console import PlainConsole, line
 from harness.runs.stages import Stage
 from harness.tracking.wandb_account import sync_command
 
+# Something to look at, or lines, made when it is shown: by then the results are kept.
+Drawing = Callable[[], RenderableType | list[str]]
 
-def make_console() -> Console:
+
+def make_console(*, alone: bool = False) -> Console:
     """Standard output; wide enough for tables where it is no terminal. One of several processes
-    speaks.
+    speaks; one that is `alone` does whatever a scheduler's variables say.
     """
     width = None if sys.stdout.isatty() else 110
-    return Console(width=width, highlight=False, quiet=this_rank() > 0)
+    return PlainConsole(width=width, quiet=not alone and this_rank() > 0)
 
 
 def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
@@ -44,7 +49,7 @@ def _score(score: float | None) -> str:
 
 
 def _short(text: str, limit: int = 240) -> str:
-    text = text.strip().replace("[", "\\[")
+    text = text.strip()
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
@@ -94,22 +99,42 @@ def places(folder: Path) -> list[str]:
 
 
 def say(console: Console, lines: Iterable[str]) -> None:
-    """Lines as they are: brackets in them are no markup."""
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    """Lines that are as long as they are; a terminal breaks them."""
+    for text in lines:
+        console.print(text, soft_wrap=True)
 
 
-def say_what_was_cut(console: Console, counts: Mapping[str, int]) -> None:
+def draw(console: Console, *drawings: Drawing) -> None:
+    """Print what is only to be looked at; what cannot be drawn is one line, and ends nothing."""
+    for drawing in drawings:
+        try:
+            drawn = drawing()
+            if isinstance(drawn, list):
+                say(console, drawn)
+            else:
+                console.print(drawn)
+        except Exception as error:
+            console.print(f"(not shown, as it could not be drawn: {error})", soft_wrap=True)
+
+
+def numbers_shown(numbers: Mapping[str, float]) -> list[str]:
+    """The numbers whose names have two parts, a line each; others are in the summary alone."""
+    shown = {name: value for name, value in numbers.items() if name.count("/") == 1}
+    width = max(map(len, shown), default=0)
+    return [f"  {name:{width}} {value:.4f}" for name, value in shown.items()]
+
+
+def what_was_cut(counts: Mapping[str, int]) -> list[str]:
     """How many prompts and responses were longer than their limit of tokens."""
-    for what in ("prompts", "responses"):
-        if cut := counts.get(f"{what} truncated"):
-            limit = f"data.max_{what[:-1]}_tokens"
-            console.print(
-                f"{cut:,} of {counts[what]:,} {what} are longer than {limit} and were cut"
-            )
+    longer = "{cut:,} of {all:,} {whats} are longer than data.max_{what}_tokens and were cut"
+    return [
+        longer.format(cut=cut, all=counts[what], whats=what, what=what[:-1])
+        for what in ("prompts", "responses")
+        if (cut := counts.get(f"{what} truncated"))
+    ]
 
 
-def stage_line(stage: Stage) -> str:
+def stage_line(stage: Stage) -> Text:
     """What a person reads of a stage: trained or reused, from where, and how good it is."""
     made = (
         f"reused from {stage.path}"
@@ -134,4 +159,4 @@ def stage_line(stage: Stage) -> str:
             numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
     if (stage.path / "report.md").is_file():
         numbers += f"\n  how good it is: {stage.path / 'report.md'}"
-    return f"[bold]{stage.name}[/bold]: {made}{numbers}"
+    return line((stage.name, "bold"), f": {made}{numbers}")

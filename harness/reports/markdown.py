@@ -2,7 +2,8 @@
 
 import re
 import textwrap
-import unicodedata
+
+from harness.printable import printable
 
 SHOWN = 300  # characters of a text
 
@@ -17,9 +18,6 @@ def quoted(text: str) -> str:
 
 
 def one_line(text: str, escape: bool = True) -> str:
-    """Without line breaks and control characters; `escape`: as plain words where Markdown is."""
-    text = "".join(
-        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace() else c for c in text
-    )
-    text = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", text) if escape else text
+    """Without line breaks, control characters written out; `escape`: Markdown sees plain words."""
+    text = printable(" ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", text) if escape else text

@@ -38,11 +38,11 @@ class ProgressBar(Callback):
         self.every = max(1, self.total(trainer) // 10)
         if self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[numbers]}"),
+                TextColumn("{task.fields[numbers]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -73,10 +73,7 @@ class ProgressBar(Callback):
         self._close()
 
     def _print(self, trainer: pl.Trainer) -> None:
-        self.console.print(
-            f"  {self.label} {self.done}/{self.total(trainer)}  {_numbers(trainer)}",
-            highlight=False,
-        )
+        self.console.print(f"  {self.label} {self.done}/{self.total(trainer)}  {_numbers(trainer)}")
 
     def _close(self) -> None:
         if self.bar:

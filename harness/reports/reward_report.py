@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from datamodules.records import Preference
+from harness.drawing import drawn
 from harness.reports.markdown import one_line
 from harness.reports.reward_pictures import draw_accuracy, draw_reliability, draw_scores
 from harness.reports.reward_words import (
@@ -102,10 +104,10 @@ def write_report(
         headline(rows, numbers),
         verdict(rows, numbers),
         "## Calibration\n\nHow often it is right, by how sure it is, and how many pairs there are.",
-        _picture("reliability", "share of right pairs over predicted probability"),
-        *(_section(name, buckets) for name, buckets in tables.items()),
+        _picture(folder, "reliability", "share of right pairs over predicted probability"),
+        *(_section(folder, name, buckets) for name, buckets in tables.items()),
         "## Scores\n\nOf the preferred responses and of the others.",
-        _picture("scores", "histograms of the scores of chosen and rejected responses"),
+        _picture(folder, "scores", "histograms of the scores of chosen and rejected responses"),
         mistakes(pairs, rows),
         left_out_table(left_out),
         note,
@@ -175,20 +177,24 @@ def _draw(
     folder: Path, rows: Judged, reliability: list[Bucket], tables: Mapping[str, list[Bucket]]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    draw_reliability(reliability, folder / "reliability.png")
-    draw_scores(rows.chosen, rows.rejected, folder / "scores.png")
-    for name, buckets in tables.items():
-        draw_accuracy(buckets, AXES[name], folder / f"{name}.png")
+    pictures = {
+        "reliability": partial(draw_reliability, reliability),
+        "scores": partial(draw_scores, rows.chosen, rows.rejected),
+    }
+    pictures |= {name: partial(draw_accuracy, b, AXES[name]) for name, b in tables.items()}
+    for name, draw in pictures.items():
+        drawn(folder / f"{name}.png", draw)
 
 
-def _section(name: str, buckets: list[Bucket]) -> str:
+def _section(folder: Path, name: str, buckets: list[Bucket]) -> str:
     heading, caption = CAPTIONS[name]
-    picture = _picture(name, f"accuracy {heading.lower()}")
+    picture = _picture(folder, name, f"accuracy {heading.lower()}")
     return f"## {heading}\n\n{caption}\n\n{bucket_table(buckets)}\n\n{picture}"
 
 
-def _picture(name: str, alternative: str) -> str:
-    return f"![{alternative}]({PICTURES}/{name}.png)"
+def _picture(folder: Path, name: str, alternative: str) -> str:
+    place = f"{PICTURES}/{name}.png"
+    return f"![{alternative}]({place})" if (folder / place).is_file() else "(It was not drawn.)"
 
 
 def _column(values: Iterable[float | None]) -> Tensor:

@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from harness.errors import DiskError, RunError
+from harness.printable import say
 from harness.runs.files import LOCK
 from harness.runs.locks import acquire, held, is_held
 from harness.surroundings import require_writable
@@ -47,10 +48,10 @@ def make_own(config: DictConfig, kind: str) -> Path:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        print(
+        say(
             f"error: {option}={folder}: cannot be made ({error.strerror}); give another folder with"
             f" {option}=<folder>",
-            file=sys.stderr,
+            sys.stderr,
         )
         sys.exit(1)
     with read_write(config.hydra[kind]):

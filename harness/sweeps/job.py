@@ -23,6 +23,7 @@ from omegaconf import DictConfig, read_write
 from harness.errors import USER_ERRORS, RunError
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
+from harness.printable import printable, say
 from harness.runs.files import (
     FAILED,
     JOB,
@@ -39,6 +40,7 @@ from harness.runs.files import (
 from harness.runs.identity import Found, input_differences, runs_like
 from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
 from harness.runs.secrets import kept
+from harness.streams import make_streams_last
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
 _IN_HAND = threading.Lock()
@@ -50,6 +52,7 @@ def run_job(cfg: DictConfig) -> float | None:
     An error is written into the job's folder and ends this job only: where values are only gone
     through, the job returns nan; a sweeper that optimises is given a RunError, a failed trial.
     """
+    make_streams_last()  # this may be a launcher's own process
     hydra, record = HydraConfig.get(), job_in_hand()
     with _IN_HAND:
         if hydra.runtime.choices["hydra/launcher"] == "joblib":
@@ -243,7 +246,7 @@ def _write_failure(folder: Path, error: Exception) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
-    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    write_text(folder / TRACEBACK, printable("".join(traceback.format_exception(error))))
     write_json(folder / FAILED, {"error": text, "overrides": job_in_hand()["overrides"]})
     update_job(folder, status="failed", error=text)
     return text
@@ -274,7 +277,7 @@ def _output(folder: Path) -> Iterator[None]:
         yield
         return
     with (
-        open(folder / OUTPUT, "a", buffering=1) as _JOB_OUTPUT.file,
+        open(folder / OUTPUT, "a", 1, "utf-8", "backslashreplace") as _JOB_OUTPUT.file,
         contextlib.redirect_stdout(_JOB_OUTPUT),
         contextlib.redirect_stderr(_JOB_OUTPUT),
     ):
@@ -285,4 +288,4 @@ def _output(folder: Path) -> Iterator[None]:
 
 
 def _say(text: str) -> None:
-    print(f"job {HydraConfig.get().job.num} {text}", flush=True)
+    say(f"job {HydraConfig.get().job.num} {text}")

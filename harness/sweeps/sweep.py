@@ -19,9 +19,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from harness.errors import RunError
+from harness.printable import say
 from harness.runs.files import JOB, read_json, write_json, write_text
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import hide_overrides, without_secrets
+from harness.typed import quoted
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
@@ -76,7 +78,7 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop at once if no job can run. Hydra only warns of exceptions here, so: exit."""
         if reason := refusal(config):
-            print(f"error: {reason}", file=sys.stderr)
+            say(f"error: {reason}", sys.stderr)
             sys.exit(1)
         self.id = uuid.uuid4().hex
         self.process = os.getpid()
@@ -85,7 +87,7 @@ class Sweep(Callback):
         self.lock = self._hold()
         if not self.named:  # the jobs compose their configs anew
             with read_write(config.hydra.overrides.hydra):
-                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(self.folder)}")
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
         self.objective = config.sweep.objective
         self.reported = False
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # no job's line is like another's
@@ -95,7 +97,7 @@ class Sweep(Callback):
         try:
             return hold(self.folder)
         except RunError as error:
-            print(f"error: {error}; name another one with hydra.sweep.dir=...", file=sys.stderr)
+            say(f"error: {error}; name another one with hydra.sweep.dir=...", sys.stderr)
             sys.exit(1)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,18 +147,13 @@ class Sweep(Callback):
                 yield job | {"folder": file.parent}
 
 
-def _quoted(folder: Path) -> str:
-    text = str(folder).replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{text}'"
-
-
 def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) -> None:
     """The jobs of a sweep, one a row; then the errors, and what to do next."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    from harness.reports.console import make_console
+
+    console = make_console(alone=True)
     table = Table(title=f"jobs of {sweep}")
     for name in ("job", "options", "status", objective or "", "folder"):
         table.add_column(name, overflow="fold")
@@ -165,15 +162,15 @@ def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) 
         value = "" if job["value"] is None else f"{job['value']:.4f}"
         table.add_row(
             str(job["number"]),
-            escape(" ".join(o for o in job["overrides"] if o not in shared)),
+            " ".join(o for o in job["overrides"] if o not in shared),
             job["status"],
             value,
-            escape(job["folder"].name),
+            job["folder"].name,
         )
     console.print(table)
     for job in jobs:
         if line := _explanation(job):
-            console.print(f"job {job['number']} {line}", markup=False, soft_wrap=True)
+            console.print(f"job {job['number']} {line}", soft_wrap=True)
     if any(job["status"] not in HAS_RESULT for job in jobs):
         console.print("The same command again does what is missing, and nothing twice.")
 

@@ -1,12 +1,11 @@
 """task=compare: finished runs beside each other, as a page that needs no account and no network."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from harness.comparison.measures import Measures
@@ -14,7 +13,7 @@ from harness.comparison.pages import HEADER, final_row
 from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
-from harness.reports.console import make_console
+from harness.reports.console import draw, make_console
 from harness.runs.command import keep_command
 from lightning_modules.options.require import require
 
@@ -39,23 +38,22 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(HydraConfig.get().runtime.output_dir)
     found = write_comparison(patterns, folder)
     keep_command(folder, cfg)
-    _say(make_console(), found, folder)
+    console = make_console(alone=True)
+    draw(console, partial(terminal_table, found.measures), partial(_what_is_where, found, folder))
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
-        print(f"W&B      {address}")
+        console.print(f"W&B      {address}", soft_wrap=True)
     return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
 
 
-def _say(console: Console, found: Comparison, folder: Path) -> None:
-    """The table, what is left out, and where everything is."""
-    console.print(terminal_table(found.measures))
-    for item in found.left_out[:ON_TERMINAL]:
-        console.print(f"left out: {item.folder}: {item.reason}", soft_wrap=True, markup=False)
+def _what_is_where(found: Comparison, folder: Path) -> list[str]:
+    """What is left out, and where everything is."""
+    lines = [f"left out: {item.folder}: {item.reason}" for item in found.left_out[:ON_TERMINAL]]
     if (more := len(found.left_out) - ON_TERMINAL) > 0:
-        console.print(f"and {more} more; see the page")
+        lines.append(f"and {more} more; see the page")
     pictures = "  ".join(str(path) for path in sorted(folder.glob("*.png")))
-    for name, where in (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures)):
-        console.print(f"{name:8} {where}", soft_wrap=True, markup=False)
+    places = (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures))
+    return [*lines, *(f"{name:8} {where}" for name, where in places)]
 
 
 def terminal_table(measures: Measures) -> Table:
@@ -64,7 +62,7 @@ def terminal_table(measures: Measures) -> Table:
     for name in HEADER[:-1]:
         table.add_column(name.removeprefix("val/"), overflow="fold")
     for row in measures.rows[:ON_TERMINAL]:
-        table.add_row(*map(escape, final_row(row)[:-1]))
+        table.add_row(*final_row(row)[:-1])
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
         table.add_row(f"and {more} more", *[""] * (len(HEADER) - 2))
     return table

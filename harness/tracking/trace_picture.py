@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.printable import printable
+
 Row = dict[str, Any]
 LINE_WIDTH = 80  # characters of a picture's line
 CHARACTER = 0.0836  # inches, of a monospaced font of 10 points
@@ -14,7 +16,7 @@ DPI = 110
 
 def shown(text: str) -> str:
     """A token's text in one line."""
-    return text.replace("\n", "\\n").replace("\t", "\\t")
+    return printable(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def lay_out(texts: Sequence[str], width: int = LINE_WIDTH) -> list[tuple[int, int]]:
@@ -53,11 +55,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         axes.add_patch(Rectangle(*box, fc=colours.to_rgba(row["advantage"]), ec="grey", lw=0.4))
         dark = abs(row["advantage"]) > 0.65 * largest
         style = {"family": "monospace", "fontsize": 10, "color": "white" if dark else "black"}
-        # Dollar signs in a token are no formula.
-        axes.text(column, line + 0.5, text, va="center", parse_math=False, **style)
-    figure.text(
-        MARGIN / width, 1 - 0.3 / height, title, family="monospace", fontsize=9, parse_math=False
-    )
+        axes.text(column, line + 0.5, text, va="center", **style)
+    figure.text(MARGIN / width, 1 - 0.3 / height, printable(title), family="monospace", fontsize=9)
     bar = figure.add_axes((0.25, 0.5 / height, 0.5, 0.12 / height))
     figure.colorbar(colours, cax=bar, orientation="horizontal", label="advantage")
     figure.savefig(path, dpi=DPI)

@@ -5,6 +5,7 @@ Looking changes nothing: no gradient, no random number, the same weights before 
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from harness.drawing import drawn
 from harness.ranks import this_rank
 from harness.runs.files import write_text, writing
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
@@ -76,13 +78,12 @@ class TokenTrace(Callback):
         prompt = response.sequences[0, : response.prompt_mask.shape[1]][response.prompt_mask[0]]
         title = f"iteration {iteration}, score {float(response.scores[0]):.3g}, after: "
         asked = shown(self.tokenizer.decode(prompt))
-        with writing(picture):
+        with writing(self.pictures):
             self.pictures.mkdir(exist_ok=True)
-            draw(rows, title + asked[-max(0, LINE_WIDTH - len(title)) :], picture)
-        media = {
-            "tables": {"trace/tokens": self.rows},
-            "pictures": {"trace/advantages": picture},
-        }
+        title += asked[-max(0, LINE_WIDTH - len(title)) :]
+        media: dict[str, Any] = {"tables": {"trace/tokens": self.rows}}
+        if drawn(picture, partial(draw, rows, title)):
+            media["pictures"] = {"trace/advantages": picture}
         for tracker in trackers(trainer.loggers):
             tracker.log_media(trainer.current_epoch, **media)
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlparse
 
+from harness.typed import word
 from lightning_modules.options.require import require
 
 MODES = ("online", "offline", "disabled")
@@ -38,4 +39,5 @@ def sync_command(folder: Path) -> str | None:
     """How to upload the offline runs below `folder`, or None if there are none."""
     if not any(folder.glob("wandb/offline-run-*")):
         return None
-    return f"wandb sync {os.path.relpath(folder)}/wandb/offline-run-*"
+    place = word(os.path.join(os.curdir, os.path.relpath(folder), "wandb"))
+    return f"wandb sync {place}/offline-run-*"

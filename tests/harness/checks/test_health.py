@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rich.console import Console
 
 from harness.checks.health import WARNINGS, WINDOW, Health, glossary
+from harness.reports.plain_console import PlainConsole
 from harness.tasks.train import train
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.rollout_statistics import add_statistics, finish_statistics
@@ -32,7 +32,7 @@ HEALTHY = {
 
 def watch(*rows: dict[str, float], health: Health | None = None) -> list[str]:
     """The lines that are said of iterations of a healthy run but for what `rows` give."""
-    health = health or Health(Console(file=StringIO(), width=1000), GLOSSARY)
+    health = health or Health(PlainConsole(file=StringIO(), width=1000), GLOSSARY)
     for row in rows:
         health.look(HEALTHY | row)
     return health.console.file.getvalue().splitlines()
@@ -96,7 +96,7 @@ def test_a_low_entropy_is_a_collapse_whatever_it_began_with():
 
 
 def test_metrics_that_an_algorithm_does_not_log_are_not_missed():
-    health = Health(Console(file=StringIO()), GLOSSARY)
+    health = Health(PlainConsole(file=StringIO()), GLOSSARY)
     for _ in range(30):
         health.look({"rollout/entropy": 1.0})
     assert health.console.file.getvalue() == ""
@@ -105,23 +105,23 @@ def test_metrics_that_an_algorithm_does_not_log_are_not_missed():
 def test_a_resumed_run_neither_repeats_nor_forgets():
     rows = [a | b for a, b in zip(ILL["negative_kl"], ILL["clipped"] * 10, strict=True)]
     unbroken = watch(*rows)
-    first = Health(Console(file=StringIO(), width=1000), GLOSSARY)
+    first = Health(PlainConsole(file=StringIO(), width=1000), GLOSSARY)
     before = watch(*rows[:6], health=first)
-    second = Health(Console(file=StringIO(), width=1000), GLOSSARY)
+    second = Health(PlainConsole(file=StringIO(), width=1000), GLOSSARY)
     second.load_state_dict(first.state_dict())
     assert before + watch(*rows[6:], health=second) == unbroken
     assert len(unbroken) == 2
 
 
 def test_its_state_is_plain_numbers_that_a_checkpoint_may_hold(tmp_path):
-    health = Health(Console(file=StringIO()), GLOSSARY)
+    health = Health(PlainConsole(file=StringIO()), GLOSSARY)
     watch(*ILL["clipped"], health=health)
     torch.save(health.state_dict(), tmp_path / "state")
     assert torch.load(tmp_path / "state", weights_only=True) == health.state_dict()
 
 
 def test_only_one_of_several_processes_speaks():
-    health = Health(Console(file=StringIO()), GLOSSARY)
+    health = Health(PlainConsole(file=StringIO()), GLOSSARY)
     metrics = {name: torch.tensor(x) for name, x in (HEALTHY | ILL["clipped"][0]).items()}
     for first in (False, True):
         assert health.console.file.getvalue() == ""
@@ -132,7 +132,7 @@ def test_only_one_of_several_processes_speaks():
 
 def run(module, folder: Path) -> tuple[set[str], str]:
     """What a run logged, and what was warned of."""
-    health = Health(Console(file=StringIO(), width=1000), GLOSSARY)
+    health = Health(PlainConsole(file=StringIO(), width=1000), GLOSSARY)
     rows = fit(module, folder, callbacks=[health], enable_checkpointing=False)
     assert health.seen.count == module.options.iterations
     return {name for row in rows for name in row} - {"step"}, health.console.file.getvalue()

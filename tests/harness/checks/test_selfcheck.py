@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from peft import LoraConfig, TaskType
 from pytorch_lightning.callbacks import Callback
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -28,6 +27,7 @@ from harness.checks.plain_pass import check_causality
 from harness.checks.selfcheck import SelfCheck
 from harness.errors import RunError
 from harness.pipeline.model_folder import export
+from harness.reports.plain_console import PlainConsole
 from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.errors import ModelError
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
@@ -149,7 +149,7 @@ class Bench:
         self.world = world
         self.encoder = encoder
         self.folder = folder
-        self.console = Console(record=True, width=300, file=StringIO())
+        self.console = PlainConsole(record=True, width=300, file=StringIO())
 
     def module(
         self,

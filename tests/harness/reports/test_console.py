@@ -1,12 +1,11 @@
 from io import StringIO
 
-from rich.console import Console
-
 from harness.reports.console import places, policy_summary, samples_table
+from harness.reports.plain_console import PlainConsole
 
 
 def text_of(table) -> str:
-    console = Console(width=140, record=True, file=StringIO())
+    console = PlainConsole(width=140, record=True, file=StringIO())
     console.print(table)
     return console.export_text()
 

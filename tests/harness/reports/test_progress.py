@@ -1,8 +1,7 @@
 import json
 from types import SimpleNamespace
 
-from rich.console import Console
-
+from harness.reports.plain_console import PlainConsole
 from harness.reports.progress import ProgressBar
 from harness.tracking.samples import SampleTable
 
@@ -34,19 +33,26 @@ def test_a_resumed_table_forgets_what_came_after_the_checkpoint(tmp_path):
     assert {row["iteration"] for row in resumed.rows} == {2}
 
 
-def test_without_a_terminal_progress_is_lines_with_the_numbers_that_matter():
-    console = Console(record=True, width=100, force_terminal=False)
-    bar = ProgressBar(console, "ppo", lambda trainer: 10)
+def trainer_at(metrics: dict[str, float]) -> SimpleNamespace:
+    """A trainer at its beginning."""
     progress = SimpleNamespace(total=SimpleNamespace(completed=0))
-    trainer = SimpleNamespace(
+    return SimpleNamespace(
         is_global_zero=True,
-        callback_metrics={
+        callback_metrics=metrics,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+
+
+def test_without_a_terminal_progress_is_lines_with_the_numbers_that_matter():
+    console = PlainConsole(record=True, width=100, force_terminal=False)
+    bar = ProgressBar(console, "ppo", lambda trainer: 10)
+    trainer = trainer_at(
+        {
             "rollout/score": 1.234,
             "rollout/kl": 0.5,
             "train/clip_fraction": 0.1,
             "train/value_loss": 9.9,
-        },
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+        }
     )
     bar.on_train_start(trainer, None)
     for _ in range(10):
