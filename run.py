@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.overrides import with_names_as_text
 from harness.runs.renamed import refuse_old_names
 
 
@@ -37,6 +38,7 @@ def main(cfg: DictConfig) -> float | None:
 if __name__ == "__main__":
     try:
         refuse_old_names(sys.argv[1:])
+        sys.argv[1:] = with_names_as_text(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     main()

@@ -7,6 +7,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import RunError
+from harness.overrides import require_names
 from harness.parts.choices import Choices
 from harness.runs.files import CONFIG, STATE
 from harness.runs.renamed import with_new_names
@@ -17,6 +18,7 @@ def export_run(cfg: DictConfig) -> Path:
 
     The run's own configuration is used, whatever else is given here.
     """
+    require_names(cfg)
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)
