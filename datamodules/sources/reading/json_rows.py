@@ -126,6 +126,8 @@ def _naming(where: str, file: Path | None = None) -> Iterator[None]:
     except json.JSONDecodeError as error:
         place = f"{file}, line {error.lineno}" if file else where
         reason = f"{error.msg}, column {error.colno}"
+        if not file and error.doc.strip() == "{":
+            reason += "; if its objects go over several lines, call the file .json"
         raise DataError(f"{place}: not valid JSON ({reason})") from error
     except RecursionError as error:
         raise DataError(f"{where}: lists and objects are nested too deep") from error

@@ -12,12 +12,14 @@ from typing import IO, Any
 from datamodules.records import DataError
 
 BOM = codecs.BOM_UTF8
-# UTF-32 before UTF-16: one mark begins with the other.
-OTHER_MARKS = (
+# How files in other encodings begin: with a mark, or with a bracket of JSON in two bytes. UTF-32
+# before UTF-16: one mark begins with the other.
+OTHERS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
+    *((bracket.encode(code), code) for bracket in "{[" for code in ("UTF-16LE", "UTF-16BE")),
 )
 GZIP = b"\x1f\x8b"
 HALF = re.compile("[\ud800-\udfff]")
@@ -34,8 +36,8 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         opener = gzip.open if packed or path.name.lower().endswith(".gz") else open
         with opener(path, "rb") as file:
             head = file.read(4)
-        for mark, encoding in OTHER_MARKS:
-            if head.startswith(mark):
+        for beginning, encoding in OTHERS:
+            if head.startswith(beginning):
                 raise DataError(f"{path}: is {encoding} text; {_convert(encoding)}")
         with opener(path, "rb") as file:
             yield file
