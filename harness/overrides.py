@@ -42,7 +42,7 @@ UNCHECKED = (
     *("logger.project", "logger.entity", "logger.group"),
 )
 OVERRIDE = re.compile(r"(\+{0,2})([^=]+)=(.*)", re.DOTALL)
-CHOICE = re.compile(r"\s*(choice|shuffle|sort)\((.*)\)\s*", re.DOTALL)
+CHOICE = re.compile(r"\s*choice\((.*)\)\s*", re.DOTALL)
 BLANKS = " \t"  # what Hydra's grammar takes for space
 CALL = re.compile(r"\s*\w+\(.*\)\s*", re.DOTALL)
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
@@ -112,10 +112,9 @@ def _with_name_as_text(argument: str, swept: bool) -> str:
 
 def _swept(value: str, quoted: Callable[[str], str], listed: bool) -> str:
     """Values that are gone through: a,b or choice(a,b); or one value."""
+    # Within choice() Hydra forgets quotes.
     choice = CHOICE.fullmatch(value)
-    if choice and _parsed(value):
-        return f"{choice[1]}({_joined(choice[2], quoted, listed)})"
-    return _joined(value, quoted, listed)
+    return _joined(choice[1] if choice else value, quoted, listed)
 
 
 def _joined(value: str, quoted: Callable[[str], str], listed: bool) -> str:
