@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from harness.errors import USER_ERRORS
+from harness.overrides import with_names_as_text
 from harness.printable import PrintableStream, printable
 from harness.ranks import settle
 from harness.runs.files import disk_trouble, refused
@@ -62,6 +63,7 @@ if __name__ == "__main__":
         settle()
         refuse_names_without_letters(sys.argv[1:])
         refuse_old_names(sys.argv[1:])
+        sys.argv[1:] = with_names_as_text(sys.argv[1:])
     except USER_ERRORS as error:
         sys.exit(f"error: {printable(str(error))}")
     # Hydra's own errors repeat what was typed.

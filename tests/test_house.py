@@ -47,6 +47,7 @@ FLOORS = (
     "datamodules",
     "datamodules.sources.public",
     "datamodules.sources",
+    "datamodules.sources.reading",
     "datamodules.tokenization",
 )
 # Names for the whole house, which import nothing of it: errors and records.

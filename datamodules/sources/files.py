@@ -1,4 +1,4 @@
-"""Preference pairs and rankings from your own files: JSONL (also .gz), CSV and Parquet.
+"""Preference pairs and rankings from your own files: JSON (also .gz), CSV and Parquet.
 
 Rows are `prompt`, `chosen`, `rejected` and, if known, a `strength`; or `prompt`, `responses` and
 their `ratings` (without ratings: best first). Texts are text or chat messages ({"role",
@@ -7,16 +7,16 @@ without a prompt, conversations that share a beginning, or two transcripts "\\n\
 ...\\n\\nAssistant: ..." (as HH-RLHF has them).
 """
 
-import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
 from datamodules.sources.chats import check_chat, from_prompt, from_shared_beginning
 from datamodules.sources.cleaning import cleaned
-from datamodules.sources.readers import rows_of
+from datamodules.sources.reading.forms import in_our_form
+from datamodules.sources.reading.several import digests, files_of, named, rows_of_all
 from datamodules.sources.source import Source, Split
 from datamodules.sources.splits import held_out_prompts, require_limit, require_share
 
@@ -25,14 +25,14 @@ COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings")
 
 
 class Files(Source):
-    """One file of pairs or rankings, split by prompt, or a second file as the held-out set."""
+    """Files of pairs or rankings, split by prompt, or with others as the held-out set."""
 
     def __init__(
         self,
         *,
         name: str = "files",
-        path: str | None,
-        val_path: str | None = None,
+        path: str | Sequence[str] | None,
+        val_path: str | Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
         held_out: float = 0.1,
         limit: int | None = None,
@@ -56,9 +56,9 @@ class Files(Source):
                 f"data.columns.{min(unknown)}: no such column; those that can be mapped are"
                 f" {', '.join(COLUMNS)}"
             )
-        self.path = Path(path)
-        self.val_path = Path(val_path) if val_path else None
-        self.columns = {c: (columns or {}).get(c) or c for c in COLUMNS}
+        self.files = files_of("data.path", path)
+        self.val_files = files_of("data.val_path", val_path) if val_path else []
+        self.columns = {c: _name(c, (columns or {}).get(c)) for c in COLUMNS}
         self.held_out = held_out
         self.limit = limit
         self._splits = self._read()
@@ -69,17 +69,17 @@ class Files(Source):
     def identity(self) -> dict[str, Any]:
         return {
             "source": "files",
-            "sha256": _sha256(self.path),
-            "val_sha256": _sha256(self.val_path) if self.val_path else None,
+            "sha256": digests(self.files),
+            "val_sha256": digests(self.val_files),
             "columns": self.columns,
             "held_out": self.held_out,
             "limit": self.limit,
         }
 
     def _read(self) -> dict[str, list[Comparison]]:
-        rows = self._comparisons(self.path)
-        if self.val_path:
-            splits = {"train": rows, "val": self._comparisons(self.val_path)}
+        rows = self._comparisons(self.files)
+        if self.val_files:
+            splits = {"train": rows, "val": self._comparisons(self.val_files)}
             seen = {c.prompt for c in splits["val"]}
             splits["train"] = [c for c in rows if c.prompt not in seen]
             self.counts["prompt also in val_path"] = len(rows) - len(splits["train"])
@@ -91,20 +91,20 @@ class Files(Source):
             }
         for split, comparisons in splits.items():
             if not comparisons:
-                raise DataError(f"{self.path}: no comparisons for {split}; {self._remedy()}")
+                raise DataError(f"{named(self.files)}: no comparisons for {split}; {self._remedy()}")
         return splits
 
     def _remedy(self) -> str:
-        if self.val_path:
-            return f"every prompt in it is also in data.val_path={self.val_path}"
+        if self.val_files:
+            return f"every prompt in it is also in data.val_path ({named(self.val_files)})"
         if self.limit:
             return f"data.limit={self.limit} leaves rows of one prompt only; raise it"
         return "the split is by prompt, so the file must hold at least two different prompts"
 
-    def _comparisons(self, path: Path) -> list[Comparison]:
+    def _comparisons(self, files: Sequence[Path]) -> list[Comparison]:
         comparisons: list[Comparison] = []
         kind = None
-        for where, row in rows_of(path):
+        for where, row in in_our_form(rows_of_all(files), self.columns):
             self.counts["rows"] += 1
             columns = self._columns_of(row, where)
             if kind not in (None, columns):
@@ -127,7 +127,7 @@ class Files(Source):
             if len(comparisons) == self.limit:
                 break
         if not comparisons:
-            raise DataError(f"{path}: no comparisons in it{_listed(self.counts)}")
+            raise DataError(f"{named(files)}: no comparisons in it{_listed(self.counts)}")
         return comparisons
 
     def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
@@ -207,6 +207,15 @@ class Files(Source):
         return row.get(field)
 
 
+def _name(column: str, given: Any) -> str:
+    """What the file calls a column; a number (`prompt: 0` in YAML) is a name too."""
+    if given is None or given == "":
+        return column
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise DataError(f"data.columns.{column}={given}: must be a name; write it in quotes")
+    return str(given)
+
+
 def _number(value: Any, where: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
@@ -219,8 +228,3 @@ def _number(value: Any, where: str) -> float:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return f" ({', '.join(f'{n} {what}' for what, n in counts.items())})" if counts else ""
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

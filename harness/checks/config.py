@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from harness.errors import RunError
+from harness.overrides import quoting, require_names, written
 from harness.runs.renamed import refuse_old_keys
 from harness.surroundings import require_writable
 from lightning_modules.errors import OptionError
@@ -61,6 +62,7 @@ def check_config(cfg: DictConfig) -> None:
         raise OptionError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     if missing:
         raise RunError("; ".join(f"{key} has no value: give {key}=..." for key in missing))
+    require_names(plain)
     require(
         isinstance(plain["cache_dir"], str) and bool(plain["cache_dir"]),
         "cache_dir",
@@ -111,7 +113,10 @@ def _check(place: str, section: dict[str, Any], options_class: type) -> None:
         raise OptionError(f"{place}.{lacking[0]}: {kind} needs it, and it is not there")
     for name, value in given.items():
         if not _fits(value, known[name].type):
-            raise OptionError(f"{place}.{name}={value}: must be {_told(known[name].type)}")
+            hint = quoting(f"{place}.{name}", value) if str in _kinds(known[name].type) else ""
+            raise OptionError(
+                f"{place}.{name}={written(value)}: must be {_told(known[name].type)}{hint}"
+            )
     try:
         options = options_class(**given)
         if isinstance(options, FunctionRewardOptions):

@@ -187,8 +187,10 @@ def _read_or_name(folder: Path) -> PolicyRun | LeftOut:
 
 
 def _run_folders(pattern: str, own: Path | None) -> list[Path]:
-    roots = [Path(p) for p in sorted(glob.glob(os.path.expanduser(pattern)))]
-    roots = [root for root in roots if root.is_dir()]
+    place = os.path.expanduser(pattern)
+    # A folder that is called so comes before what the name would match.
+    names = [place] if os.path.isdir(place) else sorted(glob.glob(place))
+    roots = [Path(name) for name in names if os.path.isdir(name)]
     if not roots:
         raise DataError(
             f"runs={pattern}: no such folder; give folders of runs or sweeps, or a glob"

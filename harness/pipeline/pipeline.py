@@ -1,5 +1,6 @@
 """The parts of a run, and the stages that make those which do not exist yet."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ class Pipeline(Parts):
 
     def __init__(self, choices: Choices, console: Console):
         super().__init__(choices, console)
-        self.cache = StageCache(Path(self.cfg.cache_dir))
+        self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
         # An SFT or a reward model of its own is trained without a reward; an evaluation needs one.
         if isinstance(self.algorithm, PolicyModule) or "policy" in self.cfg:

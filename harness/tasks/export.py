@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import USER_ERRORS, RunError
+from harness.overrides import require_names
 from harness.parts.choices import Choices
 from harness.runs.files import CONFIG, STATE
 from harness.runs.foreign import policy_config, refuse_links
@@ -22,6 +23,7 @@ def export_run(cfg: DictConfig) -> Path:
 
     The run's own configuration says what the policy is, whatever else is given here.
     """
+    require_names(cfg)
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)

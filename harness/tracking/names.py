@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from harness.runs.files import JOB
@@ -43,9 +44,15 @@ def run_name(config: Mapping[str, Any], job_type: str, overrides: Sequence[str] 
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key.split(".")[0] not in UNNAMED and key not in ("algo", "model", "data"):
-            value = override.get_value_element_as_str().rsplit("/", 1)[-1]
+            value = _told(override).rsplit("/", 1)[-1]
             words.append(f"{key.rsplit('.', 1)[-1]}={value:.24}")
     return " ".join(words)
+
+
+def _told(override: Override) -> str:
+    """A value as a person reads it: names without the quotes of the command line."""
+    value = override.value()
+    return value if isinstance(value, str) else override.get_value_element_as_str()
 
 
 def swept_overrides(folder: Path) -> list[str]:

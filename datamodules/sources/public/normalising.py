@@ -12,6 +12,7 @@ from datasets import Features, Value
 from datamodules.sources.chats import ROLES
 from datamodules.sources.cleaning import MALFORMED, cleaned
 
+MARK = "\ufeff"  # a byte order mark, which the library takes for text
 BLANK = "blank"  # a line without anything on it is no row
 FEATURES = Features(
     {
@@ -64,7 +65,7 @@ def parsed(row: Row, lines: bool) -> Any:
     if not lines:
         return row
     try:
-        return json.loads(row["text"])
+        return json.loads(row["text"].removeprefix(MARK))
     except json.JSONDecodeError:
         return row["text"]
 

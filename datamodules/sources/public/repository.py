@@ -5,8 +5,11 @@ hub only the files that are needed are fetched, once; then the hub's own cache s
 too.
 """
 
+import codecs
 import fnmatch
+import glob
 import gzip
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -55,7 +58,7 @@ class Part:
 
 def local_copy(path: Path) -> Copy:
     """A file, or the readable files below a folder. Raises DataError if there are none."""
-    path = path.expanduser().absolute()  # a hub's cache names no formats where its links lead
+    path = Path(os.path.expanduser(path)).absolute()  # a hub's cache names no formats where its links lead
     if not path.exists():
         raise DataError(
             f"data.path={path}: no such file or folder; give a copy of the set,"
@@ -161,15 +164,27 @@ def _open(root: str, names: list[str], streaming: bool) -> Part:
     """Files of one kind: where there is Parquet, JSON beside it is something else."""
     tables = [name for name in names if name.lower().endswith(".parquet")]
     files = [f"{root}/{name}" for name in tables or names]
+    is_local = not root.startswith("hf://")
     # JSON lines are parsed row by row: one bad line spoils nothing but itself.
     kind, features = "text", datasets.Features({"text": datasets.Value("string")})
     if tables:
         kind, features = "parquet", None
-    elif not root.startswith("hf://") and any(map(_is_array, files)):
+    elif is_local and any(map(_is_array, files)):
         kind, features = "json", None
+    if is_local and "::" in root:
+        raise DataError(
+            f"data.path={root}: the datasets library takes '::' in a name for a link; rename the"
+            " folder"
+        )
+    # It takes names for patterns, too.
+    patterns = [glob.escape(file) for file in files] if is_local else files
     try:
         rows = datasets.load_dataset(
-            kind, data_files={"rows": files}, split="rows", features=features, streaming=streaming
+            kind,
+            data_files={"rows": patterns},
+            split="rows",
+            features=features,
+            streaming=streaming,
         )
     except Exception as error:  # the library's own, Arrow's, of the file system
         raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
@@ -180,7 +195,7 @@ def _is_array(file: str) -> bool:
     opener = gzip.open if file.lower().endswith(".gz") else open
     try:
         with opener(file, "rb") as content:
-            return content.read(64).lstrip().startswith(b"[")
+            return content.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     except (OSError, EOFError):
         return False  # whoever reads it will say why
 

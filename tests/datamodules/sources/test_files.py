@@ -463,17 +463,17 @@ def second(**values):
             second(prompt=None, chosen=HH + "a", rejected="\n\nHuman: p\n\nAssistant: b"),
             ["line 2", "transcripts"],
         ),
-        ("a.jsonl", f"{GOOD}\n".encode() + b'{"prompt": "\xe9"}', ["UTF-8"]),
+        ("a.jsonl", f"{GOOD}\n".encode() + b'{"prompt": "\xe9"}', ["line 2, byte 13", "UTF-8"]),
         ("a.jsonl", "", ["no comparisons in it"]),
         ("a.jsonl", json.dumps(row("q", "a", "a")), ["no comparisons in it", "1 identical"]),
         ("a.jsonl", json.dumps(row("q", "")), ["no comparisons in it", "1 empty"]),
         ("a.jsonl", f"{GOOD}\n{GOOD}\n", ["two different prompts"]),
-        ("a.jsonl.gz", f"{GOOD}\n", ["line 0", "zip"]),
+        ("a.jsonl.gz", f"{GOOD}\n", ["cannot be read", "zip"]),
         ("a.csv", "", ["no comparisons in it"]),
         ("a.csv", HEADER + "q,a\n", ["line 3", "fields"]),
         ("a.csv", HEADER + "q,a,b,c\n", ["line 3", "fields"]),
         ("a.csv", "prompt,chosen\nq,a\n", ["line 2", "'rejected'", "data.columns.rejected"]),
-        ("a.csv", HEADER.encode() + b"\xe9,a,b\n", ["CSV"]),
+        ("a.csv", HEADER.encode() + b"\xe9,a,b\n", ["line 3, byte 1", "UTF-8"]),
         ("a.parquet", GOOD, ["Parquet"]),
         ("a.parquet", "", ["Parquet"]),
         ("a.txt", GOOD, [".jsonl", ".csv", ".parquet"]),
@@ -510,7 +510,7 @@ def test_a_gzip_file_with_damaged_content_is_an_error(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     header, reserved_block_type = gzip.compress(b"")[:10], b"\x07"
     path.write_bytes(header + reserved_block_type * 20)
-    assert f"{path}, after line" in fail(path)
+    assert f"{path}: cannot be read" in fail(path)
 
 
 def test_a_parquet_file_with_damaged_content_is_an_error(tmp_path):

@@ -27,6 +27,15 @@ def test_runs_are_found_below_folders_by_globs_and_once(tmp_path):
     assert seeds(str(tmp_path / "sweeps" / "b"), str(tmp_path / "sweeps" / "b" / "0_ppo")) == [4]
 
 
+def test_a_folder_that_exists_is_no_glob(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_run(tmp_path / "v[2]" / "r*n", seed=1)
+    write_run(tmp_path / "v2" / "run", seed=2)
+    seeds = lambda pattern: [run.seed for run in collect([pattern])[0]]  # noqa: E731
+    assert seeds(f"{tmp_path}/v[2]") == seeds("~/v[2]") == seeds(f"{tmp_path}/v[2]/r*n") == [1]
+    assert seeds(f"{tmp_path}/v[0-9]") == [2]
+
+
 def test_what_is_no_finished_policy_run_is_named_with_the_reason(tmp_path):
     write_run(tmp_path / "good")
     write_run(tmp_path / "stopped", finished=False)

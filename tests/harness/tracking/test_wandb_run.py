@@ -81,14 +81,13 @@ def real_run(tmp_path, monkeypatch):
         chosen = {"project": "test", "entity": None, "mode": None, "group": None, "tags": []}
         return wandb_run(
             name="wandb",
-            folder=tmp_path,
             run_name="name",
             job_type=job_type,
             run_id=run_id,
             default_group="group",
             x_axis="rollout/episodes",
             config={"algo": {"beta": 0.1}},
-            **chosen | options,
+            **{"folder": tmp_path} | chosen | options,
         )
 
     yield start
@@ -139,6 +138,19 @@ def test_a_stages_run_stands_beside_that_of_the_job_and_has_its_report(real_run,
     (row,) = log_of(tmp_path, "abcd1234").rows
     assert "train/margin" not in row
     assert row["rollout/kl"] == 1
+
+
+@pytest.mark.parametrize("name", ["plain", "v[2] a*b?"])
+def test_a_report_is_uploaded_from_a_folder_of_any_name(real_run, tmp_path, name):
+    (tmp_path / name).mkdir()
+    stage = real_run("efgh5678", "reward_model", folder=tmp_path / name)
+    folder = tmp_path / "stage"
+    (folder / "report").mkdir(parents=True)
+    (folder / "report.md").write_text("# How good it is")
+    Image.new("RGB", (4, 4)).save(folder / "report" / "scores.png")
+    stage.log_report(folder, {})
+    ended(stage)
+    assert log_of(tmp_path / name, "efgh5678").uploads >= {"report.md", "report/scores.png"}
 
 
 def test_what_a_killed_process_had_not_written_is_logged_when_its_run_goes_on(real_run, tmp_path):
@@ -225,6 +237,7 @@ def test_names_are_short_and_say_what_was_swept_over():
     overrides = ["algo=ppo", "seed=3", "algo.optimizer.lr=0.001", "+data.path=/a/long/way/x.jsonl"]
     name = run_name(CONFIG, "ppo", [*overrides, "reward=gold", "logger.project=p"])
     assert name == "ppo llama landmarks seed3 lr=0.001 path=x.jsonl reward=gold"
+    assert run_name(CONFIG, "ppo", ["data.path='a/my, file (1)'"]).endswith(" path=my, file (1)")
 
 
 def test_a_job_belongs_to_its_sweep_and_a_single_run_to_itself(tmp_path):

@@ -21,6 +21,7 @@ class Log:
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, MetricRecord] = field(default_factory=dict)
     artifacts: list[tuple[str, str]] = field(default_factory=list)
+    uploads: set[str] = field(default_factory=set)  # files, below `files`
     finished: bool = False
 
     @property
@@ -46,6 +47,8 @@ def read_log(path: Path) -> Log:
             log.metrics[record.metric.name or record.metric.glob_name] = record.metric
         elif kind == "artifact":
             log.artifacts.append((record.artifact.type, record.artifact.name))
+        elif kind == "files":
+            log.uploads |= {file.path for file in record.files.files}
         elif kind == "exit":
             log.finished = True
     return log

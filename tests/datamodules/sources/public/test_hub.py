@@ -1,5 +1,6 @@
 """What all public sets share, shown with pairs of UltraFeedback's schema."""
 
+import codecs
 import gzip
 import json
 import os
@@ -100,6 +101,52 @@ def test_every_format_gives_the_same_records(tmp_path, name, write, streaming):
     assert {c.prompt.text for c in everything(source)} >= {'Ünï "quoted"\nlines\u2028 🙂'}
     assert source.identity() == expected.identity()
     assert source.counts == expected.counts == {"rows": 11, "kept": 11}
+
+
+ODD = ["v[2]", "[!a]", "a*b", "what?", "{x}", "(1) é", "a,b=c#d%20", ".hidden", "__x"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.parquet", to_parquet), ("a.jsonl", to_jsonl), ("a.json", to_array)]
+)
+def test_a_copy_may_lie_in_a_folder_of_any_name(tmp_path, name, write, streaming, odd):
+    """Beside one that the name would match if it were a pattern."""
+    for folder, first in ((odd, 0), ("v2", 50), ("axb", 50), ("what1", 50), ("b", 50)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / name, rows(10, first))
+    source = read(tmp_path / odd, streaming=streaming)
+    assert {c.prompt for c in everything(source)} == {
+        c.prompt for c in everything(read(write(tmp_path / f"z{name}", rows(10))))
+    }
+    assert source.counts["rows"] == 10
+
+
+def test_a_saved_copy_may_lie_in_a_folder_of_any_name(tmp_path):
+    folder = tmp_path / "v[2]*"
+    datasets.Dataset.from_list(rows(10)).save_to_disk(str(folder))
+    assert len(everything(read(folder))) == 10
+
+
+def test_a_name_that_the_library_cannot_read_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "a::b").mkdir()
+    to_jsonl(tmp_path / "a::b" / "a.jsonl", rows(10))
+    assert "'::'" in fail(path=str(tmp_path / "a::b"))
+
+
+def test_the_home_folder_is_understood(tmp_path, monkeypatch):
+    to_jsonl(tmp_path / "a.jsonl", rows(10))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(everything(read("~/a.jsonl"))) == 10
+
+
+@pytest.mark.parametrize("write", [to_jsonl, to_array])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_byte_order_mark_loses_no_row(tmp_path, write, streaming):
+    path = write(tmp_path / "a.json", rows(10))
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read(path, streaming=streaming).counts == {"rows": 10, "kept": 10}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""Rows as other frameworks have them, turned into rows of ours before they are read.
+
+LLaMA-Factory's (`conversations` or `instruction`, `input` and `history` as the prompt; `chosen` and
+`rejected` as single messages, or both in `output`, best first), ShareGPT's messages ({"from",
+"value"}), `messages` with a `rejected_response`, and OpenAI's (`preferred_output`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from datamodules.records import DataError
+
+CONVERSATIONS = ("conversations", "conversation", "messages")
+SPEAKERS = {"human": "user", "gpt": "assistant"}
+PAIR = ("chosen", "rejected")
+OPENAI = ("preferred_output", "non_preferred_output")
+Row = dict[str, Any]
+
+
+def in_our_form(
+    rows: Iterable[tuple[str, Any]], columns: Mapping[str, str]
+) -> Iterator[tuple[str, Any]]:
+    """The rows with their places; `columns` says what the file calls our columns. Raises DataError
+    for a row that says how one response is, and compares it with none.
+    """
+    for where, row in rows:
+        yield where, _translated(dict(row), columns, where) if isinstance(row, Mapping) else row
+
+
+def _translated(row: Row, columns: Mapping[str, str], where: str) -> Row:
+    if not _has_responses(row, columns):
+        _add_responses(row, columns)
+    if not _has_responses(row, columns):
+        _refuse_single(row, where)
+        return row
+    for name in PAIR:
+        if columns[name] in row:
+            row[columns[name]] = _messages(row[columns[name]])
+    if isinstance(ranked := row.get(columns["responses"]), list):
+        row[columns["responses"]] = [_messages(response) for response in ranked]
+    if columns["prompt"] in row:
+        row[columns["prompt"]] = _messages(row[columns["prompt"]])
+    elif columns["prompt"] == "prompt" and not _tells_prompt(row, columns):
+        _add_prompt(row)
+    return row
+
+
+def _has_responses(row: Row, columns: Mapping[str, str]) -> bool:
+    return all(columns[name] in row for name in PAIR) or columns["responses"] in row
+
+
+def _add_responses(row: Row, columns: Mapping[str, str]) -> None:
+    chosen, rejected = (columns[name] for name in PAIR)
+    output = row.get("output")
+    if isinstance(output, list) and len(output) == 2:
+        row[chosen], row[rejected] = row.pop("output")
+    elif isinstance(output, list) and len(output) > 2:
+        row[columns["responses"]] = row.pop("output")
+    elif all(name in row for name in OPENAI):
+        row[chosen], row[rejected] = (row.pop(name) for name in OPENAI)
+    elif "rejected_response" in row and isinstance(row.get("messages"), list) and row["messages"]:
+        *row["messages"], row[chosen] = row["messages"]
+        row[rejected] = row.pop("rejected_response")
+
+
+def _refuse_single(row: Row, where: str) -> None:
+    """Raise DataError if the row is a demonstration, or a response that was liked or disliked."""
+    prompt = [name for name in (*CONVERSATIONS, "instruction") if name in row]
+    if prompt:
+        raise DataError(
+            f"{where}: has one response to {prompt[0]!r} and none that is worse; a comparison needs"
+            f" two ('chosen' and 'rejected', or a list 'responses'). It has"
+            f" {', '.join(map(repr, row))}"
+        )
+
+
+def _tells_prompt(row: Row, columns: Mapping[str, str]) -> bool:
+    """Whether the responses are whole conversations, or transcripts, which hold their prompt."""
+    chosen = row.get(columns["chosen"])
+    if isinstance(chosen, str):
+        return chosen.lstrip().startswith("Human:")
+    return isinstance(chosen, list) and len(chosen) > 1
+
+
+def _add_prompt(row: Row) -> None:
+    inner = row.get("input")
+    if isinstance(inner, Mapping) and "messages" in inner:  # OpenAI's
+        row["prompt"] = row.pop("input")["messages"]
+    elif found := [name for name in CONVERSATIONS if name in row]:
+        row["prompt"] = _messages(row.pop(found[0]))
+    elif isinstance(row.get("instruction"), str):
+        words = [row.pop("instruction"), row.pop("input", None)]
+        asked = "\n".join(text for text in words if text)
+        earlier = [
+            {"role": role, "content": text}
+            for pair in row.pop("history", None) or []
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
+        row["prompt"] = [*earlier, {"role": "user", "content": asked}] if earlier else asked
+
+
+def _messages(value: Any) -> Any:
+    """Messages by our names, one alone as a list of one; anything else as it is."""
+    if isinstance(value, Mapping):
+        value = [value]
+    return [_message(m) for m in value] if isinstance(value, list) else value
+
+
+def _message(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not {"from", "value"} <= value.keys():
+        return value
+    others = {name: content for name, content in value.items() if name not in ("from", "value")}
+    role = SPEAKERS.get(value["from"], value["from"])
+    return {"role": role, "content": value["value"], **others}

@@ -1,0 +1,150 @@
+"""Rows as other frameworks have them."""
+
+import json
+
+import pytest
+
+from datamodules.records import DataError, Message
+from datamodules.sources.files import Files
+
+QUESTION, FIRST, AGAIN = ("Where is it?", "In Agra.", "And who built it?")
+GOOD, BAD = "Shah Jahan.", "I do not know."
+SHAREGPT = [
+    {"from": "human", "value": QUESTION},
+    {"from": "gpt", "value": FIRST},
+    {"from": "human", "value": AGAIN},
+]
+CHAT = [
+    {"role": "user", "content": QUESTION},
+    {"role": "assistant", "content": FIRST},
+    {"role": "user", "content": AGAIN},
+]
+TALK = (Message("user", QUESTION), Message("assistant", FIRST), Message("user", AGAIN))
+
+
+def gpt(text):
+    return {"from": "gpt", "value": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+PAIRS = {
+    "LLaMA-Factory, sharegpt": {
+        "conversations": SHAREGPT,
+        "chosen": gpt(GOOD),
+        "rejected": gpt(BAD),
+    },
+    "whole ShareGPT conversations": {
+        "chosen": [*SHAREGPT, gpt(GOOD)],
+        "rejected": [*SHAREGPT, gpt(BAD)],
+    },
+    "ShareGPT prompt": {"prompt": SHAREGPT, "chosen": GOOD, "rejected": [gpt(BAD)]},
+    "messages": {"messages": CHAT, "chosen": GOOD, "rejected": BAD},
+    "messages and one message each": {
+        "messages": CHAT,
+        "chosen": assistant(GOOD),
+        "rejected": assistant(BAD),
+    },
+    "messages with the chosen response": {
+        "messages": [*CHAT, assistant(GOOD)],
+        "rejected_response": BAD,
+    },
+    "whole conversations beside messages": {
+        "messages": [*CHAT, assistant(GOOD)],
+        "chosen": [*CHAT, assistant(GOOD)],
+        "rejected": [*CHAT, assistant(BAD)],
+    },
+    "OpenAI": {
+        "input": {"messages": CHAT, "tools": []},
+        "preferred_output": [assistant(GOOD)],
+        "non_preferred_output": [assistant(BAD)],
+    },
+    "LLaMA-Factory, alpaca": {
+        "instruction": AGAIN,
+        "input": "",
+        "history": [[QUESTION, FIRST]],
+        "chosen": GOOD,
+        "rejected": BAD,
+    },
+    "LLaMA-Factory, output": {
+        "instruction": AGAIN,
+        "history": [[QUESTION, FIRST]],
+        "output": [GOOD, BAD],
+    },
+}
+
+
+def comparisons(folder, *rows, **options):
+    path = folder / "a.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    source = Files(path=str(path), **options)
+    return [c for split in ("train", "val") for c in source.comparisons(split)]
+
+
+OTHER = {"prompt": "another", "chosen": "x", "rejected": "y"}
+
+
+def of_row(folder, row, **options):
+    """The comparison of `row`, from a set that has another one as well."""
+    (found,) = [c for c in comparisons(folder, row, OTHER) if c.prompt.text != "another"]
+    return found
+
+
+@pytest.mark.parametrize("form", PAIRS)
+def test_a_pair_of_any_form_is_the_same_pair(tmp_path, form):
+    pair = of_row(tmp_path, PAIRS[form])
+    assert pair.prompt.messages == TALK
+    assert (pair.chosen, pair.rejected) == (GOOD, BAD)
+
+
+@pytest.mark.parametrize("more", [{}, {"input": ""}, {"input": None}, {"history": []}])
+def test_an_instruction_alone_is_the_prompt(tmp_path, more):
+    row = {"instruction": QUESTION, "output": [GOOD, BAD], **more}
+    assert of_row(tmp_path, row).prompt.messages == (Message("user", QUESTION),)
+
+
+def test_an_input_follows_its_instruction(tmp_path):
+    row = {"instruction": "Shorten.", "input": "A long text.", "chosen": "A", "rejected": "B"}
+    assert of_row(tmp_path, row).prompt.messages == (Message("user", "Shorten.\nA long text."),)
+
+
+def test_more_than_two_outputs_are_a_ranking(tmp_path):
+    row = {"instruction": QUESTION, "output": ["a", "b", "c"]}
+    other = {"prompt": "another", "responses": ["a", "b"]}
+    found = [c for c in comparisons(tmp_path, row, other) if c.prompt.text != "another"]
+    assert [c.responses for c in found] == [("a", "b", "c")]
+    assert found[0].ratings[0] > found[0].ratings[1] > found[0].ratings[2]
+
+
+def test_a_ranking_of_single_messages_is_read(tmp_path):
+    row = {"conversations": SHAREGPT, "responses": [gpt(GOOD), gpt(BAD)], "ratings": [1, 2]}
+    other = {"prompt": "another", "responses": ["a", "b"], "ratings": [1, 2]}
+    (found,) = [c for c in comparisons(tmp_path, row, other) if c.prompt.text != "another"]
+    assert found.prompt.messages == TALK
+    assert found.responses == (GOOD, BAD)
+
+
+def test_a_column_that_was_named_is_the_prompt(tmp_path):
+    row = {"instruction": "not this", "q": "this", "chosen": "A", "rejected": "B"}
+    rows = (row, row | {"q": "that"})
+    found = comparisons(tmp_path, *rows, columns={"prompt": "q"})
+    assert {c.prompt.text for c in found} == {"this", "that"}
+    row = {"conversations": SHAREGPT, "chosen": gpt(GOOD), "rejected": gpt(BAD)}
+    rows = (row, row | {"conversations": SHAREGPT[:1]})
+    found = comparisons(tmp_path, *rows, columns={"prompt": "conversations"})
+    assert TALK in [c.prompt.messages for c in found]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [*SHAREGPT, gpt(GOOD)]},
+        {"messages": [*CHAT, assistant(GOOD)], "label": True},
+        {"instruction": QUESTION, "input": "", "output": GOOD},
+    ],
+)
+def test_a_response_without_another_is_no_comparison(tmp_path, row):
+    with pytest.raises(DataError, match=r"line 1 \(row 1\): has one response to '.*two"):
+        comparisons(tmp_path, row, OTHER)
