@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Features, Value
 
-from datamodules.sources.chats import ROLES
 from datamodules.sources.cleaning import MALFORMED, cleaned
+from datamodules.sources.messages import read_messages
 
 BLANK = "blank"  # a line without anything on it is no row
 FEATURES = Features(
@@ -20,6 +20,7 @@ FEATURES = Features(
         "ratings": [Value("float64")],
         "reason": Value("string"),
         "split": Value("string"),
+        "cut": Value("int64"),
     }
 )
 Row = Mapping[str, Any]
@@ -31,11 +32,14 @@ def normalised(
     responses: Sequence[str],
     ratings: Sequence[float],
     split: str = "",
+    cut: int = 0,
 ) -> dict[str, Any]:
-    """What a reader returns. Raises ValueError if no response can follow the prompt."""
-    messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
-    if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in messages):
-        raise ValueError("the roles of the prompt")
+    """What a reader returns; of `cut` responses further turns were cut off. Raises ValueError if no
+    response can follow the prompt.
+    """
+    messages = [m._asdict() for m in read_messages(prompt, "prompt")]
+    if messages[-1]["role"] != "user":
+        raise ValueError("the prompt ends with another role than the user's")
     for text in (*(m["content"] for m in messages), *responses):
         text.encode()  # halves of surrogate pairs can be written in JSON, and not in UTF-8
     responses, ratings, reason = cleaned(messages[-1]["content"], responses, ratings)
@@ -45,12 +49,13 @@ def normalised(
         "ratings": ratings,
         "reason": reason,
         "split": split,
+        "cut": cut,
     }
 
 
 def normalise_row(row: Row, reader: Reader, lines: bool, code: str) -> dict[str, Any]:
     """A normalised row, whatever the row is; `code` makes the cache one of this code."""
-    nothing = {"prompt": [], "responses": [], "ratings": [], "split": ""}
+    nothing = {"prompt": [], "responses": [], "ratings": [], "split": "", "cut": 0}
     if lines and not row["text"].strip():
         return nothing | {"reason": BLANK}
     try:
