@@ -12,6 +12,8 @@ from datamodules.records import Message
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ASSISTANT = "\n\nAssistant:"
+# In some of HH-RLHF's responses the blank line before the next turn has become two spaces.
+FURTHER = re.compile(r"\n\n(?:Human|Assistant):|(?<=\S) {2,}(?:Human|Assistant): ")
 ROLES = {
     **dict.fromkeys(("human", "user", "instruction"), "user"),
     **dict.fromkeys(("assistant", "ai", "bot", "model", "response"), "assistant"),
@@ -22,14 +24,14 @@ TOKENS = re.compile(
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?=\w+\|>))"
     r"(user|assistant|system|model)(?:<\|end_header_id\|>|\|>)?[ \t]*(?:\n|$|(?<=>))\n?"
 )
-ENDS = re.compile(r"(?:\s*(?:<\|im_end\|>|<\|eot_id\|>|<\|end\|>|<end_of_turn>|</s>))+\s*\Z")
+ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>")
 SECTIONS = re.compile(
-    r"(?:\A|(?<=\n))\s*#{2,3} ?(Human|User|Instruction|Assistant|Response|System):"
+    r"(?:\A|(?<=\n))[ \t]*#{2,3} ?(Human|User|Instruction|Assistant|Response|System):"
 )
-HH = re.compile(r"(?:\A|\n)\s*\n(Human|Assistant):|\A(Human|Assistant):")
+HH = re.compile(r"(?:\A\s*|\n[ \t]*\n[ \t]*)(Human|Assistant):")
 SPEAKERS = "Human|User|Assistant|AI|Bot|System|HUMAN|USER|ASSISTANT|SYSTEM"
-LINES = re.compile(rf"(?:\A|(?<=\n))\s*({SPEAKERS}):")
-ANY_SPEAKER = re.compile(r"\n\s*(\w[\w ]{0,30}):")
+LINES = re.compile(rf"(?:\A|(?<=\n))[ \t]*({SPEAKERS}):")
+ANY_SPEAKER = re.compile(r"\n[ \t]*(\w[\w ]{0,30}):")
 FENCE = "```"
 
 
@@ -71,7 +73,7 @@ def split_transcripts(chosen: str, rejected: str) -> Parted | None:
         Message(ROLES[role.lower()], content.strip())
         for role, content in zip(pieces[::2], pieces[1::2], strict=True)
     )
-    parts = [TURN.split(text[start:], maxsplit=1) for text in (chosen, rejected)]
+    parts = [FURTHER.split(text[start:], maxsplit=1) for text in (chosen, rejected)]
     responses = [part[0].strip() for part in parts]
     return Parted(turns, *responses, cut=sum(len(part) > 1 for part in parts))
 
@@ -104,7 +106,7 @@ def _turns(text: str, markers: list[Marker], dialect: re.Pattern) -> tuple[Messa
     asked = markers[-1].role == "assistant" and not text[markers[-1].end :].strip()
     ends = [marker.start for marker in markers[1:]] + [len(text)]
     turns = [
-        Message(marker.role, ENDS.sub("", text[marker.end : end]).strip())
+        Message(marker.role, _without_end(text[marker.end : end]).strip())
         for marker, end in zip(markers, ends, strict=True)
     ][: -1 if asked else None]
     if before := text[: markers[0].start].strip():
@@ -142,7 +144,15 @@ def until_next_turn(text: str) -> str:
     """
     cuts = [_cut(text, dialect) for dialect in (TOKENS, SECTIONS, HH, LINES)]
     end = min((cut for cut in cuts if cut is not None), default=None)
-    return text if end is None else ENDS.sub("", text[:end]).rstrip()
+    return text if end is None else _without_end(text[:end])
+
+
+def _without_end(text: str) -> str:
+    """A turn without the tokens that end it."""
+    text = text.rstrip()
+    while ended := next((end for end in ENDS if text.endswith(end)), None):
+        text = text.removesuffix(ended).rstrip()
+    return text
 
 
 def _cut(text: str, dialect: re.Pattern) -> int | None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from pathlib import Path
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 # public way in, apply_chat_template, takes no clock.
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from datamodules.records import DataError, Message
+from datamodules.records import DataError, Message, Prompt
 
 SPECIAL_TOKENS = {
     "pad_token": "<|pad|>",
@@ -101,6 +101,16 @@ class ChatTemplate:
             raise DataError(
                 f"the chat template refuses a conversation ({error}): {told!r:.200}"
             ) from error
+
+    def refused(self, prompts: Iterable[Prompt]) -> dict[Prompt, str]:
+        """Those of the prompts that the template cannot write, each with what it says."""
+        found = {}
+        for prompt in prompts:
+            try:
+                self.render(prompt.messages, generation_prompt=True)
+            except DataError as error:
+                found[prompt] = str(error)
+        return found
 
 
 def compiled(text: str) -> Any:

@@ -77,6 +77,18 @@ class Parts:
         if isinstance(self.algorithm, RewardModel) or critic == "copy":
             self.check_scorer_base()
 
+    def check_conversations(self) -> None:
+        """Try the chat template on every prompt, before anything is trained: what it refuses is an
+        error with its place, or is left out where the data are a public set.
+        """
+        model = self.language_model
+        if model.embedded:  # its template takes any
+            return
+        template = self.load_encoder(model.pretrained, model.revision).format.template
+        splits = [self.source.prompts(split) for split in ("train", "val")]
+        if refused := template.refused(prompt for split in splits for prompt in split):
+            self.source.refuse(refused)
+
     def check_scorer_base(self) -> None:
         """Raise unless a reward model can be made of the language model."""
         model = self.language_model

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Features, Value
 
 from datamodules.sources.cleaning import MALFORMED, cleaned
-from datamodules.sources.messages import read_messages
+from datamodules.sources.messages import ROLES, read_messages
 
 BLANK = "blank"  # a line without anything on it is no row
 FEATURES = Features(
@@ -38,8 +38,8 @@ def normalised(
     response can follow the prompt.
     """
     messages = [m._asdict() for m in read_messages(prompt, "prompt")]
-    if messages[-1]["role"] != "user":
-        raise ValueError("the prompt ends with another role than the user's")
+    if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in prompt):
+        raise ValueError("the roles of the prompt")
     for text in (*(m["content"] for m in messages), *responses):
         text.encode()  # halves of surrogate pairs can be written in JSON, and not in UTF-8
     responses, ratings, reason = cleaned(messages[-1]["content"], responses, ratings)
