@@ -47,6 +47,10 @@ def midnight(now: datetime | None = None) -> datetime:
     return datetime.combine((now or datetime.now()).date(), time())
 
 
+class Refused(DataError):
+    """A conversation that a chat template does not write, by its roles or by what is said."""
+
+
 @dataclass(frozen=True)
 class ChatOptions:
     """What a user may say of a model's chat template.
@@ -86,7 +90,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """A conversation as text; with `generation_prompt`, up to where a response begins.
 
-        DataError if the template refuses it.
+        Refused, a DataError, if the template does not write it.
         """
         try:
             return self._compiled.render(
@@ -98,7 +102,7 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             told = " / ".join(f"{m.role}: {m.content}" for m in messages)
-            raise DataError(
+            raise Refused(
                 f"the chat template refuses a conversation ({error}): {told!r:.200}"
             ) from error
 
@@ -108,7 +112,7 @@ class ChatTemplate:
         for prompt in prompts:
             try:
                 self.render(prompt.messages, generation_prompt=True)
-            except DataError as error:
+            except Refused as error:
                 found[prompt] = str(error)
         return found
 
