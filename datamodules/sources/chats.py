@@ -37,17 +37,18 @@ def from_prompt(
     prompt: Chat, responses: Sequence[Chat], where: str, system: str | None = None
 ) -> Told:
     """A prompt and its responses, which may repeat the prompt's messages."""
-    turns = conversation(prompt) if isinstance(prompt, str) else prompt
-    messages = turns or (Message("user", prompt),)
-    whole = _with_system(messages, system, where)
+    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    is_text = len(messages) == 1 and messages[0].role == "user"
+    turns = conversation(messages[0].content) if is_text else None
+    whole = _with_system(turns or messages, system, where)
     checked = _prompt(whole, f"{where}, prompt")
     for response in responses:
-        if not isinstance(response, str) and response[:-1] not in ((), messages, whole):
+        if not isinstance(response, str) and response[:-1] not in ((), messages, turns, whole):
             raise DataError(
                 f"{where}: the messages before a response's last turn are not its prompt's"
             )
     texts = [_response(a, where) for a in responses]
-    return Told(checked, texts, was_transcript=isinstance(prompt, str) and turns is not None)
+    return Told(checked, texts, was_transcript=turns is not None)
 
 
 def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | None = None) -> Told:

@@ -8,6 +8,7 @@ without a prompt, conversations that share a beginning, or two transcripts "\\n\
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,7 +66,10 @@ class Files(Source):
         self.held_out = held_out
         self.limit = limit
         self._places: dict[Prompt, str] = {}
+        self._unread: Counter[str] = Counter()
+        self._ranks: list[bool] = []  # of each row with ratings, whether they look like ranks
         self._splits = self._read()
+        self._note()
         for comparisons in self._splits.values():
             self.counts.update(agreement(comparisons))
 
@@ -114,7 +118,7 @@ class Files(Source):
         return "the split is by prompt, so the file must hold at least two different prompts"
 
     def _comparisons(self, path: Path) -> list[Comparison]:
-        reader = RowReader(self.columns, self.best)
+        reader = RowReader(self.columns, self.best, self._unread)
         lessons = self._lessons(path, reader)
         mend(lessons, self.counts)
         lessons = [lesson for lesson in lessons if self._keeps(lesson)]
@@ -122,7 +126,7 @@ class Files(Source):
             raise DataError(f"{path}: no comparisons in it{_listed(self.counts)}")
         if transcripts := sum(lesson.told.was_transcript for lesson in lessons):
             self.counts[TRANSCRIPTS] += transcripts
-        self._note(path, lessons, reader.unread)
+        self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
         for lesson in lessons:
             self._places.setdefault(lesson.prompt, lesson.where)
         return [lesson.comparison() for lesson in lessons]
@@ -151,23 +155,21 @@ class Files(Source):
             self.counts[reason] += 1
         return not reason
 
-    def _note(self, path: Path, lessons: list[Lesson], unread: Mapping[str, int]) -> None:
-        """What the user should know of how a file is read."""
-        if unread:
-            names = ", ".join(map(repr, sorted(unread)[:MOST_NAMES]))
+    def _note(self) -> None:
+        """What the user should know of how the files are read."""
+        if unread := sorted(self._unread):
+            names = ", ".join(map(repr, unread[:MOST_NAMES]))
             more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
-            self.notes.append(f"{path}: not read, {len(unread)} in all: {names}{more}")
-        rated = [lesson.given for lesson in lessons if lesson.given is not None]
-        if self.best == "lowest" and not rated:
+            self.notes.append(f"not read, {len(unread)} in all: {names}{more}")
+        if self.best == "lowest" and not self._ranks:
             raise DataError(
-                f"data.best=lowest: {path} has no ratings; of pairs the chosen response is the"
+                f"data.best=lowest: {self.path} has no ratings; of pairs the chosen response is the"
                 " best, and responses without ratings are best first"
             )
-        if self.best is None and rated and all(map(are_ranks, rated)):
+        if self.best is None and self._ranks and all(self._ranks):
             self.cautions.append(
-                f"{path}: the ratings look like ranks, and the highest number is taken as the best;"
-                " if the lowest is the best, set data.best=lowest (data.best=highest says that all"
-                " is right)"
+                "the ratings look like ranks, and the highest number is taken as the best; if the"
+                " lowest is the best, set data.best=lowest (data.best=highest: all is right)"
             )
 
 

@@ -46,10 +46,10 @@ class RowReader:
     is the best. `unread` counts the rows that have a column which is not read.
     """
 
-    def __init__(self, columns: Mapping[str, str], best: str | None):
+    def __init__(self, columns: Mapping[str, str], best: str | None, unread: Counter[str]):
         self.columns = columns
         self.best = best
-        self.unread: Counter[str] = Counter()
+        self.unread = unread
         self._kind: tuple[str, ...] | None = None
 
     def lesson(self, row: Any, where: str) -> Lesson:
@@ -159,7 +159,7 @@ class RowReader:
     def _system(self, row: Mapping, where: str) -> str | None:
         """The text of the system turn that belongs before the prompt; None if there is none."""
         value = self._optional(row, "system", where)
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return None
         if not isinstance(value, str):
             raise DataError(

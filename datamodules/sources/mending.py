@@ -6,39 +6,38 @@ from collections.abc import Sequence
 
 from datamodules.sources.cleaning import CUT_REPEATS, CUT_TURNS, KEPT_REPEATS
 from datamodules.sources.lessons import Lesson
-from datamodules.sources.transcripts import until_next_turn
+from datamodules.sources.transcripts import after_turns, until_next_turn
 
 # Two answers to one prompt may both begin as it does, by chance or because it is the beginning of a
-# sentence. That a share of the rows does so is the layout of a file.
-LAYOUT = 0.1
-FEWEST = 2
+# sentence. That a share of the rows does so, and more than one, is the layout of a file.
+LAYOUT, FEWEST = 0.1, 2
 ASKED = re.compile(r"\s*(?:#{2,3} ?)?(?:Assistant|ASSISTANT|AI|Bot|Response):\s*")
 
 
 def mend(lessons: Sequence[Lesson], counts: Counter[str]) -> None:
     """Cut the prompt off responses that repeat it, and what goes on after the response; counted.
 
-    A prompt is taken for repeated where the file has that layout: where in a tenth of its rows all
-    responses begin with their prompt. Otherwise such responses are kept, and counted as kept.
+    Text with which a response begins is taken for its prompt where the file has that layout: where
+    in a tenth of its rows all responses begin with their prompt. Otherwise such responses are kept,
+    and counted as kept. A response that is a transcript of its prompt is always cut.
     """
     repeating = [lesson for lesson in lessons if all(_repeats(lesson))]
     is_layout = len(repeating) >= max(FEWEST, LAYOUT * len(lessons))
     found: Counter[str] = Counter()
     for lesson in lessons:
-        repeats = _repeats(lesson)
-        if is_layout:
-            found[CUT_REPEATS] += sum(repeats)
-            lesson.responses = [
-                _without(lesson.repeatable, response) if repeat else response
-                for response, repeat in zip(lesson.responses, repeats, strict=True)
-            ]
-        else:
-            found[KEPT_REPEATS] += sum(repeats)
-        ended = [until_next_turn(response) for response in lesson.responses]
-        found[CUT_TURNS] += lesson.told.cut + sum(
-            before != after for before, after in zip(lesson.responses, ended, strict=True)
-        )
-        lesson.responses = ended
+        found[CUT_TURNS] += lesson.told.cut
+        mended = []
+        for response, repeats in zip(lesson.responses, _repeats(lesson), strict=True):
+            rest = after_turns(response, lesson.prompt.messages)
+            if repeats and is_layout and rest is None:
+                rest = _without(lesson.repeatable, response)
+            found[CUT_REPEATS] += rest is not None
+            found[KEPT_REPEATS] += repeats and rest is None
+            whole = response if rest is None else rest
+            ended = until_next_turn(whole)
+            found[CUT_TURNS] += ended != whole
+            mended.append(ended)
+        lesson.responses = mended
     counts.update(+found)
 
 

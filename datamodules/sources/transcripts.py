@@ -31,6 +31,14 @@ SECTIONS = re.compile(
 HH = re.compile(r"(?:\A\s*|\n[ \t]*\n[ \t]*)(Human|Assistant):")
 SPEAKERS = "Human|User|Assistant|AI|Bot|System|HUMAN|USER|ASSISTANT|SYSTEM"
 LINES = re.compile(rf"(?:\A|(?<=\n))[ \t]*({SPEAKERS}):")
+DIALECTS = (TOKENS, SECTIONS, HH, LINES)
+# What a text must have for its markers to be looked for: most have none of it.
+NEEDED = {
+    TOKENS: ("<|", "<start_of_turn>"),
+    SECTIONS: ("##",),
+    HH: ("Human:", "Assistant:"),
+    LINES: tuple(f"{name}:" for name in SPEAKERS.split("|")),
+}
 ANY_SPEAKER = re.compile(r"\n[ \t]*(\w[\w ]{0,30}):")
 FENCE = "```"
 
@@ -88,14 +96,31 @@ def conversation(text: str) -> tuple[Message, ...] | None:
 
     The marker at its end, with which an assistant is asked to speak, is dropped.
     """
-    for dialect in (TOKENS, SECTIONS, HH, LINES):
+    for dialect in DIALECTS:
         if turns := _turns(text, list(_markers(dialect, text)), dialect):
             return turns
     return None
 
 
+def after_turns(text: str, turns: tuple[Message, ...]) -> str | None:
+    """What a transcript that begins with these turns goes on with; None for any other text."""
+    spoken = tuple(turn for turn in turns if turn.role != "system")
+    for dialect in DIALECTS:
+        markers = list(_markers(dialect, text))
+        if not markers or text[: markers[0].start].strip():
+            continue
+        # As many turns as the prompt has, and the assistant's.
+        first = len(turns) - len(spoken) if markers[0].role == "system" else 0
+        if len(markers) > first + len(spoken):
+            end = markers[first + len(spoken)].end
+            if conversation(text[:end]) in (turns, spoken):
+                return text[end:].strip()
+    return None
+
+
 def _markers(dialect: re.Pattern, text: str) -> Iterator[Marker]:
-    for match in dialect.finditer(text):
+    found = dialect.finditer(text) if any(part in text for part in NEEDED[dialect]) else ()
+    for match in found:
         name = next(group for group in match.groups() if group)
         yield Marker(ROLES[name.lower()], match.start(), match.end())
 
@@ -105,8 +130,9 @@ def _turns(text: str, markers: list[Marker], dialect: re.Pattern) -> tuple[Messa
         return None
     asked = markers[-1].role == "assistant" and not text[markers[-1].end :].strip()
     ends = [marker.start for marker in markers[1:]] + [len(text)]
+    said = _without_end if dialect is TOKENS else str
     turns = [
-        Message(marker.role, _without_end(text[marker.end : end]).strip())
+        Message(marker.role, said(text[marker.end : end]).strip())
         for marker, end in zip(markers, ends, strict=True)
     ][: -1 if asked else None]
     if before := text[: markers[0].start].strip():
@@ -142,7 +168,7 @@ def until_next_turn(text: str) -> str:
     none where the text before it announces it with a colon, and where the next one to speak is no
     assistant: that is a dialogue which the response tells.
     """
-    cuts = [_cut(text, dialect) for dialect in (TOKENS, SECTIONS, HH, LINES)]
+    cuts = [_cut(text, dialect) for dialect in DIALECTS]
     end = min((cut for cut in cuts if cut is not None), default=None)
     return text if end is None else _without_end(text[:end])
 
@@ -166,7 +192,8 @@ def _cut(text: str, dialect: re.Pattern) -> int | None:
     if not (before or dialect is TOKENS or text.startswith("\n\nHuman:")):
         return None  # it begins as a dialogue that it tells
     if dialect is TOKENS:
-        return marker.start
+        opens = before.endswith(ENDS) or text[: marker.start].endswith("\n")
+        return marker.start if opens else None
     following = ANY_SPEAKER.search(text, marker.end)
     if following is None:
         # "User: root" may be anything.

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
+from rich.cells import chop_cells
 from rich.console import Console
 
 from datamodules.records import Comparison, Ranking
@@ -12,6 +13,7 @@ from harness.reports.console import say
 WIDTH = 80
 LABEL = 11  # columns for who speaks
 LINES = 4  # of one text
+MOST = 1000  # characters, of which so many lines are made
 TURNS = 6  # of one conversation
 
 
@@ -58,9 +60,16 @@ def _has_pair(comparison: Comparison) -> bool:
 
 def _lines(label: str, text: str) -> Iterator[str]:
     """A text beside its label; of a long one, its beginning and its end."""
-    width = WIDTH - LABEL - 2
-    rows = [row for line in text.split("\n") for row in textwrap.wrap(line, width) or [""]]
-    if len(rows) > LINES:
-        rows = [*rows[: LINES - 2], "...", rows[-1]]
+    begins, ends = text[:MOST], text[-MOST:] if len(text) > MOST else ""
+    rows = _wrapped(begins)
+    if ends or len(rows) > LINES:
+        rows = [*rows[: LINES - 2], "...", _wrapped(ends or begins)[-1]]
     for i, row in enumerate(rows):
         yield f"  {label if i == 0 else '':{LABEL}}{row}".rstrip()
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines that fit beside the label; some characters are two columns wide."""
+    width = WIDTH - LABEL - 2
+    rows = [row for line in text.split("\n") for row in textwrap.wrap(line, width) or [""]]
+    return [part for row in rows for part in chop_cells(row, width) or [""]]
