@@ -21,6 +21,7 @@ from harness.reports.console import (
     say,
 )
 from harness.reports.held_out_pairs import judge
+from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import line
 from harness.runs.files import write_text
 from harness.runs.folder import open_run
@@ -77,6 +78,7 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))
+    say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(
             pipeline.reward.raw_scores,

@@ -20,6 +20,7 @@ from harness.reports.console import (
     say,
     what_was_cut,
 )
+from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
 from harness.runs.files import SUMMARY, going_on_later, read_json
@@ -37,6 +38,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     pipeline.check_language_model()
+    pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, run.notes)
@@ -58,8 +60,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     if run.resumed:
         place += f", resumed from {run.checkpoint or 'its beginning'}"
     console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
-    if counts := [f"{n:,} {what}" for what, n in pipeline.source.counts.items() if n]:
-        console.print("data: " + ", ".join(counts))
+    say_lessons(console, pipeline.source)
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result, drawings = train_policy(pipeline, algorithm)
