@@ -107,7 +107,9 @@ class Files(Source):
             }
         for split, comparisons in splits.items():
             if not comparisons:
-                raise DataError(f"{named(self.files)}: no comparisons for {split}; {self._remedy()}")
+                raise DataError(
+                    f"{named(self.files)}: no comparisons for {split}; {self._remedy()}"
+                )
         return splits
 
     def _remedy(self) -> str:
