@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.comparison.grouping import Configuration, differing_keys, shown
 from harness.comparison.measures import KL
-from harness.comparison.reading import EPISODES, PolicyRun
+from harness.comparison.reading import EPISODES, INPUTS, PolicyRun
 
 FEW_SEEDS = 3
 LARGEST_KL = 50  # nats a response
@@ -16,7 +16,7 @@ STAGES = {
     "reward_model": "reward models",
 }
 # Prompts are held out of the data, and `data.recommended` is advice that other options have taken.
-DATA = ("data.", "algo.val_prompts")
+DATA = ("data.", "algo.val_prompts", f"{INPUTS}data")
 
 
 def cautions(configurations: Sequence[Configuration]) -> list[str]:
@@ -31,6 +31,7 @@ def cautions(configurations: Sequence[Configuration]) -> list[str]:
         *_seeds(configurations),
         *_kl(configurations),
         *_code(runs),
+        *_changed(runs),
     ]
     if len(configurations) == 1:
         found.insert(0, "There is one configuration only: nothing to compare it with.")
@@ -130,6 +131,15 @@ def _code(runs: Sequence[PolicyRun]) -> list[str]:
             library = key.partition("/")[2]
             found.append(f"Runs used different versions of {library}: {_listed(versions)}.")
     return found
+
+
+def _changed(runs: Sequence[PolicyRun]) -> list[str]:
+    """Runs that were resumed although something was no longer what they had begun with."""
+    return [
+        f"{run.folder} went on with other inputs than it began with: {_listed(changed, '; ')}."
+        for run in runs
+        if (changed := run.summary.get("resume_anyway"))
+    ]
 
 
 def _values(values: Iterable[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.comparison.reading import Array, LeftOut, PolicyRun
+from harness.comparison.reading import INPUTS, Array, LeftOut, PolicyRun
 from harness.runs.files import SUMMARY
 from harness.runs.identity import FREE
 
@@ -77,6 +77,9 @@ def names(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     names of options first: "algo=ppo, algo.beta=0.1".
     """
     keys = [k for k in differing_keys(configs) if not k.endswith("_target_")]
+    options = [k for k in keys if not k.startswith(INPUTS)]
+    if _told_apart(configs, options) == _told_apart(configs, keys):
+        keys = options
     chosen = keys if len(keys) <= ALL_NAMED else _few(configs, keys)
     if not chosen:
         chosen = ["algo.name"]
@@ -99,12 +102,17 @@ def _few(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]
     chosen: list[str] = []
 
     def told_apart(candidates: list[str]) -> int:
-        return len({tuple(_text(config, key) for key in candidates) for config in configs})
+        return _told_apart(configs, candidates)
 
     while (now := told_apart(chosen)) < told_apart(order):
         named = [k for k in order if k.endswith(".name") and told_apart([*chosen, k]) > now]
         chosen.append(max(named or order, key=lambda k: told_apart([*chosen, k])))
     return chosen
+
+
+def _told_apart(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
+    """How many of the configs are different in these keys."""
+    return len({tuple(_text(config, key) for key in keys) for config in configs})
 
 
 def _label(config: Mapping[str, Any], key: str) -> str:

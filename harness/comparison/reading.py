@@ -15,6 +15,7 @@ from datamodules.records import DataError
 from harness.errors import RunError
 from harness.runs.files import FAILED, SKIPPED, STATE, SUMMARY, read_json
 from harness.runs.renamed import TARGETS, with_new_names
+from harness.runs.stages import fingerprint
 from harness.tracking.names import flat
 from harness.tracking.whole_rows import metrics_rows
 
@@ -23,6 +24,7 @@ TRAINING = "harness.tasks.train.train"  # the task whose runs are compared
 EPISODES = "rollout/episodes"
 SECONDS = "time/iteration"
 SCORE = "val/score"
+INPUTS = "inputs."  # of a flat config: what the options only name
 # What is drawn against episodes, in this order.
 CURVES = (
     SCORE,
@@ -125,7 +127,16 @@ def read_run(folder: Path) -> PolicyRun | LeftOut:
     check_config(folder / STATE, config)
     check_summary(folder / SUMMARY, summary)
     curves = read_curves(folder / "metrics.csv", CURVES)
-    return PolicyRun(folder, str(state.get("wandb_id")), flat(config), summary, curves)
+    config = flat(config) | _inputs(state.get("inputs"))
+    return PolicyRun(folder, str(state.get("wandb_id")), config, summary, curves)
+
+
+def _inputs(inputs: Any) -> dict[str, str]:
+    """What a run was made of, shortly: runs on different data are not one configuration, even if
+    their options are the same.
+    """
+    named = inputs if isinstance(inputs, dict) else {}
+    return {f"{INPUTS}{name}": fingerprint({"is": value})[:8] for name, value in named.items()}
 
 
 def check_config(path: Path, config: dict[str, Any]) -> None:
@@ -205,7 +216,7 @@ def _below(root: Path, own: Path | None) -> list[Path]:
         folder = Path(place)
         if PAGE in files or (own and folder.resolve() == own.resolve()):
             below.clear()
-        elif STATE in files or SKIPPED in files or _was_to_train(folder):
+        elif {STATE, SKIPPED, FAILED} & set(files) or _was_to_train(folder):
             found.append(folder)
             below.clear()
         below[:] = [name for name in below if not name.startswith(".")]

@@ -1,12 +1,12 @@
 """What files a finished folder holds, with sizes and hashes, and whether they are there still."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
+from lightning_modules.options.identities import file_hash
 
 # What only people read; it may be edited, or go, without a model being another.
 FOR_PEOPLE = (".csv", ".md", ".png")
@@ -15,7 +15,7 @@ FOR_PEOPLE = (".csv", ".md", ".png")
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file below `folder` that later runs read, by its relative name."""
     return {
-        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": _hash(file)}
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": file_hash(file)}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.suffix not in FOR_PEOPLE
     }
@@ -41,24 +41,12 @@ def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]] | None) -> str 
         ) from error
 
 
-_SEEN: dict[tuple[str, int, int], str] = {}  # hashes by path, size and time of the last change
-
-
-def _hash(file: Path) -> str:
-    status = file.stat()
-    key = (str(file.resolve()), status.st_size, status.st_mtime_ns)
-    if key not in _SEEN:
-        with open(file, "rb") as opened:
-            _SEEN[key] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return _SEEN[key]
-
-
 def _differs(file: Path, was: Mapping[str, Any]) -> str | None:
     if not file.is_file():
         return f"{file} is missing"
     if (size := file.stat().st_size) != was["size"]:
         return f"{file} has {size:,} bytes and had {was['size']:,}"
-    return None if _hash(file) == was["sha256"] else f"{file} is not what was written"
+    return None if file_hash(file) == was["sha256"] else f"{file} is not what was written"
 
 
 def _cut_off(file: Path) -> str | None:

@@ -27,6 +27,7 @@ def write_run(
     gold: float | None = None,
     finished: bool = True,
     summary: dict[str, Any] | None = None,
+    inputs: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
     """A run whose held-out score is scores[i] after 2 (i + 1) iterations of one second, and whose
@@ -55,6 +56,7 @@ def write_run(
         writer.writeheader()
         writer.writerows(rows)
     state = {"finished": finished, "wandb_id": os.urandom(4).hex(), "config": config}
+    state |= {} if inputs is None else {"inputs": inputs}
     (folder / "run.json").write_text(json.dumps(state))
     if finished:
         last = {k: v for k, v in rows[-1].items() if k != "step"}

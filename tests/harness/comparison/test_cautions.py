@@ -79,3 +79,16 @@ def test_few_seeds_and_a_lone_configuration(tmp_path):
     alone, few = cautions(configurations(collect([str(tmp_path)])[0]))
     assert "one configuration" in alone
     assert "algo=ppo has 2" in few
+
+
+def test_a_run_that_went_on_with_other_inputs_is_named(warned):
+    found = warned({"summary": {"resume_anyway": ["data: sha256 changed"]}})
+    assert len(found) == 1
+    assert "went on with other inputs than it began with: data: sha256 changed" in found[0]
+
+
+@pytest.mark.parametrize(("now", "warnings"), [("a", 0), ("b", 1)])
+def test_other_data_behind_the_same_options_are_told(now, warnings, warned):
+    inputs = [{"inputs": {"data": {"sha256": content}}} for content in ("a", now)]
+    found = warned(*[inputs[0]] * 3, *[inputs[1]] * 3)
+    assert ["Held-out prompts may differ" in text for text in found] == [True] * warnings

@@ -18,6 +18,19 @@ def test_runs_that_differ_in_the_seed_and_in_what_shapes_nothing_are_one(tmp_pat
     assert grouped(tmp_path) == {"algo.beta=0.1": [1, 2], "algo.beta=0.2": [1]}
 
 
+def test_runs_of_the_same_options_on_other_data_are_not_one(tmp_path):
+    """A file that has changed between two seeds would make their mean one of two experiments."""
+    for seed, content in ((1, "a"), (2, "a"), (3, "b")):
+        write_run(tmp_path / f"{seed}", seed=seed, inputs={"data": {"sha256": content}})
+    assert sorted(grouped(tmp_path).values()) == [[1, 2], [3]]
+    assert all(name.startswith("inputs.data=") for name in grouped(tmp_path))
+    # Where an option tells them apart, that one names them.
+    write_run(tmp_path / "4", seed=3, inputs={"data": {"sha256": "c"}}, algo__beta=0.2)
+    write_run(tmp_path / "apart" / "5", seed=1, inputs={"data": {"sha256": "d"}}, algo__beta=0.3)
+    write_run(tmp_path / "apart" / "6", seed=1, inputs={"data": {"sha256": "e"}}, algo__beta=0.4)
+    assert sorted(grouped(tmp_path / "apart")) == ["algo.beta=0.3", "algo.beta=0.4"]
+
+
 def test_one_configuration_is_named_by_its_algorithm(tmp_path):
     write_run(tmp_path / "0")
     assert grouped(tmp_path) == {"algo=ppo": [0]}

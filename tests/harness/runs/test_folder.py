@@ -2,6 +2,7 @@ import json
 from datetime import date
 
 import pytest
+import torch
 
 from harness.errors import RunError
 from harness.runs import folder
@@ -151,7 +152,9 @@ def test_a_stage_that_is_another_one_is_refused_once_something_was_trained_with_
     run.require_stage("sft", "b")  # nothing was trained yet
     stop(run)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "iteration-00000.ckpt").write_bytes(b"")
+    one_step = {"fit_loop": {"epoch_loop.state_dict": {"_batches_that_stepped": 1}}}
+    checkpoint = {"state_dict": {}, "loops": one_step}
+    torch.save(checkpoint, tmp_path / "checkpoints" / "iteration-00000.ckpt")
     run = open_run(configure(tmp_path, *resumed), THEN)
     with pytest.raises(RunError, match="sft: was stage b, is a now"):
         run.require_stage("sft", "a")
