@@ -15,7 +15,10 @@ FOR_PEOPLE = (".csv", ".md", ".png")
 def contents(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file below `folder` that later runs read, by its relative name."""
     return {
-        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": file_hash(file)}
+        file.relative_to(folder).as_posix(): {
+            "size": file.stat().st_size,
+            "sha256": file_hash(file),
+        }
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.suffix not in FOR_PEOPLE
     }

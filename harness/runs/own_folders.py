@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from harness.errors import DiskError, RunError
+from harness.errors import USER_ERRORS, DiskError, RunError
 from harness.printable import say
-from harness.runs.files import LOCK
+from harness.runs.files import LOCK, writing
 from harness.runs.locks import acquire, held, is_held
 from harness.surroundings import require_writable
 
@@ -40,19 +40,13 @@ def make_own(config: DictConfig, kind: str) -> Path:
     folder = Path(OmegaConf.select(config, option)).absolute()
     try:
         require_writable(folder, option)
-        if is_named(config.hydra.overrides.hydra, kind):
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
-            folder = own_folder(folder)
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        say(
-            f"error: {option}={folder}: cannot be made ({error.strerror}); give another folder with"
-            f" {option}=<folder>",
-            sys.stderr,
-        )
+        with writing(folder):
+            if is_named(config.hydra.overrides.hydra, kind):
+                folder.mkdir(parents=True, exist_ok=True)
+            else:
+                folder = own_folder(folder)
+    except USER_ERRORS as error:
+        say(f"error: {error}", sys.stderr)
         sys.exit(1)
     with read_write(config.hydra[kind]):
         config.hydra[kind].dir = str(folder)
