@@ -1,84 +1,104 @@
 """Prompts and responses of your own files: text, or chat messages ({"role", "content"})."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from datamodules.records import DataError, Message, Prompt
-from datamodules.sources.transcripts import split_transcripts
+from datamodules.sources.messages import read_messages, written_list
+from datamodules.sources.transcripts import conversation, split_transcripts
 
-ROLES = ("system", "user", "assistant")
-Chat = str | list[Mapping[str, str]]
+Chat = str | tuple[Message, ...]
 
 
-def check_chat(value: Any, where: str) -> None:
-    """Raise DataError unless `value` is text or a list of chat messages."""
+class Told(NamedTuple):
+    """A prompt, the texts of its responses, and what was done to get them."""
+
+    prompt: Prompt
+    responses: list[str]
+    was_transcript: bool = False  # a prompt that was one text with several speakers
+    cut: int = 0  # responses that went on with further turns
+
+
+def read_chat(value: Any, where: str) -> Chat:
+    """Text as it is, or a list as messages (in a CSV file it is text); DataError if it is
+    neither.
+    """
+    messages = written_list(value) if isinstance(value, str) else value
+    if isinstance(messages, list):
+        return read_messages(messages, where)
     if isinstance(value, str):
-        return
-    is_chat = isinstance(value, list) and all(
-        isinstance(m, Mapping)
-        and isinstance(m.get("role"), str)
-        and isinstance(m.get("content"), str)
-        for m in value
+        return value
+    raise DataError(
+        f"{where}: must be text or a list of messages with 'role' and 'content', not {value!r:.60}"
     )
-    if not is_chat:
-        raise DataError(
-            f"{where}: must be text or a list of messages with 'role' and 'content',"
-            f" not {value!r:.60}"
-        )
-    if not value:
-        raise DataError(f"{where}: has no messages")
 
 
-def from_prompt(prompt: Chat, responses: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
-    """A prompt and the texts of its responses, which may repeat the prompt's messages."""
-    messages = (Message("user", prompt),) if isinstance(prompt, str) else _messages(prompt)
-    checked = _prompt(messages, f"{where}, prompt")
+def from_prompt(
+    prompt: Chat, responses: Sequence[Chat], where: str, system: str | None = None
+) -> Told:
+    """A prompt and its responses, which may repeat the prompt's messages."""
+    messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    is_text = len(messages) == 1 and messages[0].role == "user"
+    turns = conversation(messages[0].content) if is_text else None
+    whole = _with_system(turns or messages, system, where)
+    checked = _prompt(whole, f"{where}, prompt")
     for response in responses:
-        if not isinstance(response, str) and _messages(response[:-1]) not in ((), messages):
+        if not isinstance(response, str) and response[:-1] not in ((), messages, turns, whole):
             raise DataError(
                 f"{where}: the messages before a response's last turn are not its prompt's"
             )
-    return checked, [_response(a, where) for a in responses]
+    texts = [_response(a, where) for a in responses]
+    return Told(checked, texts, was_transcript=turns is not None)
 
 
-def from_shared_beginning(responses: Sequence[Chat], where: str) -> tuple[Prompt, list[str]]:
+def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | None = None) -> Told:
     """The prompt that all conversations, or two transcripts, begin with; and how each goes on."""
     texts = [a for a in responses if isinstance(a, str)]
     if len(texts) == len(responses) == 2:
-        return _from_transcripts(*texts, where)
+        return _from_transcripts(*texts, where, system)
     if texts:
         raise DataError(
             f"{where}: no column 'prompt', and not all responses are messages."
             " Name the prompt's column with data.columns.prompt=<name>"
         )
-    context = _messages(responses[0][:-1])
-    if not context or any(_messages(a[:-1]) != context for a in responses):
+    context = responses[0][:-1]
+    if not context or any(a[:-1] != context for a in responses):
         raise DataError(
             f"{where}: without a 'prompt' the conversations must be equal up to the last turn"
         )
-    return _prompt(context, where), [_response(a, where) for a in responses]
+    prompt = _prompt(_with_system(context, system, where), where)
+    return Told(prompt, [_response(a, where) for a in responses])
 
 
-def _from_transcripts(chosen: str, rejected: str, where: str) -> tuple[Prompt, list[str]]:
-    split = split_transcripts(chosen, rejected)
-    if split is None:
+def _from_transcripts(chosen: str, rejected: str, where: str, system: str | None) -> Told:
+    parted = split_transcripts(chosen, rejected)
+    if parted is None:
         raise DataError(
             f"{where}: no column 'prompt', and the responses are no transcripts"
             ' "\\n\\nHuman: ...\\n\\nAssistant: ..." that share a beginning.'
             " Name the prompt's column with data.columns.prompt=<name>"
         )
-    turns, *responses = split
-    return Prompt(turns), responses
+    prompt = Prompt(_with_system(parted.turns, system, where))
+    return Told(prompt, [parted.chosen, parted.rejected], cut=parted.cut)
 
 
-def _messages(value: list) -> tuple[Message, ...]:
-    return tuple(Message(m["role"], m["content"]) for m in value)
+def _with_system(
+    messages: tuple[Message, ...], system: str | None, where: str
+) -> tuple[Message, ...]:
+    """Messages that begin with this system turn; DataError if they begin with another."""
+    if system is None:
+        return messages
+    if messages[0].role == "system":
+        if messages[0].content != system:
+            raise DataError(
+                f"{where}: the prompt begins with the system message {messages[0].content!r:.60},"
+                f" and the column of system messages says {system!r:.60}; keep one of them"
+            )
+        return messages
+    return (Message("system", system), *messages)
 
 
 def _prompt(messages: tuple[Message, ...], where: str) -> Prompt:
-    unknown = {m.role for m in messages} - set(ROLES)
-    if unknown:
-        raise DataError(f"{where}: role {min(unknown)!r} is none of {', '.join(ROLES)}")
     if messages[-1].role != "user":
         raise DataError(f"{where}: the last message before a response must be the user's")
     return Prompt(messages)
@@ -88,6 +108,6 @@ def _response(value: Chat, where: str) -> str:
     """The text of the last assistant turn; messages before it repeat the prompt."""
     if isinstance(value, str):
         return value
-    if value[-1]["role"] != "assistant":
+    if value[-1].role != "assistant":
         raise DataError(f"{where}: the last message of a response must be the assistant's")
-    return value[-1]["content"]
+    return value[-1].content

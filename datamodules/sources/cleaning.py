@@ -1,8 +1,23 @@
-"""Which responses of a row are kept, and why a row is left out."""
+"""Which responses of a row are kept, why a row is left out, and what else is counted of rows."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from datamodules.records import Comparison, Prompt, Ranking
 
 TIE, EMPTY, IDENTICAL, MALFORMED = "tie", "empty", "identical", "malformed"
+REFUSED = "refused by the chat template"
+# Counts of what is kept.
+CUT_REPEATS = "responses that repeated their prompt, cut"
+KEPT_REPEATS = "responses that begin with their prompt, kept"
+CUT_TURNS = "responses with further turns, cut"
+TRANSCRIPTS = "prompts that were transcripts, read as turns"
+CONTRADICTORY = "contradictory pairs"
+REPEATED = "repeated pairs"
+NO_LOSS = (
+    *("rows", "kept"),
+    *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, TRANSCRIPTS, CONTRADICTORY, REPEATED),
+)
 
 
 def cleaned(
@@ -27,3 +42,18 @@ def cleaned(
     elif len(set(first.values())) < 2:
         reason = TIE
     return list(first), list(first.values()), reason
+
+
+def agreement(comparisons: Iterable[Comparison]) -> Counter[str]:
+    """How many pairs of responses are judged both ways, and how many are there once more.
+
+    Both stay: people disagree, and what is said twice counts twice.
+    """
+    seen: Counter[tuple[Prompt, str, str]] = Counter(
+        (pair.prompt, pair.chosen, pair.rejected)
+        for comparison in comparisons
+        for pair in (comparison.preferences() if isinstance(comparison, Ranking) else [comparison])
+    )
+    both_ways = sum((p, worse, better) in seen for p, better, worse in seen) // 2
+    counts = {CONTRADICTORY: both_ways, REPEATED: seen.total() - len(seen)}
+    return Counter({what: count for what, count in counts.items() if count})

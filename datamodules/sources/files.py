@@ -7,21 +7,22 @@ without a prompt, conversations that share a beginning, or two transcripts "\\n\
 ...\\n\\nAssistant: ..." (as HH-RLHF has them).
 """
 
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
-from datamodules.sources.chats import check_chat, from_prompt, from_shared_beginning
-from datamodules.sources.cleaning import cleaned
+from datamodules.records import Comparison, DataError, Prompt
+from datamodules.sources.cleaning import TRANSCRIPTS, agreement, cleaned
+from datamodules.sources.lessons import COLUMNS, Lesson, RowReader
+from datamodules.sources.mending import mend
+from datamodules.sources.ratings import are_ranks, require_best
 from datamodules.sources.reading.forms import in_our_form
 from datamodules.sources.reading.several import digests, files_of, named, rows_of_all
 from datamodules.sources.source import Source, Split
 from datamodules.sources.splits import held_out_prompts, require_limit, require_share
 
-PAIR = ("chosen", "rejected")
-COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings")
+MOST_NAMES = 12  # of columns that are not read, on the terminal
 
 
 class Files(Source):
@@ -33,7 +34,8 @@ class Files(Source):
         name: str = "files",
         path: str | Sequence[str] | None,
         val_path: str | Sequence[str] | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | int] | None = None,
+        best: str | None = None,
         held_out: float = 0.1,
         limit: int | None = None,
         max_prompt_tokens: int = 64,
@@ -50,6 +52,7 @@ class Files(Source):
             raise DataError("data.path is missing: give the file of pairs, data.path=pairs.jsonl")
         require_share(held_out)
         require_limit(limit)
+        require_best(best)
         unknown = set(columns or {}) - set(COLUMNS)
         if unknown:
             raise DataError(
@@ -58,10 +61,17 @@ class Files(Source):
             )
         self.files = files_of("data.path", path)
         self.val_files = files_of("data.val_path", val_path) if val_path else []
-        self.columns = {c: _name(c, (columns or {}).get(c)) for c in COLUMNS}
+        self.columns = {c: _name(columns or {}, c) for c in COLUMNS}
+        self.best = best
         self.held_out = held_out
         self.limit = limit
+        self._places: dict[Prompt, str] = {}
+        self._unread: Counter[str] = Counter()
+        self._ranks: list[bool] = []  # of each row with ratings, whether they look like ranks
         self._splits = self._read()
+        self._note()
+        for comparisons in self._splits.values():
+            self.counts.update(agreement(comparisons))
 
     def comparisons(self, split: Split) -> list[Comparison]:
         return self._splits[split]
@@ -72,9 +82,15 @@ class Files(Source):
             "sha256": digests(self.files),
             "val_sha256": digests(self.val_files),
             "columns": self.columns,
+            "best": self.best or "highest",
             "held_out": self.held_out,
             "limit": self.limit,
         }
+
+    def refuse(self, refused: Mapping[Prompt, str]) -> NoReturn:
+        """DataError that names the first row whose prompt is `refused`, with the reason."""
+        prompt, reason = next(iter(refused.items()))
+        raise DataError(f"{self._places[prompt]}: {reason}")
 
     def _read(self) -> dict[str, list[Comparison]]:
         rows = self._comparisons(self.files)
@@ -102,129 +118,68 @@ class Files(Source):
         return "the split is by prompt, so the file must hold at least two different prompts"
 
     def _comparisons(self, files: Sequence[Path]) -> list[Comparison]:
-        comparisons: list[Comparison] = []
-        kind = None
+        reader = RowReader(self.columns, self.best, self._unread)
+        lessons = self._lessons(files, reader)
+        mend(lessons, self.counts)
+        lessons = [lesson for lesson in lessons if self._keeps(lesson)]
+        if not lessons:
+            raise DataError(f"{named(files)}: no comparisons in it{_listed(self.counts)}")
+        if transcripts := sum(lesson.told.was_transcript for lesson in lessons):
+            self.counts[TRANSCRIPTS] += transcripts
+        self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
+        for lesson in lessons:
+            self._places.setdefault(lesson.prompt, lesson.where)
+        return [lesson.comparison() for lesson in lessons]
+
+    def _lessons(self, files: Sequence[Path], reader: RowReader) -> list[Lesson]:
+        """What the rows teach that say anything, at most as many as the limit."""
+        lessons: list[Lesson] = []
         for where, row in in_our_form(rows_of_all(files), self.columns):
             self.counts["rows"] += 1
-            columns = self._columns_of(row, where)
-            if kind not in (None, columns):
-                raise DataError(
-                    f"{where}: has {' and '.join(columns)}, but the rows before it have"
-                    f" {' and '.join(kind)}; keep pairs and rankings in files of their own"
-                )
-            kind = columns
-            prompt, responses, ratings = self._parsed(row, columns, where)
-            responses, ratings, reason = cleaned(prompt.messages[-1].content, responses, ratings)
-            if reason:
-                self.counts[reason] += 1
-                continue
-            if columns == PAIR:
-                comparisons.append(
-                    Preference(prompt, *responses, strength=self._strength(row, where))
-                )
-            else:
-                comparisons.append(Ranking(prompt, tuple(responses), tuple(ratings)))
-            if len(comparisons) == self.limit:
+            lesson = reader.lesson(row, where)
+            if self._keeps(lesson):
+                lessons.append(lesson)
+            if len(lessons) == self.limit:
                 break
-        if not comparisons:
-            raise DataError(f"{named(files)}: no comparisons in it{_listed(self.counts)}")
-        return comparisons
+        return lessons
 
-    def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
-        """The columns that hold a row's responses: those of a pair, or of a ranking."""
-        if not isinstance(row, Mapping):
-            raise DataError(f"{where}: a row must be an object with named fields, not {row!r:.60}")
-        missing = [c for c in PAIR if self.columns[c] not in row]
-        named = self.columns["responses"] != "responses"
-        if self.columns["responses"] in row and (missing or named):
-            return ("responses",)
-        if named:
-            missing = ["responses"]
-        if missing:
+    def _keeps(self, lesson: Lesson) -> bool:
+        """Leave only distinct responses with words; where that leaves nothing to learn, the row is
+        counted with the reason.
+        """
+        question = lesson.prompt.messages[-1].content
+        lesson.responses, lesson.ratings, reason = cleaned(
+            question, lesson.responses, lesson.ratings
+        )
+        if reason:
+            self.counts[reason] += 1
+        return not reason
+
+    def _note(self) -> None:
+        """What the user should know of how the files are read."""
+        if unread := sorted(self._unread):
+            names = ", ".join(map(repr, unread[:MOST_NAMES]))
+            more = f" and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
+            self.notes.append(f"not read, {len(unread)} in all: {names}{more}")
+        if self.best == "lowest" and not self._ranks:
             raise DataError(
-                f"{where}: no column {self.columns[missing[0]]!r};"
-                f" it has {', '.join(map(repr, row))}."
-                f" Name the right one with data.columns.{missing[0]}=<name>"
+                f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen response is the"
+                " best, and responses without ratings are best first"
             )
-        return PAIR
-
-    def _parsed(
-        self, row: Mapping, columns: tuple[str, ...], where: str
-    ) -> tuple[Prompt, list[str], list[float]]:
-        prompt = self._optional(row, "prompt", where)
-        if columns == PAIR:
-            responses = [row[self.columns[c]] for c in PAIR]
-            places = [f"{where}, column {self.columns[c]!r}" for c in PAIR]
-            ratings = [1.0, 0.0]
-        else:
-            responses, ratings = self._ranked(row, where)
-            place = f"{where}, column {self.columns['responses']!r}"
-            places = [f"{place}, number {i}" for i in range(1, len(responses) + 1)]
-        for response, place in zip(responses, places, strict=True):
-            check_chat(response, place)
-        if prompt is None and self.columns["prompt"] not in row:
-            return *from_shared_beginning(responses, where), ratings
-        check_chat(prompt, f"{where}, column {self.columns['prompt']!r}")
-        return *from_prompt(prompt, responses, where), ratings
-
-    def _ranked(self, row: Mapping, where: str) -> tuple[list, list[float]]:
-        responses, ratings = row[self.columns["responses"]], self._optional(row, "ratings", where)
-        if not isinstance(responses, list) or len(responses) < 2:
-            raise DataError(
-                f"{where}, column {self.columns['responses']!r}: must be a list of at least two"
-                f" responses, not {responses!r:.60}"
+        if self.best is None and self._ranks and all(self._ranks):
+            self.cautions.append(
+                "the ratings look like ranks, and the highest number is taken as the best; if the"
+                " lowest is the best, set data.best=lowest (data.best=highest: all is right)"
             )
-        if ratings is None:
-            return responses, [float(i) for i in reversed(range(len(responses)))]
-        if not isinstance(ratings, list) or len(ratings) != len(responses):
-            raise DataError(
-                f"{where}, column {self.columns['ratings']!r}: must be a list of"
-                f" {len(responses)} numbers, one for each response, not {ratings!r:.60}"
-            )
-        place = f"{where}, column {self.columns['ratings']!r}"
-        return responses, [_number(rating, place) for rating in ratings]
-
-    def _strength(self, row: Mapping, where: str) -> float | None:
-        value = self._optional(row, "strength", where)
-        if value in (None, ""):  # of a CSV, a field without a value
-            return None
-        place = f"{where}, column {self.columns['strength']!r}"
-        strength = _number(value, place)
-        if strength < 0:
-            raise DataError(
-                f"{place}: {value} says that the rejected response is better; swap the two"
-            )
-        return strength
-
-    def _optional(self, row: Mapping, column: str, where: str) -> Any:
-        """The value of a column that may be absent, unless it was given a name."""
-        field = self.columns[column]
-        if field not in row and field != column:
-            raise DataError(
-                f"{where}: no column {field!r}; it has {', '.join(map(repr, row))}."
-                f" Name the right one with data.columns.{column}=<name>"
-            )
-        return row.get(field)
-
-
-def _name(column: str, given: Any) -> str:
-    """What the file calls a column; a number (`prompt: 0` in YAML) is a name too."""
-    if given is None or given == "":
-        return column
-    if isinstance(given, bool) or not isinstance(given, str | int):
-        raise DataError(f"data.columns.{column}={given}: must be a name; write it in quotes")
-    return str(given)
-
-
-def _number(value: Any, where: str) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where}: must be a number, not {value!r:.60}")
-    return number
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     return f" ({', '.join(f'{n} {what}' for what, n in counts.items())})" if counts else ""
+
+
+def _name(columns: Mapping[str, str | int], column: str) -> str:
+    """What the file calls a column; 0 is a name too."""
+    name = columns.get(column)
+    if isinstance(name, bool | float):
+        raise DataError(f"data.columns.{column}={name}: must be a name; write it in quotes")
+    return column if name in (None, "") else str(name)

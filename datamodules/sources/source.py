@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from datamodules.records import (
@@ -23,11 +23,14 @@ class Source(ABC):
     """Preference data of one kind. A subclass yields comparisons; the rest follows from them.
 
     `val` holds prompts that `train` does not have, so that nothing is measured on what was learned.
-    `counts` says how many rows were read, and why any were left out.
+    `counts` says how many rows were read, why any were left out, and what was put right in others.
+    `notes` are lines that a user should read before anything is trained, `cautions` those that must
+    not be missed. `best` is the rating that is the best in the source's own words.
     """
 
     # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
+    best: str | None = None
 
     def __init__(
         self,
@@ -50,6 +53,8 @@ class Source(ABC):
         self.max_prompt_tokens = max_prompt_tokens
         self.max_response_tokens = max_response_tokens
         self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.cautions: list[str] = []
 
     @abstractmethod
     def comparisons(self, split: Split) -> list[Comparison]:
@@ -58,6 +63,12 @@ class Source(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Plain values that change when, and only when, the records may change."""
+
+    def refuse(self, refused: Mapping[Prompt, str]) -> None:
+        """Do without the prompts that the chat template refuses, each with its reason; DataError
+        where that cannot be.
+        """
+        raise DataError(next(iter(refused.values())))
 
     def preferences(self, split: Split) -> list[Preference]:
         """The preference pairs of a split, those of its rankings included; ties are none."""

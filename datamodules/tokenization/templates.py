@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from pathlib import Path
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 # public way in, apply_chat_template, takes no clock.
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from datamodules.records import DataError, Message
+from datamodules.records import DataError, Message, Prompt
 
 SPECIAL_TOKENS = {
     "pad_token": "<|pad|>",
@@ -45,6 +45,10 @@ ALWAYS = {"messages", "tools", "documents", "add_generation_prompt", CLOCK}
 def midnight(now: datetime | None = None) -> datetime:
     """The beginning of a day: templates that ask for the time get one answer the whole day."""
     return datetime.combine((now or datetime.now()).date(), time())
+
+
+class Refused(DataError):
+    """A conversation that a chat template does not write, by its roles or by what is said."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         """A conversation as text; with `generation_prompt`, up to where a response begins.
 
-        DataError if the template refuses it.
+        Refused, a DataError, if the template does not write it.
         """
         try:
             return self._compiled.render(
@@ -98,9 +102,19 @@ class ChatTemplate:
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             told = " / ".join(f"{m.role}: {m.content}" for m in messages)
-            raise DataError(
+            raise Refused(
                 f"the chat template refuses a conversation ({error}): {told!r:.200}"
             ) from error
+
+    def refused(self, prompts: Iterable[Prompt]) -> dict[Prompt, str]:
+        """Those of the prompts that the template cannot write, each with what it says."""
+        found = {}
+        for prompt in prompts:
+            try:
+                self.render(prompt.messages, generation_prompt=True)
+            except Refused as error:
+                found[prompt] = str(error)
+        return found
 
 
 def compiled(text: str) -> Any:

@@ -93,8 +93,11 @@ def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
         if path is not None:
             require_positions(check_causal_lm(path), tokens, f"{option}={path}")
             encoders.append(pipeline.load_encoder(model_folder(path), None, player=True))
+    for encoder in encoders:
+        pipeline.try_template(encoder.format.template, ("val",))
     if against is None:
         pipeline.check_language_model()
+        pipeline.check_conversations()
         return
     used = {name for encoder in encoders for name in encoder.format.template.options.arguments}
     for name in pipeline.chat.arguments.keys() - used:

@@ -10,6 +10,7 @@ from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console, places, policy_summary, samples_table, say
 from harness.reports.held_out_pairs import judge
+from harness.reports.lessons import say_lessons
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -70,6 +71,7 @@ def _reward(pipeline: Pipeline) -> dict[str, float]:
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))
+    say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(
             pipeline.reward.raw_scores,

@@ -1,5 +1,6 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -14,9 +15,10 @@ from rich.console import Console
 from transformers import AutoModelForSequenceClassification
 
 from datamodules.records import DataError
+from datamodules.sources.source import Split
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
-from datamodules.tokenization.templates import ChatOptions, keep_arguments, known
+from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
@@ -55,6 +57,7 @@ class Parts:
         self.lora = _lora(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
+        self._tried = False  # the chat template, on all prompts
 
     def check_language_model(self) -> None:
         """Raise unless the language model exists, is complete, takes what the data may give it, has
@@ -76,6 +79,23 @@ class Parts:
         critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
         if isinstance(self.algorithm, RewardModel) or critic == "copy":
             self.check_scorer_base()
+
+    def check_conversations(self) -> None:
+        """Try the language model's chat template on all prompts, before anything is trained."""
+        model = self.language_model
+        if model.embedded or self._tried:  # an embedded one's takes any
+            return
+        template = self.load_encoder(model.pretrained, model.revision).format.template
+        self.try_template(template, ("train", "val"))
+        self._tried = True
+
+    def try_template(self, template: ChatTemplate, splits: Sequence[Split]) -> None:
+        """Prompts that a chat template refuses are an error with its place or, where the data are a
+        public set, are left out and counted.
+        """
+        for split in splits:
+            if refused := template.refused(self.source.prompts(split)):
+                self.source.refuse(refused)
 
     def check_scorer_base(self) -> None:
         """Raise unless a reward model can be made of the language model."""

@@ -43,7 +43,7 @@ class ScoringEncoder(Encoder):
         try:
             yield
         except DataError as error:
-            raise DataError(f"reward model {self.path}: {error}") from error
+            raise type(error)(f"reward model {self.path}: {error}") from error
 
 
 def scoring_encoder(path: str | Path, date: datetime | None = None) -> Encoder:

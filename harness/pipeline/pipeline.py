@@ -1,7 +1,9 @@
 """The parts of a run, and the stages that make those which do not exist yet."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.templates import Refused
 from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.parts.choices import Choices
@@ -55,6 +58,7 @@ class Pipeline(Parts):
         """Raise unless a reward model can be trained on this language model."""
         self.check_language_model()
         self.check_scorer_base()
+        self.check_conversations()
 
     def reference(self) -> tuple[str | Path, str | None]:
         """Folder or hub id of the reference, and its revision."""
@@ -94,8 +98,26 @@ class Pipeline(Parts):
         check_model(lm, encoder, prompts, tolerance, coarse)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raise unless the reward can read all these prompts. Nothing is trained or loaded."""
-        self.reward.check_prompts(self.reward_context(), prompts)
+        """Raise unless the reward can read all these prompts; those that its chat template refuses
+        are left out where the data are a public set. Nothing is trained or loaded.
+        """
+        context = self.reward_context()
+        try:
+            self.reward.check_prompts(context, prompts)
+        except Refused:
+            # One by one, with the tokenizer of each reward loaded once.
+            context = replace(context, encoder=functools.cache(context.encoder))
+            self.source.refuse(self._refused(context, prompts))
+
+    def _refused(self, context: RewardContext, prompts: Sequence[Prompt]) -> dict[Prompt, str]:
+        """The prompts that a reward's chat template refuses, and why."""
+        found = {}
+        for prompt in prompts:
+            try:
+                self.reward.check_prompts(context, [prompt])
+            except Refused as error:
+                found[prompt] = str(error)
+        return found
 
     def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
         done = next((stage for stage in self.stages if stage.name == name), None)

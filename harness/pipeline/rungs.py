@@ -12,6 +12,7 @@ from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
 from harness.reports.console import make_console, places, say_what_was_cut
+from harness.reports.lessons import say_lessons
 from harness.runs.checkpoints import steps_done
 from harness.runs.files import SUMMARY
 from harness.runs.folder import open_run
@@ -28,6 +29,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     pipeline.check_language_model()
+    pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg)
     try:
         if run.finished:
@@ -46,8 +48,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         + (f", resumed from {run.checkpoint or 'its beginning'}" if run.resumed else ""),
         soft_wrap=True,
     )
-    if counts := [f"{n:,} {what}" for what, n in pipeline.source.counts.items() if n]:
-        console.print("data: " + ", ".join(counts))
+    say_lessons(console, pipeline.source)
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result = train_policy(pipeline, algorithm)

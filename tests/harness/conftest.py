@@ -51,7 +51,7 @@ def configure(cache_dir) -> Callable[..., DictConfig]:
 
     def make(folder: Path, *overrides: str, named: bool = True) -> DictConfig:
         budget = TINY
-        if "data=files" in overrides:
+        if {"data=files", "data=ultrafeedback"} & set(overrides):
             budget = tuple(o for o in TINY if not o.startswith("data."))
         if not any(o in ("algo=sft", "algo=reward_model") for o in overrides):
             budget += TINY_POLICY

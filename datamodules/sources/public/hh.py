@@ -57,9 +57,9 @@ def _subsets(subset: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_transcripts(row: Row) -> dict[str, Any]:
-    """The shared turns, and how each transcript goes on."""
+    """The shared turns, and how each transcript goes on up to its next turn."""
     parts = split_transcripts(row["chosen"], row["rejected"])
     if parts is None:
         raise ValueError("no shared beginning")
-    turns, chosen, rejected = parts
-    return normalised([turn._asdict() for turn in turns], [chosen, rejected], [1.0, 0.0])
+    prompt = [turn._asdict() for turn in parts.turns]
+    return normalised(prompt, [parts.chosen, parts.rejected], [1.0, 0.0], cut=parts.cut)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from datasets import Dataset, IterableDataset
 
 from datamodules.records import Comparison, DataError, Message, Preference, Prompt, Ranking
-from datamodules.sources.cleaning import MALFORMED
+from datamodules.sources.cleaning import CUT_TURNS, MALFORMED, REFUSED, agreement
 from datamodules.sources.public.normalising import (
     BLANK,
     FEATURES,
@@ -33,6 +33,7 @@ from datamodules.sources.splits import held_out_prompts, require_limit, require_
 SAMPLE = 100  # rows that show which schema a set has
 SMALL = 2000  # rows that one process reads faster than several can start
 MOST_WORKERS = 8
+MAY_MATTER = {"system", "system_prompt", "input", "context", "history", "tools", "images"}
 
 
 class HubSource(Source):
@@ -97,6 +98,18 @@ class HubSource(Source):
     def identity(self) -> dict[str, Any]:
         return {"source": self.name, "records": self._digest}
 
+    def refuse(self, refused: Mapping[Prompt, str]) -> None:
+        """Leave out the rows with these prompts, and count them."""
+        for split, comparisons in self._splits.items():
+            kept = [c for c in comparisons if c.prompt not in refused]
+            if not kept:
+                reason = refused[comparisons[0].prompt]
+                raise DataError(f"{self.place}: nothing is left for {split}: {reason}")
+            self.counts[REFUSED] += len(comparisons) - len(kept)
+            self._splits[split] = kept
+        self.counts["kept"] = sum(map(len, self._splits.values()))
+        self.__dict__.pop("_digest", None)
+
     @functools.cached_property
     def _digest(self) -> str:
         digest = hashlib.sha256()
@@ -109,6 +122,8 @@ class HubSource(Source):
         splits: dict[str, list[Comparison]] = {"train": [], "val": []}
         for split, part in parts.items():
             for row in self._rows(part):
+                if row["cut"]:
+                    self.counts[CUT_TURNS] += row["cut"]
                 splits[split or row["split"] or "train"].append(self._comparison(row))
         if set(parts) != set(splits) and not all(splits.values()):
             splits = self._divided(splits["train"] + splits["val"])
@@ -125,6 +140,8 @@ class HubSource(Source):
                     " raise data.limit, or give a copy with at least two different prompts"
                 )
         self.counts["kept"] = sum(map(len, splits.values()))
+        for comparisons in splits.values():
+            self.counts.update(agreement(comparisons))
         return splits
 
     def _divided(self, comparisons: list[Comparison]) -> dict[str, list[Comparison]]:
@@ -162,6 +179,7 @@ class HubSource(Source):
         reader = self.reader(columns)
         if not reader:
             raise self._wrong_schema(sample[0])
+        self._note_unread(columns)
         rows = part.rows
         options: dict[str, Any] = {
             "fn_kwargs": {"reader": reader, "lines": part.lines, "code": code_version()},
@@ -177,6 +195,12 @@ class HubSource(Source):
         folders = {Path(file["filename"]).parent for file in rows.cache_files}
         options["keep_in_memory"] = not all(os.access(folder, os.W_OK) for folder in folders)
         return rows.map(normalise_row, desc=f"Reading {self.name}", **options)
+
+    def _note_unread(self, columns: set[str]) -> None:
+        """No public set has these: a copy that does may mean them as part of what is taught."""
+        if unread := sorted(columns & MAY_MATTER):
+            note = f"{self.place}: not read, {len(unread)} in all: {', '.join(map(repr, unread))}"
+            self.notes = list(dict.fromkeys([*self.notes, note]))
 
     def _workers(self, rows: int) -> int:
         if self.workers:

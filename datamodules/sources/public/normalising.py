@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Features, Value
 
-from datamodules.sources.chats import ROLES
 from datamodules.sources.cleaning import MALFORMED, cleaned
+from datamodules.sources.messages import ROLES, read_messages
 
 MARK = "\ufeff"  # a byte order mark, which the library takes for text
 BLANK = "blank"  # a line without anything on it is no row
@@ -21,6 +21,7 @@ FEATURES = Features(
         "ratings": [Value("float64")],
         "reason": Value("string"),
         "split": Value("string"),
+        "cut": Value("int64"),
     }
 )
 Row = Mapping[str, Any]
@@ -32,10 +33,13 @@ def normalised(
     responses: Sequence[str],
     ratings: Sequence[float],
     split: str = "",
+    cut: int = 0,
 ) -> dict[str, Any]:
-    """What a reader returns. Raises ValueError if no response can follow the prompt."""
-    messages = [{"role": m["role"], "content": m["content"]} for m in prompt]
-    if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in messages):
+    """What a reader returns; of `cut` responses further turns were cut off. Raises ValueError if no
+    response can follow the prompt.
+    """
+    messages = [m._asdict() for m in read_messages(prompt, "prompt")]
+    if messages[-1]["role"] != "user" or any(m["role"] not in ROLES for m in prompt):
         raise ValueError("the roles of the prompt")
     for text in (*(m["content"] for m in messages), *responses):
         text.encode()  # halves of surrogate pairs can be written in JSON, and not in UTF-8
@@ -46,12 +50,13 @@ def normalised(
         "ratings": ratings,
         "reason": reason,
         "split": split,
+        "cut": cut,
     }
 
 
 def normalise_row(row: Row, reader: Reader, lines: bool, code: str) -> dict[str, Any]:
     """A normalised row, whatever the row is; `code` makes the cache one of this code."""
-    nothing = {"prompt": [], "responses": [], "ratings": [], "split": ""}
+    nothing = {"prompt": [], "responses": [], "ratings": [], "split": "", "cut": 0}
     if lines and not row["text"].strip():
         return nothing | {"reason": BLANK}
     try:

@@ -17,6 +17,7 @@ import math
 from typing import Any
 
 from datamodules.records import DataError
+from datamodules.sources.messages import read_messages
 from datamodules.sources.public.hub import HubSource
 from datamodules.sources.public.normalising import Reader, Row, normalised
 from datamodules.sources.public.repository import Published
@@ -77,7 +78,8 @@ def read_binarized(row: Row) -> dict[str, Any]:
     scores = [float(row["score_chosen"]), float(row["score_rejected"])]
     if not all(map(math.isfinite, scores)):
         raise ValueError("a response without a score")
-    return normalised(prompt, [chosen[-1]["content"], rejected[-1]["content"]], scores)
+    responses = [read_messages(a[-1:], "response")[0].content for a in (chosen, rejected)]
+    return normalised(prompt, responses, scores)
 
 
 def read_rated(row: Row, rating: str) -> dict[str, Any]:

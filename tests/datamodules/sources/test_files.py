@@ -144,9 +144,6 @@ def test_every_form_of_a_row_gives_the_same_pair(tmp_path, form, turns, ending):
         ("Yes.", "No."),
         ("I think it is.", "I think it is not."),
         ("Yes", "Yes, but no"),
-        ("Yes.\n\nHuman: More?\n\nAssistant: More.", "No."),
-        ("No.", "Yes.\n\nHuman: More?\n\nAssistant: More."),
-        ("Yes.\n\nHuman: And?\n\nAssistant: A.", "Yes.\n\nHuman: Or?\n\nAssistant: B."),
         ("A list:\n\n1. one", "A list:\n\n2. two"),
     ],
 )
@@ -418,9 +415,18 @@ def test_the_identity_changes_with_the_records_and_not_with_the_place(tmp_path):
         Files(path=str(path), held_out=0.5).identity(),
         Files(path=str(path), limit=3).identity(),
         Files(path=str(path), columns={"chosen": "rejected", "rejected": "chosen"}).identity(),
+        Files(path=str(path), columns={"system": "prompt"}).identity(),
     ]
     distinct = {json.dumps(i, sort_keys=True) for i in (identity, *others)}
-    assert len(distinct) == 7
+    assert len(distinct) == 8
+
+
+def test_the_identity_says_which_rating_is_the_best(tmp_path):
+    path = to_jsonl(tmp_path / "a.jsonl", [ranked(i) for i in range(2)])
+    unsaid, highest, lowest = (
+        Files(path=str(path), best=best).identity() for best in (None, "highest", "lowest")
+    )
+    assert unsaid == highest != lowest
 
 
 # Errors
@@ -558,7 +564,7 @@ def test_an_empty_split_is_blamed_on_the_option_that_emptied_it(tmp_path, cause)
 
 @pytest.mark.parametrize(
     "prompt",
-    [[{"role": "human", "content": "q"}], [USER, ASSISTANT]],
+    [[{"role": "robot", "content": "q"}], [USER, ASSISTANT]],
     ids=["unknown role", "ends with the assistant"],
 )
 def test_a_prompt_that_no_chat_template_can_continue_is_an_error(tmp_path, prompt):
@@ -593,7 +599,7 @@ def test_hh_is_read_but_for_what_is_counted_as_left_out():
     source = Files(path=str(SHARED / "hh_harmless.jsonl.gz"))
     pairs = [pair for split in SPLITS for pair in source.preferences(split)]
     assert source.counts["rows"] == 1700
-    left_out = source.counts.total() - source.counts["rows"]
+    left_out = sum(source.counts[why] for why in ("empty", "identical", "tie"))
     assert len(pairs) + left_out == 1700
     assert left_out < 10
     for pair in pairs:

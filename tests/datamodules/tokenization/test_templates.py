@@ -4,13 +4,14 @@ from datetime import datetime
 
 import pytest
 
-from datamodules.records import DataError, Prompt
+from datamodules.records import DataError, Message, Prompt
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import (
     EMBEDDED_TEMPLATE,
     PLAIN_TEMPLATE,
     ChatOptions,
+    ChatTemplate,
     choose_template,
     keep_arguments,
 )
@@ -65,6 +66,21 @@ def test_arguments_stay_with_a_saved_tokenizer_and_can_still_be_overruled(
     assert Encoder(loaded, 99, 9).prompts([QUESTION]) == Encoder(
         tokenizer, 99, 9, chat=ChatOptions(arguments={"told": value})
     ).prompts([QUESTION])
+
+
+def test_the_conversations_that_a_template_refuses_are_told_with_its_words(tokenizer):
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% if 'odd' in messages[-1].content %}{{ raise_exception('odd') }}{% endif %}"
+        + EMBEDDED_TEMPLATE
+    )
+    template = ChatTemplate(tokenizer, ChatOptions())
+    told = Prompt((Message("system", "Be brief."), *QUESTION.messages))
+    odd = Prompt.from_text("An odd question")
+    refused = template.refused([QUESTION, told, odd])
+    assert list(refused) == [told, odd]
+    assert "(no system)" in refused[told]
+    assert "(odd)" in refused[odd]
 
 
 def test_the_clock_is_that_of_the_run(tokenizer):

@@ -81,6 +81,20 @@ def test_rows_that_say_nothing_are_counted_by_reason(tmp_path):
     assert source.counts == {"rows": 10, "kept": 4, "identical": 1, "empty": 2, "malformed": 3}
 
 
+def test_responses_end_where_another_turn_begins_and_are_counted(tmp_path):
+    more = "\n\nHuman: And?\n\nAssistant: So."
+    table = [row(f"{i}?", f"good{more}") for i in range(3)] + [
+        row("3?", "good", f"bad{more}"),
+        row("4?", f"same{more}", "same\n\nHuman: Or?"),
+        row("5?", f" {more}"),
+    ]
+    source = read(to_gzip(tmp_path / "a.jsonl.gz", table))
+    cut = "responses with further turns, cut"
+    assert source.counts == {"rows": 6, "kept": 4, "identical": 1, "empty": 1, cut: 4}
+    pairs = {(c.chosen, c.rejected) for split in SPLITS for c in source.comparisons(split)}
+    assert pairs == {("good", "bad")}
+
+
 @pytest.mark.parametrize("subset", ["red-team-attempts", [SUBSETS[0], "red-team-attempts"]])
 def test_red_team_attempts_are_no_pairs(subset):
     with pytest.raises(DataError, match=r"red-team-attempts are .* no pairs; choose from all"):

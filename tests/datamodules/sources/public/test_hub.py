@@ -247,6 +247,56 @@ def test_the_identity_is_that_of_the_records_and_of_nothing_else(tmp_path):
     assert len({i["records"] for i in (first, *others)}) == len(others) + 1
 
 
+# What is not read, what is said both ways, what a chat template refuses
+
+
+def test_columns_that_may_change_the_lesson_are_named(tmp_path):
+    table = [r | {"system": "Rhyme.", "messages": [], "source": "x"} for r in rows(4)]
+    (note,) = read(to_jsonl(tmp_path / "a.jsonl", table)).notes
+    assert "not read, 1 in all: 'system'" in note
+    assert not read(to_jsonl(tmp_path / "a.jsonl", rows(4))).notes
+
+
+def test_contradictory_pairs_are_counted_and_kept(tmp_path):
+    table = [*rows(4), row("question 1", "bad", "good"), row("question 2")]
+    source = read(to_jsonl(tmp_path / "a.jsonl", table))
+    assert source.counts == {
+        "rows": 6,
+        "kept": 6,
+        "contradictory pairs": 1,
+        "repeated pairs": 1,
+    }
+
+
+def test_rows_that_call_tools_are_malformed(tmp_path):
+    calling = row("odd")
+    for column in ("chosen", "rejected"):
+        call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
+        calling[column] = [*calling[column][:1], call, *calling[column]]
+    answered = row("even")
+    answered["chosen"][-1]["tool_calls"] = [{"id": "1"}]
+    source = read(to_jsonl(tmp_path / "a.jsonl", [*rows(4), calling, answered]))
+    assert source.counts == {"rows": 6, "kept": 4, "malformed": 2}
+
+
+def test_rows_that_a_chat_template_refuses_leave_counts_and_identity(tmp_path):
+    source = read(to_jsonl(tmp_path / "a.jsonl", [*rows(20), row("question 3", "other")]))
+    before = source.identity()
+    gone = next(p for p in source.prompts("train") if p.text == "question 3")
+    source.refuse({gone: "roles must alternate"})
+    assert source.counts == {"rows": 21, "kept": 19, "refused by the chat template": 2}
+    assert gone not in source.prompts("train")
+    kept = read(to_jsonl(tmp_path / "b.jsonl", [r for r in rows(20) if "n 3" not in str(r)]))
+    assert len(everything(source)) == len(everything(kept)) == 19
+    assert source.identity() != before
+
+
+def test_a_split_of_which_the_template_refuses_all_is_an_error(tmp_path):
+    source = read(to_jsonl(tmp_path / "a.jsonl", rows(20)))
+    with pytest.raises(DataError, match="nothing is left for val: roles must alternate"):
+        source.refuse(dict.fromkeys(source.prompts("val"), "roles must alternate"))
+
+
 # Speed
 
 

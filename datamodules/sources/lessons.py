@@ -1,0 +1,206 @@
+"""What a row of your own files teaches: a prompt, its responses, and which is the better one."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
+from datamodules.sources.chats import Chat, Told, from_prompt, from_shared_beginning, read_chat
+from datamodules.sources.messages import unread_keys
+from datamodules.sources.ratings import RANK_NAMES, RATING_NAMES, number, oriented, strength
+
+PAIR = ("chosen", "rejected")
+COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", "system")
+
+
+@dataclass
+class Lesson:
+    """A row as it will be taught.
+
+    `repeatable` is the prompt's text as the file has it, if it is text: responses may begin with
+    it. `ratings` have the best one highest, `given` are those of the file, if it has any.
+    """
+
+    where: str
+    told: Told
+    repeatable: str | None
+    responses: list[str]
+    ratings: list[float]
+    given: list[float] | None
+    strength: float | None
+    is_pair: bool
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.told.prompt
+
+    def comparison(self) -> Comparison:
+        if self.is_pair:
+            return Preference(self.prompt, *self.responses, strength=self.strength)
+        return Ranking(self.prompt, tuple(self.responses), tuple(self.ratings))
+
+
+class RowReader:
+    """Reads the rows of one file. `columns` are the file's names for ours; `best` says which rating
+    is the best. `unread` counts the rows that have a column which is not read.
+    """
+
+    def __init__(self, columns: Mapping[str, str], best: str | None, unread: Counter[str]):
+        self.columns = columns
+        self.best = best
+        self.unread = unread
+        self._kind: tuple[str, ...] | None = None
+
+    def lesson(self, row: Any, where: str) -> Lesson:
+        """What a row teaches; DataError with its place and what is wrong in it."""
+        columns = self._columns_of(row, where)
+        if self._kind not in (None, columns):
+            raise DataError(
+                f"{where}: has {' and '.join(columns)}, but the rows before it have"
+                f" {' and '.join(self._kind)}; keep pairs and rankings in files of their own"
+            )
+        self._kind = columns
+        told, repeatable, ratings, given = self._parsed(row, columns, where)
+        self._note_unread(row, columns)
+        return Lesson(
+            where=where,
+            told=told,
+            repeatable=repeatable,
+            responses=told.responses,
+            ratings=ratings,
+            given=given,
+            strength=self._strength(row, where) if columns == PAIR else None,
+            is_pair=columns == PAIR,
+        )
+
+    def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
+        """The columns that hold a row's responses: those of a pair, or of a ranking."""
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where}: a row must be an object with named fields, not {row!r:.60}")
+        missing = [c for c in PAIR if self.columns[c] not in row]
+        named = self.columns["responses"] != "responses"
+        if self.columns["responses"] in row and (missing or named):
+            return ("responses",)
+        if named:
+            missing = ["responses"]
+        if missing:
+            raise DataError(
+                f"{where}: no column {self.columns[missing[0]]!r};"
+                f" it has {', '.join(map(repr, row))}."
+                f" Name the right one with data.columns.{missing[0]}=<name>"
+            )
+        return PAIR
+
+    def _parsed(
+        self, row: Mapping, columns: tuple[str, ...], where: str
+    ) -> tuple[Told, str | None, list[float], list[float] | None]:
+        prompt = self._optional(row, "prompt", where)
+        given = None
+        if columns == PAIR:
+            responses = [row[self.columns[c]] for c in PAIR]
+            places = [self._place(c, where) for c in PAIR]
+            ratings = [1.0, 0.0]
+        else:
+            responses, given = self._ranked(row, where)
+            place = self._place("responses", where)
+            places = [f"{place}, number {i}" for i in range(1, len(responses) + 1)]
+            best_first = [float(i) for i in reversed(range(len(responses)))]
+            ratings = best_first if given is None else oriented(given, self.best)
+        chats = [read_chat(*pair) for pair in zip(responses, places, strict=True)]
+        system = self._system(row, where)
+        if prompt is None and self.columns["prompt"] not in row:
+            return from_shared_beginning(chats, where, system), None, ratings, given
+        chat = read_chat(prompt, self._place("prompt", where))
+        told = from_prompt(chat, chats, where, system)
+        return told, _repeatable(chat), ratings, given
+
+    def _ranked(self, row: Mapping, where: str) -> tuple[list, list[float] | None]:
+        responses, ratings = row[self.columns["responses"]], self._optional(row, "ratings", where)
+        if not isinstance(responses, list) or len(responses) < 2:
+            raise DataError(
+                f"{self._place('responses', where)}: must be a list of at least two"
+                f" responses, not {responses!r:.60}"
+            )
+        if ratings is None:
+            self._require_no_other_ratings(row, len(responses), where)
+            return responses, None
+        place = self._place("ratings", where)
+        if not isinstance(ratings, list) or len(ratings) != len(responses):
+            raise DataError(
+                f"{place}: must be a list of {len(responses)} numbers, one for each response,"
+                f" not {ratings!r:.60}"
+            )
+        if self.best is None and self.columns["ratings"].lower() in RANK_NAMES:
+            raise DataError(
+                f"{place}: say which of these numbers is the best with data.best=lowest (1 is"
+                " better than 2) or data.best=highest"
+            )
+        return responses, [number(rating, place) for rating in ratings]
+
+    def _require_no_other_ratings(self, row: Mapping, count: int, where: str) -> None:
+        """Responses without ratings are best first; a row that rates them otherwise says more."""
+        for name, value in row.items():
+            if (
+                str(name).lower() in RATING_NAMES
+                and name not in self.columns.values()
+                and isinstance(value, list)
+                and len(value) == count
+            ):
+                raise DataError(
+                    f"{where}: has no column {self.columns['ratings']!r}, so that its responses"
+                    f" would count as best first, but {name!r} has a value for each:"
+                    f" data.columns.ratings={name} reads it; without it they are best first"
+                )
+
+    def _strength(self, row: Mapping, where: str) -> float | None:
+        return strength(self._optional(row, "strength", where), self._place("strength", where))
+
+    def _system(self, row: Mapping, where: str) -> str | None:
+        """The text of the system turn that belongs before the prompt; None if there is none."""
+        value = self._optional(row, "system", where)
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+            return None
+        if not isinstance(value, str):
+            raise DataError(
+                f"{self._place('system', where)}: must be the text of a system message, not"
+                f" {value!r:.60}"
+            )
+        return value
+
+    def _note_unread(self, row: Mapping, columns: tuple[str, ...]) -> None:
+        read = {self.columns[c] for c in ("prompt", "system", *columns)}
+        read.add(self.columns["strength" if columns == PAIR else "ratings"])
+        self.unread.update(
+            str(name) for name, value in row.items() if name not in read and _says(value)
+        )
+        chats = [row.get(self.columns[c]) for c in ("prompt", *PAIR)]
+        responses = row.get(self.columns["responses"])
+        chats += responses if isinstance(responses, list) else []
+        self.unread.update({f"{key} (of messages)" for chat in chats for key in unread_keys(chat)})
+
+    def _place(self, column: str, where: str) -> str:
+        return f"{where}, column {self.columns[column]!r}"
+
+    def _optional(self, row: Mapping, column: str, where: str) -> Any:
+        """The value of a column that may be absent, unless it was given a name."""
+        field = self.columns[column]
+        if field not in row and field != column:
+            raise DataError(
+                f"{where}: no column {field!r}; it has {', '.join(map(repr, row))}."
+                f" Name the right one with data.columns.{column}=<name>"
+            )
+        return row.get(field)
+
+
+def _repeatable(prompt: Chat) -> str | None:
+    """The text that responses may begin with once more: of messages, a single one of the user."""
+    if isinstance(prompt, str):
+        return prompt
+    spoken = [m for m in prompt if m.role != "system"]
+    return spoken[0].content if len(spoken) == 1 else None
+
+
+def _says(value: Any) -> bool:
+    """Whether a row has something in a column: tables fill those of other rows up."""
+    return value is not None and value != "" and value != []

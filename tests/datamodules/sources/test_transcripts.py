@@ -1,0 +1,204 @@
+"""Dialogues written as one text: what is one, what only looks like it, and where it ends."""
+
+import time
+
+import pytest
+
+from datamodules.records import Message
+from datamodules.sources.transcripts import (
+    after_turns,
+    conversation,
+    split_transcripts,
+    until_next_turn,
+)
+
+TALK = (Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "Why so?"))
+HEAD = "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: Why so?\n\nAssistant:"
+CHATML = "<|im_start|>{role}\n{text}<|im_end|>\n"
+# How a turn is written, and what asks for the next one.
+WRITTEN = {
+    "two lines": ({"user": "\n\nHuman: {}", "assistant": "\n\nAssistant: {}"}, "\n\nAssistant:"),
+    "one line": ({"user": "\nHuman: {}", "assistant": "\nAssistant: {}"}, "\nAssistant: "),
+    "User": ({"user": "User: {}\n", "assistant": "Bot: {}\n"}, "Bot:"),
+    "USER": ({"user": "USER: {}\n", "assistant": "ASSISTANT: {}\n"}, "ASSISTANT:"),
+    "sections": ({"user": "### Human: {}\n", "assistant": "### Assistant: {}\n"}, "### Assistant:"),
+    "Alpaca": (
+        {"user": "### Instruction:\n{}\n\n", "assistant": "### Response:\n{}\n\n"},
+        "### Response:\n",
+    ),
+    "ChatML": (
+        {
+            "user": "<|im_start|>user\n{}<|im_end|>\n",
+            "assistant": "<|im_start|>assistant\n{}<|im_end|>\n",
+        },
+        "<|im_start|>assistant\n",
+    ),
+    "headers": (
+        {
+            "user": "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>",
+            "assistant": "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>",
+        },
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "names": (
+        {"user": "<|user|>\n{}</s>\n", "assistant": "<|assistant|>\n{}</s>\n"},
+        "<|assistant|>\n",
+    ),
+    "turns": (
+        {
+            "user": "<start_of_turn>user\n{}<end_of_turn>\n",
+            "assistant": "<start_of_turn>model\n{}<end_of_turn>\n",
+        },
+        "<start_of_turn>model\n",
+    ),
+}
+
+
+def written(way, *turns, asks=True):
+    forms, ask = WRITTEN[way]
+    return "".join(forms[m.role].format(m.content) for m in turns) + (ask if asks else "")
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("turns", [TALK, TALK[:1]])
+def test_a_transcript_is_read_as_its_turns(way, turns):
+    assert conversation(written(way, *turns)) == turns
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_transcript_of_several_turns_need_not_ask(way):
+    assert conversation(written(way, *TALK, asks=False)) == TALK
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_transcript_that_ends_with_the_assistant_is_no_prompt(way):
+    assert conversation(written(way, *TALK[:2], asks=False)) is None
+
+
+def test_what_stands_before_the_first_turn_is_the_system_s():
+    turns = conversation("A helper and a human.\n\nHuman: Hi.\n\nAssistant:")
+    assert turns == (Message("system", "A helper and a human."), Message("user", "Hi."))
+    system = "<|im_start|>system\nBe brief.<|im_end|>\n"
+    turns = conversation(system + written("ChatML", *TALK))
+    assert turns == (Message("system", "Be brief."), *TALK)
+
+
+@pytest.mark.parametrize("end", ["\n\nAssistant:", "\nAssistant: ", "\n### Response:\n"])
+def test_a_question_to_the_assistant_at_the_end_is_dropped(end):
+    assert conversation(f"What is a kettle for?{end}") == (
+        Message("user", "What is a kettle for?"),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does Human: mean in this log?",
+        "He said: Human: be good. And then Assistant: no.",
+        "Human: a being that errs.",
+        "### Human rights\nWhat are they?",
+        "# Assistant: a job description",
+        "Rewrite this:\n\nHuman: Hi.\n\nAssistant: Hello.",
+        "Human: Hi.\nAssistant: Hello.\nSum this talk up.",
+        "Fill in this form.\nManager:\nAssistant:",
+        "Roles:\nSystem:\nAssistant:",
+        "Finish the line.\nAI:",
+        "User: root\nUser: admin\nAssistant:",
+        "What is <|im_start|>user for, and <|assistant|>?",
+        "What do </s> <|im_end|> <|eos|> mean?",
+        "Customer: Hi.\nAI: Hello.\nCustomer: A phone.",
+        "plain",
+        "",
+    ],
+)
+def test_a_text_with_such_words_in_it_is_no_transcript(text):
+    assert conversation(text) is None
+
+
+def test_words_that_end_a_turn_elsewhere_stay_in_what_people_say():
+    assert conversation("\n\nHuman: What is </s>\n\nAssistant:") == (
+        Message("user", "What is </s>"),
+    )
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_response_ends_where_the_next_turn_begins(way):
+    more = written(way, Message("user", "And?"), Message("assistant", "So."), asks=False)
+    assert until_next_turn("It is.\n" + more.lstrip("\n")) == "It is."
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["\n\nHuman: And?", "\n\nHuman:", "\n### Human: And?", "<|im_end|>\n<|im_start|>user\nA"],
+)
+def test_a_turn_that_nobody_answers_ends_a_response_too(rest):
+    assert until_next_turn(f"It is.{rest}") == "It is."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ask yourself what a Human: is.",
+        "A list:\n- User: a person\n- Bot: a machine",
+        "Log in.\nUser: root\nPassword: secret",
+        "Log in.\nUser: root",
+        "Here is a dialogue:\n\nHuman: Hi.\n\nAssistant: Hello.",
+        "The robot came near.\n\nHuman: Who is it?\n\nRobot: A friend.",
+        "Human: Hi.\nAssistant: Hello.",
+        "It is:\n```\n\n\nHuman: Hi.\n\nAssistant: Hello.\n```",
+        "Put\n```\nx\n\nHuman: Hi.\n\nAssistant: Hello.\n```\nthere.",
+        "It is so.\n### Human rights: a list",
+        "Its name is <|user|> in this format.",
+        "Words such as </s> <|im_end|> <|eos|> are tokens.",
+        "It is so.\n\nAssistant: and more",
+        "  spaces stay  ",
+        "",
+    ],
+)
+def test_a_response_that_only_looks_like_it_is_left_as_it_is(text):
+    assert until_next_turn(text) == text
+
+
+def test_nothing_is_left_of_a_response_that_begins_with_the_next_turn():
+    assert until_next_turn("\n\nHuman: And?\n\nAssistant: So.") == ""
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_transcript_of_the_prompt_is_told_from_its_response(way):
+    text = written(way, *TALK) + " Because."
+    assert after_turns(text, TALK) == "Because."
+    assert after_turns(text, TALK[:1]) is None or after_turns(text, TALK[:1]).startswith("Hello.")
+    assert after_turns(text, (Message("user", "Other."),)) is None
+    assert after_turns("Because.", TALK) is None
+    assert after_turns(f"I say: {text}", TALK) is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected", "cut"),
+    [
+        (" Yes.\n\nHuman: More?\n\nAssistant: More.", " No.", ("Yes.", "No."), 1),
+        (" No.", " Yes.\n\nHuman: More?", ("No.", "Yes."), 1),
+        (" Yes.\n\nHuman: A?\n\nAssistant: A.", " No.\n\nHuman: B?", ("Yes.", "No."), 2),
+        (" Yes.\n\nHuman: A?\n\nAssistant: A.", " Yes.\n\nHuman: B?", ("Yes.", "Yes."), 2),
+        (" Yes.  Human: And?", " No.", ("Yes.", "No."), 1),
+        ("\n\nHuman: And?", " No.", ("", "No."), 1),
+        (" A Human: one.", " No.", ("A Human: one.", "No."), 0),
+    ],
+)
+def test_each_of_two_transcripts_ends_with_its_response(chosen, rejected, expected, cut):
+    for start in ("\n\n", ""):  # some copies have no blank line at the beginning
+        head = start + HEAD.lstrip()
+        turns, *responses, count = split_transcripts(head + chosen, head + rejected)
+        assert (turns, tuple(responses), count) == (TALK, expected, cut)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n" * 200_000, " \n" * 100_000, "\n\nHuman: a" * 20_000, "</s> " * 50_000, "## " * 60_000],
+)
+def test_long_texts_take_no_time(text):
+    start = time.perf_counter()
+    conversation(text)
+    until_next_turn(f"a{text}")
+    after_turns(text, TALK)
+    assert time.perf_counter() - start < 5  # 0.2 s; quadratic in the length it is minutes
