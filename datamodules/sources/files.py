@@ -107,7 +107,9 @@ class Files(Source):
             }
         for split, comparisons in splits.items():
             if not comparisons:
-                raise DataError(f"{named(self.files)}: no comparisons for {split}; {self._remedy()}")
+                raise DataError(
+                    f"{named(self.files)}: no comparisons for {split}; {self._remedy()}"
+                )
         return splits
 
     def _remedy(self) -> str:
@@ -163,8 +165,8 @@ class Files(Source):
             self.notes.append(f"not read, {len(unread)} in all: {names}{more}")
         if self.best == "lowest" and not self._ranks:
             raise DataError(
-                f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen response is the"
-                " best, and responses without ratings are best first"
+                f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen"
+                " response is the best, and responses without ratings are best first"
             )
         if self.best is None and self._ranks and all(self._ranks):
             self.cautions.append(

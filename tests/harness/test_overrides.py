@@ -207,7 +207,7 @@ def test_a_command_line_of_odd_names(tmp_path):
     names = dict(zip(OPTIONS[:6], ODD[9:15], strict=True)) | {
         "cache_dir": "1e3",
         "resume": "true",
-        "logger.group": "it's, \"so\"",
+        "logger.group": 'it\'s, "so"',
         "logger.project": "2024_01_02",
     }
     del names["reward.path"]

@@ -155,7 +155,9 @@ DECODER = json.JSONDecoder(object_pairs_hook=_object)
 def _check(value: Any, written: str, where: str) -> None:
     """Raise DataError for what the parser lets through and nothing later could use."""
     if written.count("[") + written.count("{") > DEEPEST and _is_too_deep(value):
-        raise DataError(f"{where}: lists and objects are nested too deep, {DEEPEST} levels and more")
+        raise DataError(
+            f"{where}: lists and objects are nested too deep, {DEEPEST} levels and more"
+        )
     if MAYBE_HALF.search(written):
         refuse_halves(value, where)
 

@@ -102,7 +102,7 @@ def test_a_broken_row_of_many_has_its_line_and_column(tmp_path):
         assert message == ", line 6: not valid JSON (Expecting value, column 12)"
 
 
-NUMBERS = '{"a": NaN, "b": [Infinity, -Infinity], "c": 1e400, "d": 1%s, "e": -0.0}' % ("0" * 400)  # noqa: UP031
+NUMBERS = '{"a": NaN, "b": [Infinity, -Infinity], "c": 1e400, "d": 1%s, "e": -0.0}' % ("0" * 400)
 
 
 def test_numbers_beyond_json_and_beyond_floats_reach_the_rows(tmp_path):
