@@ -138,6 +138,18 @@ def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache
         (["algo.minibatches=7"], "algo.minibatches=7: must divide"),
         (["data=files"], "data.path has no value"),
         (["data=files", "data.path=bad.jsonl"], "bad.jsonl, line 2: not valid JSON"),
+        (["data=files", "data.path=[bad.jsonl]"], "bad.jsonl, line 2: not valid JSON"),
+        (["data=files", "data.path=2024_01_02"], "error: 2024_01_02: no such file"),
+        (["data=files", "data.path=né (1).csv"], "error: né (1).csv: no such file"),
+        (["data=files", "data.path=a.csv,b.csv"], "list, 'data.path=[a.csv,b.csv]'"),
+        (["data=files", "data.path=[a.csv,b.csv]"], "quote it: 'data.path=\"[a.csv,b.csv]\"'"),
+        (["cache_dir=[a,b]"], "cache_dir=[a,b]: must be a name; if it is one, quote it twice: "),
+        (
+            ["model=pretrained", "model.pretrained=[1]"],
+            "quote it twice: 'model.pretrained=\"[1]\"'",
+        ),
+        (["task=export", "run=[a,b]"], "run=[a,b]: must be a name; if it is one, quote it twice: "),
+        (["task=compare", "runs=v[2],(1)"], "runs=v[2],(1): no such folder"),
         (["model=llama_1b"], "model=llama or model=gpt2 need no network"),
         (["resume=nowhere"], "resume=nowhere: holds no run"),
     ],
@@ -313,3 +325,26 @@ def test_a_sweep_of_several_devices_is_refused_with_the_way_to_do_it(tmp_path):
     done = run("-m", "hardware=ddp", "seed=1,2", cwd=tmp_path, ok=False)
     assert "for seed in 1 2 3; do python run.py hardware=ddp" in done.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+def test_names_are_taken_as_they_are_typed(tmp_path):
+    """Files, folders, cache and run, of names that Hydra, globs and YAML would read otherwise."""
+    pairs = [
+        {"prompt": f"What is {i}?", "chosen": "A number.", "rejected": "A word."} for i in range(24)
+    ]
+    folder = tmp_path / "v[2], é=(1)"
+    folder.mkdir()
+    (folder / "2024_01_02.jsonl").write_text("\n".join(map(json.dumps, pairs[:12])))
+    (folder / "b,c.json").write_text(json.dumps(pairs[12:]))
+    done = run(
+        *("algo=reward_model", "data=files", "data.path=v[2], é=(1)", "logger=none"),
+        *("algo.epochs=1", "stages.sft.epochs=1", "hardware=cpu"),
+        *("cache_dir=1e3", "hydra.run.dir=0x10/$a #1, [3]", "model.vocab_size=400"),
+        cwd=tmp_path,
+    )
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0x10", "1e3", "v[2], é=(1)"]
+    out = tmp_path / "0x10" / "$a #1, [3]"
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert (config["data"]["path"], config["cache_dir"]) == ("v[2], é=(1)", "1e3")
+    assert (out / "model" / "config.json").is_file()

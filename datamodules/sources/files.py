@@ -61,7 +61,7 @@ class Files(Source):
             )
         self.files = files_of("data.path", path)
         self.val_files = files_of("data.val_path", val_path) if val_path else []
-        self.columns = {c: _name(c, (columns or {}).get(c)) for c in COLUMNS}
+        self.columns = {c: _name(columns or {}, c) for c in COLUMNS}
         self.best = best
         self.held_out = held_out
         self.limit = limit
@@ -165,8 +165,8 @@ class Files(Source):
             self.notes.append(f"not read, {len(unread)} in all: {names}{more}")
         if self.best == "lowest" and not self._ranks:
             raise DataError(
-                f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen response is the"
-                " best, and responses without ratings are best first"
+                f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen"
+                " response is the best, and responses without ratings are best first"
             )
         if self.best is None and self._ranks and all(self._ranks):
             self.cautions.append(
@@ -179,10 +179,9 @@ def _listed(counts: Mapping[str, int]) -> str:
     return f" ({', '.join(f'{n} {what}' for what, n in counts.items())})" if counts else ""
 
 
-def _name(column: str, given: Any) -> str:
-    """What the file calls a column; a number (`prompt: 0` in YAML) is a name too."""
-    if given is None or given == "":
-        return column
-    if isinstance(given, bool) or not isinstance(given, str | int):
-        raise DataError(f"data.columns.{column}={given}: must be a name; write it in quotes")
-    return str(given)
+def _name(columns: Mapping[str, str | int], column: str) -> str:
+    """What the file calls a column; 0 is a name too."""
+    name = columns.get(column)
+    if isinstance(name, bool | float):
+        raise DataError(f"data.columns.{column}={name}: must be a name; write it in quotes")
+    return column if name in (None, "") else str(name)

@@ -1,6 +1,5 @@
 """Weights & Biases: a run of its own for every job and every stage."""
 
-import glob
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,8 +76,7 @@ class WandbRun(WandbLogger, Tracker):
             copy = Path(run.dir, file.relative_to(folder))
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, copy)
-            # W&B takes both for patterns.
-            run.save(glob.escape(str(copy)), base_path=glob.escape(run.dir), policy="now")
+            run.save(str(copy), base_path=run.dir, policy="now")
 
     def finish(self) -> None:
         self.experiment.finish()

@@ -135,6 +135,7 @@ def test_lists_are_for_options_that_take_them():
         ("it's.jsonl,données (1,2).jsonl", ["it's.jsonl", "données (1,2).jsonl"]),
         ("[a,1e3],[b]", [["a", "1e3"], ["b"]]),
         ("'a,b',c", ["a,b", "c"]),
+        ("a\\,1_0,1e3", ["a,1_0", "1e3"]),
         ("choice(1e3,é)", ["1e3", "é"]),
         ("choice(1e3,true)", ["1e3", "true"]),
         ("données.jsonl", "données.jsonl"),

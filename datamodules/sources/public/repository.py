@@ -58,9 +58,8 @@ class Part:
 
 def local_copy(path: Path) -> Copy:
     """A file, or the readable files below a folder. Raises DataError if there are none."""
-    path = Path(
-        os.path.expanduser(path)
-    ).absolute()  # a hub's cache names no formats where its links lead
+    # Links stay as they are: a hub's cache names no formats where they lead.
+    path = Path(os.path.expanduser(path)).absolute()
     if not path.exists():
         raise DataError(
             f"data.path={path}: no such file or folder; give a copy of the set,"

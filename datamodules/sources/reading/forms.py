@@ -1,8 +1,8 @@
 """Rows as other frameworks have them, turned into rows of ours before they are read.
 
 LLaMA-Factory's (`conversations` or `instruction`, `input` and `history` as the prompt; `chosen` and
-`rejected` as single messages, or both in `output`, best first), ShareGPT's messages ({"from",
-"value"}), `messages` with a `rejected_response`, and OpenAI's (`preferred_output`).
+`rejected` as single messages, or both in `output`, best first), `messages` with a
+`rejected_response`, and OpenAI's (`preferred_output`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,6 @@ from typing import Any
 from datamodules.records import DataError
 
 CONVERSATIONS = ("conversations", "conversation", "messages")
-SPEAKERS = {"human": "user", "gpt": "assistant"}
 PAIR = ("chosen", "rejected")
 OPENAI = ("preferred_output", "non_preferred_output")
 Row = dict[str, Any]
@@ -35,12 +34,10 @@ def _translated(row: Row, columns: Mapping[str, str], where: str) -> Row:
         return row
     for name in PAIR:
         if columns[name] in row:
-            row[columns[name]] = _messages(row[columns[name]])
+            row[columns[name]] = _listed(row[columns[name]])
     if isinstance(ranked := row.get(columns["responses"]), list):
-        row[columns["responses"]] = [_messages(response) for response in ranked]
-    if columns["prompt"] in row:
-        row[columns["prompt"]] = _messages(row[columns["prompt"]])
-    elif columns["prompt"] == "prompt" and not _tells_prompt(row, columns):
+        row[columns["responses"]] = [_listed(response) for response in ranked]
+    if "prompt" not in row and columns["prompt"] == "prompt" and not _tells_prompt(row, columns):
         _add_prompt(row)
     return row
 
@@ -87,7 +84,7 @@ def _add_prompt(row: Row) -> None:
     if isinstance(inner, Mapping) and "messages" in inner:  # OpenAI's
         row["prompt"] = row.pop("input")["messages"]
     elif found := [name for name in CONVERSATIONS if name in row]:
-        row["prompt"] = _messages(row.pop(found[0]))
+        row["prompt"] = row.pop(found[0])
     elif isinstance(row.get("instruction"), str):
         words = [row.pop("instruction"), row.pop("input", None)]
         asked = "\n".join(text for text in words if text)
@@ -99,16 +96,6 @@ def _add_prompt(row: Row) -> None:
         row["prompt"] = [*earlier, {"role": "user", "content": asked}] if earlier else asked
 
 
-def _messages(value: Any) -> Any:
-    """Messages by our names, one alone as a list of one; anything else as it is."""
-    if isinstance(value, Mapping):
-        value = [value]
-    return [_message(m) for m in value] if isinstance(value, list) else value
-
-
-def _message(value: Any) -> Any:
-    if not isinstance(value, Mapping) or not {"from", "value"} <= value.keys():
-        return value
-    others = {name: content for name, content in value.items() if name not in ("from", "value")}
-    role = SPEAKERS.get(value["from"], value["from"])
-    return {"role": role, "content": value["value"], **others}
+def _listed(value: Any) -> Any:
+    """A message alone as a list of one; anything else as it is."""
+    return [value] if isinstance(value, Mapping) else value
