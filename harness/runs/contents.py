@@ -41,12 +41,12 @@ def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]] | None) -> str 
         ) from error
 
 
-_SEEN: dict[tuple[str, int, int], str] = {}  # hashes by path, size and time of the last change
+_SEEN: dict[tuple[int, ...], str] = {}  # hashes by inode, size and time of the last change
 
 
 def _hash(file: Path) -> str:
     status = file.stat()
-    key = (str(file.resolve()), status.st_size, status.st_mtime_ns)
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _SEEN:
         with open(file, "rb") as opened:
             _SEEN[key] = hashlib.file_digest(opened, "sha256").hexdigest()
