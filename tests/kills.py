@@ -62,12 +62,16 @@ def run(
     change: int | None = None,
     seconds: float | None = None,
     setup: Callable[[], None] = lambda: None,
+    notes: Path | None = None,
 ) -> tuple[int, int, str]:
     """One run of the command line in `folder`/run, killed before its `change`-th change of a file
-    or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed.
+    or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed
+    (kept in the folder `notes`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    output, counter = folder / "output.txt", folder / "changes.txt"
+    notes = notes or folder
+    for place in (folder, notes):
+        place.mkdir(parents=True, exist_ok=True)
+    output, counter = notes / "output.txt", notes / "changes.txt"
     pid = os.fork()
     if not pid:
         _child(folder, overrides, change, output, counter, setup)

@@ -1,6 +1,5 @@
 """A training from its first line on the terminal to its last."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
 from harness.reports.console import make_console, places, say, say_what_was_cut
 from harness.runs.checkpoints import steps_done
-from harness.runs.files import SUMMARY, going_on_later
+from harness.runs.files import SUMMARY, going_on_later, read_json
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -32,7 +31,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     try:
         if run.finished:
             pipeline.console.print(f"{run.folder} is finished already; there is nothing to resume")
-            return json.loads((run.folder / SUMMARY).read_text())
+            return read_json(run.folder / SUMMARY)
         with going_on_later(run.folder):
             return _train(pipeline)
     finally:
