@@ -2,9 +2,9 @@
 
     python -m tests.full_disks --folder /tmp/full
 
-Each disk is a tmpfs of its size, if one may be mounted, which holds the run and its stages; besides,
-there are limits on the size of a file (as `ulimit -f` sets). A run must end with one line that
-names a file, without a traceback; resumed, it must equal a run that always had room.
+Each disk is a tmpfs of its size, if one may be mounted, which holds the run and its stages; then
+come limits on the size of a file (as `ulimit -f` sets). A run must end with one line that names a
+file, without a traceback; resumed, it must equal a run that always had room.
 """
 
 import argparse

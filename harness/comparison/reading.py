@@ -206,7 +206,9 @@ def _read_or_name(folder: Path, known: Container[Path]) -> PolicyRun | LeftOut |
 
 
 def _run_folders(pattern: str, own: Path | None) -> list[Path]:
-    roots = [Path(p) for p in sorted(glob.glob(os.path.expanduser(pattern)))]
+    named = Path(pattern).expanduser()
+    # A folder with brackets in its name is itself, before it is a pattern.
+    roots = [named] if named.is_dir() else map(Path, sorted(glob.glob(str(named))))
     roots = [root for root in roots if root.is_dir()]
     if not roots:
         raise DataError(

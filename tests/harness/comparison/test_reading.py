@@ -27,6 +27,12 @@ def test_runs_are_found_below_folders_by_globs_and_once(tmp_path):
     assert seeds(str(tmp_path / "sweeps" / "b"), str(tmp_path / "sweeps" / "b" / "0_ppo")) == [4]
 
 
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path):
+    write_run(tmp_path / "[ab] é" / "0_ppo", seed=1)
+    write_run(tmp_path / "a é" / "0_ppo", seed=2)
+    assert [run.seed for run in collect([str(tmp_path / "[ab] é")])[0]] == [1]
+
+
 def test_what_is_no_finished_policy_run_is_named_with_the_reason(tmp_path):
     write_run(tmp_path / "good")
     write_run(tmp_path / "stopped", finished=False)
