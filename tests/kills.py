@@ -40,6 +40,8 @@ TINY = (
     "callbacks.trace_every=2",
 )
 CLOCK = ("time/", "throughput/")
+UNLIKE = ("/path", "/seconds", "/reused")  # of stages
+LEFT_OVER = (".unfinished", ".damaged", ".old")
 TABLES = ("samples.jsonl", "traces.jsonl")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
@@ -60,12 +62,16 @@ def run(
     change: int | None = None,
     seconds: float | None = None,
     setup: Callable[[], None] = lambda: None,
+    notes: Path | None = None,
 ) -> tuple[int, int, str]:
     """One run of the command line in `folder`/run, killed before its `change`-th change of a file
-    or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed.
+    or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed
+    (kept in the folder `notes`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    output, counter = folder / "output.txt", folder / "changes.txt"
+    notes = notes or folder
+    for place in (folder, notes):
+        place.mkdir(parents=True, exist_ok=True)
+    output, counter = notes / "output.txt", notes / "changes.txt"
     pid = os.fork()
     if not pid:
         _child(folder, overrides, change, output, counter, setup)
@@ -125,29 +131,32 @@ def load_libraries() -> None:
 
 
 def cells(folder: Path) -> Iterator[tuple[str, Any]]:
-    """All that a run leaves but for what depends on the clock or on where it is, by its place."""
-    folders = {"run": folder / "run"}
+    """All that a run and its stages leave but for what depends on the clock or on where they are,
+    by its place.
+    """
+    yield from _trained("run", folder / "run")
     for stage in ("sft", "reward_model"):
-        found = [p for p in (folder / "cache" / stage).iterdir() if (p / "stage.json").is_file()]
-        folders |= {f"{stage} {path.name}": path for path in found}
-    for name, place in folders.items():
-        with open(place / "metrics.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                for column, value in row.items():
-                    if not column.startswith(CLOCK):
-                        yield f"{name} metrics.csv {row['step']} {column}", value
-        for file in sorted((place / "model").iterdir()):
-            yield f"{name} {file.name}", file.read_bytes()
+        for marker in (folder / "cache" / stage).glob("*/stage.json"):
+            yield from _trained(f"{stage} {marker.parent.name}", marker.parent)
     for table in TABLES:
         for i, line in enumerate((folder / "run" / table).read_text().splitlines()):
             yield f"{table} {i}", line
     for key, value in json.loads((folder / "run" / "summary.json").read_text()).items():
-        if not key.startswith(CLOCK) and not key.endswith(("/path", "/seconds", "/reused")):
+        if key != "commit" and not key.startswith(CLOCK) and not key.endswith(UNLIKE):
             yield f"summary.json {key}", value
     for file in sorted((folder / "run").rglob("*")):
-        # Drafts and what was set aside; nothing may be left of them.
-        if file.suffix in (".unfinished", ".damaged", ".old") or file.name.startswith(".model"):
+        if file.suffix in LEFT_OVER:
             yield f"left over: {file.name}", True
+
+
+def _trained(name: str, folder: Path) -> Iterator[tuple[str, Any]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            for column, value in row.items():
+                if not column.startswith(CLOCK):
+                    yield f"{name} metrics.csv {row['step']} {column}", value
+    for file in sorted((folder / "model").iterdir()):
+        yield f"{name} {file.name}", file.read_bytes()
 
 
 def differing(whole: Path, broken: Path) -> list[str]:

@@ -3,7 +3,7 @@
 import glob
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ CURVES = (
     "train/clip_fraction",
     "train/explained_variance",
 )
-# The beginnings of the names of numbers in summary.json.
-NUMBERS = ("val/", "reference/", "rollout/", "train/", "time/", "throughput/", "best/")
+# The beginnings of the names in summary.json of the numbers that are compared.
+NUMBERS = ("val/", "reference/", EPISODES, "time/")
 Array = NDArray[np.float64]
 
 
@@ -89,9 +89,7 @@ def collect(
     runs: dict[Path, PolicyRun] = {}
     left_out: list[LeftOut] = []
     for folder in dict.fromkeys(f for p in patterns for f in _run_folders(p, own)):
-        found = _followed(folder)
-        if isinstance(found, Path) and found.resolve() not in runs:
-            found = _read_or_name(found)
+        found = _read_or_name(folder, runs)
         if isinstance(found, LeftOut):
             left_out.append(found)
         elif isinstance(found, PolicyRun):
@@ -151,12 +149,26 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def check_summary(path: Path, summary: dict[str, Any]) -> None:
-    """DataError unless what stands for a number is one, or null."""
+    """DataError unless a summary holds numbers where a comparison reads numbers, null where one is
+    undefined, and nothing nested.
+    """
     for name, value in summary.items():
-        if name.startswith(NUMBERS) and not (value is None or type(value) in (int, float)):
-            raise DataError(f"{path}: is damaged, its {name} is {value!r:.40}, which is no number")
-    if not math.isfinite(summary[SCORE]):
-        raise DataError(f"{path}: its {SCORE} is {summary[SCORE]}")
+        if isinstance(value, dict | list):
+            raise DataError(f"{path}: is damaged, its {name} is {value!r:.40}")
+        if name.endswith("/path") and not isinstance(value, str):
+            raise DataError(f"{path}: is damaged, its {name} is {value!r:.40}, which is no folder")
+        needed = name in (SCORE, EPISODES)
+        if name.startswith(NUMBERS) and not (_is_finite(value) or (value is None and not needed)):
+            raise DataError(f"{path}: its {name} is {value!r:.40}, which is no finite number")
+    if EPISODES not in summary:
+        raise DataError(f"{path}: is damaged, it lacks {EPISODES}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _why_failed(folder: Path) -> str | None:
@@ -189,12 +201,19 @@ def read_curves(path: Path, metrics: Sequence[str]) -> dict[str, Curve]:
     return {name: Curve(*np.array(p).T) for name, p in points.items() if p}
 
 
-def _read_or_name(folder: Path) -> PolicyRun | LeftOut:
-    """One damaged run among hundreds is named, and stops nothing."""
+def _read_or_name(folder: Path, known: Container[Path]) -> PolicyRun | LeftOut | Path:
+    """The run that stands for a folder; only where it is if it is among the `known`. One damaged
+    run among hundreds is named, and stops nothing.
+    """
     try:
-        return read_run(folder)
+        found = _followed(folder)
+        if isinstance(found, LeftOut) or found.resolve() in known:
+            return found
+        return read_run(found)
     except (DataError, RunError) as error:
         return LeftOut(folder, str(error))
+    except OSError as error:
+        return LeftOut(folder, f"{error.filename or folder}: {error.strerror or error}")
 
 
 def _run_folders(pattern: str, own: Path | None) -> list[Path]:

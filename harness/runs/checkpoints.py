@@ -86,12 +86,14 @@ def check_readable(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             torn = archive.testzip()
+            # For what says that it is a folder torch gives memory that nothing was read into.
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr]
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # zipfile has one for every field that makes no sense
         raise RunError(f"{path}: is damaged or cut short ({error})") from error
-    if torn is not None:
-        raise RunError(f"{path}: is damaged ({torn} is not what was written)")
+    if torn is not None or folders:
+        raise RunError(f"{path}: is damaged ({torn or folders[0]} is not what was written)")
     _steps(path)
 
 

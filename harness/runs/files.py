@@ -48,8 +48,26 @@ def write_text(path: Path, text: str) -> None:
 
     Raises DiskError if it cannot be written; what was there before is there still.
     """
-    with whole_file(path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    with whole_file(path) as draft:
+        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as its escape.
+        draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+
+
+def append_whole(path: Path, text: str) -> None:
+    """Add whole lines to a file, which are on the disk then; DiskError, and nothing added, if they
+    cannot be.
+    """
+    with writing(path):
+        end = path.stat().st_size if path.exists() else 0
+        try:
+            with open(path, "ab") as file:
+                file.write(text.encode("utf-8", errors="backslashreplace"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, end)
+            raise
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def with_new_names(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     renamed = {key: with_new_names(value) for key, value in config.items()}
-    if (target := renamed.get("_target_")) in TARGETS:
+    if isinstance(target := renamed.get("_target_"), str) and target in TARGETS:
         renamed["_target_"] = TARGETS[target]
     for old, new in OPTIONS.items():
         group, name = old.split(".")

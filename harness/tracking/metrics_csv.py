@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from harness.errors import RunError
-from harness.runs.files import write_text, writing
+from harness.runs.files import append_whole, write_text
 from harness.tracking.whole_rows import metrics_rows
 
 
@@ -70,7 +69,7 @@ class MetricsCsv(Logger):
             known = self._columns()
             self.rows.append(row)
             if set(row) <= set(known):
-                self._append(known, row)
+                append_whole(self.path, _csv(known, [row]))
             else:
                 self._rewrite()
 
@@ -84,17 +83,6 @@ class MetricsCsv(Logger):
     def _columns(self) -> list[str]:
         names = {name for row in self.rows for name in row} - {"step"}
         return ["step", *sorted(names)]
-
-    def _append(self, columns: list[str], row: Mapping[str, Any]) -> None:
-        with writing(self.path), open(self.path, "ab") as file:
-            end = file.tell()
-            try:
-                file.write(_csv(columns, [row]).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(end)  # no half of a row
-                raise
 
     def _rewrite(self) -> None:
         columns = self._columns()

@@ -4,7 +4,6 @@ Looking changes nothing: no gradient, no random number, the same weights before 
 """
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.drawing import drawn
 from harness.ranks import this_rank
-from harness.runs.files import write_text, writing
+from harness.runs.files import append_whole, write_text, writing
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import json_rows
@@ -69,10 +68,7 @@ class TokenTrace(Callback):
 
     def _keep(self, trainer: pl.Trainer, rows: list[Row], response: Rollout) -> None:
         self.rows += rows
-        with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
+        append_whole(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         iteration = rows[0]["iteration"]
         picture = self.pictures / f"{iteration}.png"
         prompt = response.sequences[0, : response.prompt_mask.shape[1]][response.prompt_mask[0]]

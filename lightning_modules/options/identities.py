@@ -38,15 +38,18 @@ def pretrained_identity(path: str | Path, revision: str | None = None) -> dict[s
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file; a process reads a file that does not change once."""
-    stat = path.stat()
-    return _hash(str(path), stat.st_size, stat.st_mtime_ns)
+    """The SHA-256 of a file. A process reads a file that does not change once, whatever it is
+    renamed to.
+    """
+    status = path.stat()
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _HASHES:
+        with open(path, "rb") as file:
+            _HASHES[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _HASHES[key]
 
 
-@functools.cache
-def _hash(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_HASHES: dict[tuple[int, ...], str] = {}
 
 
 @functools.cache

@@ -4,8 +4,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from harness.errors import DiskError
+from harness.runs.files import writing
 from harness.runs.stages import MARKER, StageCache, code_identity, fingerprint
+from tests.harness.runs.test_checkpoints import files_of_at_most
 
 
 def make_file(folder: Path) -> dict:
@@ -79,3 +84,96 @@ def test_two_processes_make_a_stage_once(tmp_path):
     assert log.read_text() == "made\n"
     (marker,) = (tmp_path / "cache").rglob(MARKER)
     assert json.loads(marker.read_text())["summary"] == {"val/loss": 0.5}
+
+
+def make_model(folder: Path) -> dict:
+    (folder / "model").mkdir()
+    save_file({"w": torch.arange(64.0)}, folder / "model" / "model.safetensors")
+    (folder / "model" / "tokenizer.json").write_text('{"model": {}}')
+    (folder / "report.md").write_text("good")
+    return {"val/loss": 0.5, "undefined": float("nan")}
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "stage.json": {
+        "empty": lambda path: path.write_text(""),
+        "torn": lambda path: path.write_text(path.read_text()[:-20]),
+        "missing": lambda path: path.unlink(),
+        "no object": lambda path: path.write_text("[1]"),
+        "nothing": lambda path: path.write_text("{}"),
+        "a number changed": lambda path: path.write_text(path.read_text().replace("0.5", "0.7")),
+        "files forgotten": lambda path: path.write_text(path.read_text().replace("files", "f")),
+        "a folder": lambda path: (path.unlink(), path.mkdir()),
+    },
+    "model/model.safetensors": {
+        "cut off": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        "one bit": flip,
+        "missing": lambda path: path.unlink(),
+        "a folder": lambda path: (path.unlink(), path.mkdir()),
+    },
+    "model/tokenizer.json": {
+        "empty": lambda path: path.write_text(""),
+        "another of this size": lambda path: path.write_text('{"modle": {}}'),
+    },
+}
+DAMAGES = [(file, kind) for file, kinds in DAMAGE.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("file", "kind"), DAMAGES, ids=lambda x: x.replace(" ", "_"))
+def test_a_damaged_stage_is_named_and_made_anew(file, kind, tmp_path):
+    cache = StageCache(tmp_path)
+    first = cache.get("sft", {"seed": 0}, make_model)
+    DAMAGE[file][kind](first.path / file)
+    said = []
+    second = cache.get("sft", {"seed": 0}, make_model, said.append)
+    assert not second.reused
+    assert second.path == first.path
+    assert len(said) == 1
+    assert str(first.path / file) in said[0]
+    assert load_file(second.path / "model" / "model.safetensors")["w"].sum() == 63 * 32
+    assert cache.get("sft", {"seed": 0}, make_model, said.append).reused
+    assert len(said) == 1
+    assert first.path.with_name(f"{first.path.name}.damaged").is_dir()
+
+
+def test_what_only_people_read_may_change(tmp_path):
+    cache = StageCache(tmp_path)
+    stage = cache.get("sft", {}, make_model)
+    (stage.path / "report.md").write_text("my notes")
+    assert cache.get("sft", {}, lambda folder: pytest.fail("made again")).reused
+
+
+@pytest.mark.parametrize("kind", ["as it was", "empty", "cut off"])
+def test_a_stage_of_an_earlier_version_is_used_unless_it_is_cut_off(kind, tmp_path):
+    cache = StageCache(tmp_path)
+    stage = cache.get("sft", {}, make_model)
+    marker = json.loads((stage.path / MARKER).read_text())
+    old = {key: marker[key] for key in ("seconds", "summary", "recipe")}
+    (stage.path / MARKER).write_text(json.dumps(old))
+    weights = stage.path / "model" / "model.safetensors"
+    if kind == "empty":
+        (stage.path / "model" / "tokenizer.json").write_text("")
+    if kind == "cut off":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    assert cache.get("sft", {}, make_model).reused == (kind == "as it was")
+
+
+def test_a_stage_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path):
+    with (
+        files_of_at_most(100),
+        pytest.raises(DiskError, match=r"sft/.*cannot be written \(File too large\)"),
+    ):
+        StageCache(tmp_path).get("sft", {}, make_file_of_1000)
+    assert {path.suffix for path in (tmp_path / "sft").iterdir()} == {".lock"}
+
+
+def make_file_of_1000(folder: Path) -> dict:
+    with writing(folder / "result"):
+        (folder / "result").write_text("x" * 1000)
+    return {}
