@@ -1,5 +1,6 @@
 """Weights & Biases: a run of its own for every job and every stage."""
 
+import contextlib
 import csv
 import functools
 import shutil
@@ -41,8 +42,7 @@ def spared(method: Callable[..., None]) -> Callable[..., None]:
         try:
             method(self, *args, **kwargs)
         except Exception as error:
-            self.failed = True
-            warn(f"failed and gets no more of this run: {_first_line(error)}")
+            self.fail(error)
 
     return call
 
@@ -105,9 +105,20 @@ class WandbRun(WandbLogger, Tracker):
             shutil.copyfile(file, copy)
             run.save(str(copy), base_path=run.dir, policy="now")
 
-    @spared
     def finish(self) -> None:
-        self.experiment.finish()
+        try:
+            self.experiment.finish()
+        except Exception as error:
+            self.fail(error)
+            # A service that is gone would be asked again when the process ends.
+            with contextlib.suppress(Exception, SystemExit):
+                wandb.teardown()
+
+    def fail(self, error: Exception) -> None:
+        """Send nothing more, and say so once."""
+        if not self.failed:
+            warn(f"failed and gets no more of this run: {_first_line(error)}")
+        self.failed = True
 
 
 def wandb_run(
@@ -166,7 +177,8 @@ def wandb_run(
 
 def _begun(begin: Callable[..., Any], mode: str) -> Any | None:
     """A run of W&B in this mode, or offline if it cannot begin, or None."""
-    for attempt in dict.fromkeys((mode, "offline")):
+    # Twice in any case: W&B leaves variables alone of which it could make nothing once.
+    for attempt in (mode, "offline"):
         settings = wandb.Settings(
             silent=True, console="off", disable_git=False, x_disable_stats=True
         )
@@ -174,8 +186,8 @@ def _begun(begin: Callable[..., Any], mode: str) -> Any | None:
             with own_surroundings():
                 return begin(mode=attempt, settings=settings)
         except Exception as error:
-            on = "goes on offline" if attempt != "offline" else "gets nothing of this run"
-            warn(f"{on}, as it cannot begin: {_first_line(error)}")
+            warn(f"cannot begin {attempt}: {_first_line(error)}")
+    warn("gets nothing of this run")
     return None
 
 

@@ -75,12 +75,8 @@ def test_no_secret_of_the_command_line_is_written_down(real_run, tmp_path, monke
     ended(real_run("abcd1234", config=config))
     assert sys.argv == typed
     (log,) = tmp_path.rglob("*.wandb")
-    (around,) = [r.environment for r in records(log) if r.environment.args]
-    assert list(around.args) == [
-        "+my_token='<secret>'",
-        "algo.beta=0.25",
-        "+x={apiKey: '<secret>'}",
-    ]
+    (told,) = [list(r.environment.args) for r in records(log) if r.environment.args]
+    assert told == ["+my_token='<secret>'", "algo.beta=0.25", "+x={apiKey: '<secret>'}"]
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"s3cretvalue" not in file.read_bytes(), file
 

@@ -20,7 +20,7 @@ def test_what_cannot_begin_online_goes_on_offline(real_run, tmp_path, monkeypatc
     monkeypatch.setattr(wandb, "init", no_network)
     logger = real_run("abcd1234", mode="online")
     ended(logger)
-    assert "goes on offline, as it cannot begin: no route to host" in capsys.readouterr().err
+    assert capsys.readouterr().err == "warning: W&B cannot begin online: no route to host\n"
     assert len(logs_of(tmp_path)) == 1
 
 
@@ -32,6 +32,7 @@ def test_what_cannot_begin_at_all_gets_nothing(real_run, monkeypatch, capsys):
     assert real_run("abcd1234") is None
     said = capsys.readouterr().err
     assert said.count("warning: W&B gets nothing of this run") == 1
+    assert said.count("cannot begin offline") == 2
     assert "No space left" in said
 
 
