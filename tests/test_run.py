@@ -234,6 +234,63 @@ def test_a_killed_sweep_started_again_in_another_folder_loses_nothing(cache, tmp
 
 
 @pytest.mark.slow
+def test_runs_and_sweeps_that_start_in_one_second_tell_the_truth(cache, tmp_path):
+    """Each process has folders of its own, and every number is that of the options beside it."""
+    options = (*TINY, "reward=gold", "logger=none", "algo.iterations=2", f"cache_dir={cache}")
+    singles = [f"algo.beta=0.{i}" for i in range(1, 4)] * 2  # also two of the very same options
+    sweeps = ["algo.beta=0.1,0.5", "algo.beta=0.6,0.7", "algo.beta=0.6,0.7"]
+    commands = [command(*options, o) for o in singles]
+    commands += [command("-m", *options, o) for o in sweeps]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [
+        subprocess.Popen(c, cwd=tmp_path, env=environment() | {"OMP_NUM_THREADS": "1"}, **quiet)
+        for c in commands
+    ]
+    assert [(p.communicate()[1], p.returncode) for p in running] == [("", 0)] * len(running)
+    outputs = tmp_path / "outputs"
+    assert sorted(beta_of(folder) for folder in (outputs / "runs").iterdir()) == sorted(singles)
+    asked = []
+    for sweep in (outputs / "sweeps").iterdir():
+        betas = []
+        for job in jobs(sweep):
+            (beta,) = (o for o in job["overrides"] if "beta" in o)
+            assert beta_of(Path(job["run"])) == beta
+            assert job["value"] == float(rows(Path(job["run"]))[-1]["val/score"])
+            betas.append(beta)
+        asked.append(betas)
+    assert sorted(asked) == sorted([[f"algo.beta={b}" for b in s[10:].split(",")] for s in sweeps])
+
+
+def beta_of(folder: Path) -> str:
+    """The option that a finished run had; whatever is written of it agrees."""
+    state = json.loads((folder / "run.json").read_text())
+    beta = f"algo.beta={state['config']['algo']['beta']}"
+    assert f"- {beta}\n" in (folder / ".hydra" / "overrides.yaml").read_text()
+    summary = json.loads((folder / "summary.json").read_text())
+    last = rows(folder)[-1]
+    assert summary["val/score"] == float(last["val/score"])
+    assert summary["val/reward"] == float(last["val/reward"])
+    return beta
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    row = '{"prompt": "Why %d?", "chosen": "Because of it.", "rejected": "No %s."}\n'
+    pairs.write_text("".join(row % (i, "way") for i in range(30)))
+    options = ("-m", "hardware=cpu", "model.vocab_size=400", "algo=sft", "algo.epochs=1", "seed=1")
+    options += ("data=files", f"data.path={pairs}", "logger=none", "sweep.objective=val/loss")
+    run(*options, cwd=tmp_path)
+    pairs.write_text("".join(row % (i, "at all") for i in range(40)))
+    again = run(*options, cwd=tmp_path)
+    assert "is on other inputs: data" in again.stdout
+    third = run(*options, cwd=tmp_path)
+    assert "job 0 was finished before" in third.stdout
+    found = [jobs(sweep)[0]["status"] for sweep in sorted((tmp_path / "outputs/sweeps").iterdir())]
+    assert found == ["done", "done", "skipped"]
+
+
+@pytest.mark.slow
 def test_a_failed_trial_does_not_end_a_study(cache, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     run(

@@ -15,6 +15,7 @@ from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
 from harness.reports.console import make_console
+from harness.runs.command import keep_command
 from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
@@ -37,6 +38,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
         check_can_publish(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     found = write_comparison(patterns, folder)
+    keep_command(folder, cfg)
     _say(make_console(), found, folder)
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
