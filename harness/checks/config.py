@@ -17,6 +17,7 @@ from harness.errors import RunError
 from harness.overrides import quoting, require_names, written
 from harness.runs.renamed import refuse_old_keys
 from harness.surroundings import require_writable
+from harness.tracking.wandb_limits import check_logger
 from lightning_modules.errors import OptionError
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
@@ -70,6 +71,7 @@ def check_config(cfg: DictConfig) -> None:
         "must be a folder",
     )
     require_writable(Path(plain["cache_dir"]), "cache_dir")
+    check_logger(plain["logger"])
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
     for place, section in _sections(plain):

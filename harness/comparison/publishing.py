@@ -14,7 +14,7 @@ from harness.comparison.figures import drawn_curves
 from harness.comparison.grouping import Configuration
 from harness.comparison.measures import KL
 from harness.comparison.reading import EPISODES, SCORE
-from harness.tracking.wandb_account import has_api_key
+from harness.tracking.wandb_account import has_api_key, own_surroundings
 from lightning_modules.options.require import require
 
 PANELS_IN_A_ROW = 2
@@ -45,13 +45,15 @@ def publish(
 
     entity = cfg.logger.entity or wandb.Api().default_entity
     pictures = [block for block in blocks if isinstance(block, Picture)]
-    with wandb.init(
-        project=cfg.logger.project,
-        entity=entity,
-        job_type="compare",
-        name=title,
-        dir=pictures[0].path.parent,
-    ) as run:
+    with own_surroundings():
+        begun = wandb.init(
+            project=cfg.logger.project,
+            entity=entity,
+            job_type="compare",
+            name=title,
+            dir=pictures[0].path.parent,
+        )
+    with begun as run:
         run.log({_key(picture): wandb.Image(str(picture.path)) for picture in pictures})
         here = {"entity": entity, "project": cfg.logger.project}
         own = wr.Runset(**here, name=title, filters=f"ID == '{run.id}'")

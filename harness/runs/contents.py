@@ -44,7 +44,6 @@ def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]] | None) -> str 
         ) from error
 
 
-
 def _differs(file: Path, was: Mapping[str, Any]) -> str | None:
     if not file.is_file():
         return f"{file} is missing"

@@ -37,18 +37,17 @@ def tracked(
     if "_target_" in cfg.logger:
         overrides = swept_overrides(run.folder) if is_run else ()
         make = instantiate(cfg.logger, _partial_=True)
-        loggers.append(
-            make(
-                # Offline files of a stage stay with the run: its folder is renamed later.
-                folder=run.folder,
-                run_name=run_name(run.config, job_type, overrides),
-                job_type=job_type,
-                run_id=run.wandb_id if is_run else None,
-                default_group=default_group(run.folder),
-                x_axis=x_axis,
-                config=run.config,
-            )
+        tracker = make(
+            # Offline files of a stage stay with the run: its folder is renamed later.
+            folder=run.folder,
+            run_name=run_name(run.config, job_type, overrides),
+            job_type=job_type,
+            run_id=run.wandb_id if is_run else None,
+            default_group=default_group(run.folder),
+            x_axis=x_axis,
+            config=run.config,
         )
+        loggers += [tracker] if tracker else []
     try:
         yield loggers
     finally:

@@ -1,7 +1,10 @@
 """Weights & Biases: a run of its own for every job and every stage."""
 
+import contextlib
+import functools
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from harness.runs.provenance import provenance
 from harness.tracking.names import flat, option_names
 from harness.tracking.tracker import Rows, Tracker
-from harness.tracking.wandb_account import chosen_mode
+from harness.tracking.wandb_account import chosen_mode, own_surroundings
 from harness.tracking.wandb_files import steps_on_disk
+from harness.tracking.wandb_limits import NAME, TAG, fitting, sendable, tag_list
 from harness.tracking.whole_rows import metrics_rows
 
 BEST = {
@@ -26,11 +30,30 @@ BEST = {
 }
 
 
+def spared(method: Callable[..., None]) -> Callable[..., None]:
+    """A method of WandbRun whose failure does not end the training: it is said, once, and nothing
+    more is sent. metrics.csv and samples.jsonl go on.
+    """
+
+    @functools.wraps(method)
+    def call(self: "WandbRun", *args: Any, **kwargs: Any) -> None:
+        if self.failed:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self.fail(error)
+
+    return call
+
+
 class WandbRun(WandbLogger, Tracker):
     """Lightning's logger on a W&B run of ours: all that is logged of one step makes one row.
 
     A resumed run begins at `first_step`; rows that W&B has from before are not sent again.
     """
+
+    failed = False
 
     def __init__(self, run: Any, *, first_step: int = 0, artifacts: bool = False, **options: Any):
         super().__init__(experiment=run, **options)
@@ -38,12 +61,14 @@ class WandbRun(WandbLogger, Tracker):
         self.artifacts = artifacts
 
     @rank_zero_only
+    @spared
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Numbers, tables and pictures of one step."""
         if step is None or step >= self.first_step:
             row = {k: v for k, v in metrics.items() if k != "epoch"}
             self.experiment.log(row, step=step)
 
+    @spared
     def log_media(
         self,
         step: int,
@@ -59,6 +84,7 @@ class WandbRun(WandbLogger, Tracker):
             media[name] = wandb.Image(str(picture))
         self.log_metrics(media, step=step)
 
+    @spared
     def log_model(self, folder: Path) -> None:
         if self.artifacts:
             artifact = wandb.Artifact(f"model-{self.experiment.id}", type="model")
@@ -66,6 +92,7 @@ class WandbRun(WandbLogger, Tracker):
             artifact.add_dir(str(folder / "model"), policy="immutable")
             self.experiment.log_artifact(artifact)
 
+    @spared
     def log_report(self, folder: Path, numbers: Mapping[str, float]) -> None:
         run = self.experiment
         run.summary.update(numbers)
@@ -79,17 +106,29 @@ class WandbRun(WandbLogger, Tracker):
             run.save(str(copy), base_path=run.dir, policy="now")
 
     def finish(self) -> None:
-        self.experiment.finish()
+        try:
+            self.experiment.finish()
+        except Exception as error:
+            self.fail(error)
+            # A service that is gone would be asked again when the process ends.
+            with contextlib.suppress(Exception, SystemExit):
+                wandb.teardown()
+
+    def fail(self, error: Exception) -> None:
+        """Send nothing more, and say so once."""
+        if not self.failed:
+            warn(f"failed and gets no more of this run: {_first_line(error)}")
+        self.failed = True
 
 
 def wandb_run(
     *,
     name: str,
-    project: str,
-    entity: str | None,
+    project: str | int | None,
+    entity: str | int | None,
     mode: str | None,
     group: str | None,
-    tags: Sequence[str] | None,
+    tags: Sequence[str] | str | None,
     artifacts: bool = False,
     folder: Path,
     run_name: str,
@@ -98,34 +137,34 @@ def wandb_run(
     default_group: str,
     x_axis: str | None,
     config: dict[str, Any],
-) -> WandbRun:
+) -> WandbRun | None:
     """A logger on a new W&B run, or on the run `run_id` if there is one.
 
-    Without an API key and without a mode it is offline by itself; nothing ever prompts. Raises
+    Without an API key and without a mode it is offline by itself; nothing ever prompts. Where it
+    cannot begin online it goes on offline, and where not even that, None: both are said. Raises
     OptionError for a mode that does not exist, and for online without a key.
     """
-    mode = chosen_mode(mode)
-    run = wandb.init(
-        project=project,
-        entity=entity,
-        mode=mode,
-        group=group or default_group,
-        tags=[*dict.fromkeys([*(tags or []), *option_names(config)])],
+    begin = functools.partial(
+        wandb.init,
+        project=None if project is None else str(project),
+        entity=None if entity is None else str(entity),
+        group=fitting(group or default_group, NAME),
+        tags=[*dict.fromkeys(fitting(t, TAG) for t in (*tag_list(tags), *option_names(config)))],
         dir=folder,
-        name=run_name,
+        name=fitting(run_name, NAME),
         job_type=job_type,
         id=run_id,
         reinit="create_new",  # a stage's run beside that of the job which needs it
         resume="allow" if run_id else None,
-        config=flat(config) | provenance(),
-        settings=wandb.Settings(
-            silent=True, console="off", disable_git=False, x_disable_stats=True
-        ),
+        config=sendable(flat(config) | provenance()),
     )
+    run = _begun(begin, chosen_mode(mode))
+    if run is None:
+        return None
     define_metrics(run, x_axis)
     first = max(run.starting_step, steps_on_disk(folder, run_id)) if run_id else 0
     logger = WandbRun(
-        run, first_step=first, artifacts=artifacts, project=project, save_dir=str(folder)
+        run, first_step=first, artifacts=artifacts, project=run.project, save_dir=str(folder)
     )
     if run_id and (folder / "metrics.csv").is_file():
         # What a killed process had not handed over yet.
@@ -133,6 +172,32 @@ def wandb_run(
             numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
             logger.log_metrics(numbers, step=int(row["step"]) - 1)
     return logger
+
+
+def _begun(begin: Callable[..., Any], mode: str) -> Any | None:
+    """A run of W&B in this mode, or offline if it cannot begin, or None."""
+    # Twice in any case: W&B leaves variables alone of which it could make nothing once.
+    for attempt in (mode, "offline"):
+        settings = wandb.Settings(
+            silent=True, console="off", disable_git=False, x_disable_stats=True
+        )
+        try:
+            with own_surroundings():
+                return begin(mode=attempt, settings=settings)
+        except Exception as error:
+            warn(f"cannot begin {attempt}: {_first_line(error)}")
+    warn("gets nothing of this run")
+    return None
+
+
+def warn(text: str) -> None:
+    """What W&B could not do."""
+    print(f"warning: W&B {text}", file=sys.stderr, flush=True)
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{text:.300}" or type(error).__name__
 
 
 def define_metrics(run: Any, x_axis: str | None) -> None:

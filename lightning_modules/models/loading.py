@@ -46,8 +46,8 @@ def _why_not(path: str | Path, error: Exception) -> str:
         )
     if "trust_remote_code" in text or "custom code" in text:
         return (
-            f"{path}: this model brings code of its own (auto_map in config.json), which is not run;"
-            f" give one whose architecture Transformers {transformers.__version__} knows or, if you"
+            f"{path}: this model brings code of its own (auto_map in config.json), which is not"
+            f" run; give one that Transformers {transformers.__version__} knows itself or, if you"
             " trust that code, model.trust_remote_code=true"
         )
     if type(error).__name__ == "SafetensorError":

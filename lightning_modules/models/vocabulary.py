@@ -77,6 +77,11 @@ def _tokens(path: str, revision: str | None, stamp: Any) -> Tokens:
             path, revision=revision or "main", trust_remote_code=trusts(path)
         )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{path}: its tokenizer brings code of its own (auto_map in tokenizer_config.json),"
+                " which is not run; if you trust that code: model.trust_remote_code=true"
+            ) from error
         said = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{path}: its tokenizer cannot be read: {said:.200}") from error
     vocabulary = tokenizer.get_vocab()

@@ -13,9 +13,8 @@ from harness.tracking.names import default_group, flat, run_name, swept_override
 from harness.tracking.tracker import trackers
 from harness.tracking.wandb_account import has_api_key, sync_command
 from harness.tracking.wandb_files import steps_on_disk
-from harness.tracking.wandb_run import wandb_run
 from lightning_modules.errors import OptionError
-from tests.harness.tracking.wandb_log import logs_of
+from tests.harness.tracking.wandb_log import ended, log_of, logs_of
 
 
 def rows_of(path):
@@ -68,41 +67,6 @@ def test_api_key_is_found_without_asking(where, tmp_path, monkeypatch):
     if where == "netrc":
         netrc.write_text("machine api.wandb.ai\n  login user\n  password " + "x" * 40)
     assert has_api_key() == (where != "nowhere")
-
-
-@pytest.fixture
-def real_run(tmp_path, monkeypatch):
-    """real_run(run_id, job_type): a logger on a real W&B run, without a key."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-
-    def start(run_id, job_type="ppo", **options):
-        chosen = {"project": "test", "entity": None, "mode": None, "group": None, "tags": []}
-        return wandb_run(
-            name="wandb",
-            run_name="name",
-            job_type=job_type,
-            run_id=run_id,
-            default_group="group",
-            x_axis="rollout/episodes",
-            config={"algo": {"beta": 0.1}},
-            **{"folder": tmp_path} | chosen | options,
-        )
-
-    yield start
-    wandb.teardown()  # waits until all is on disk, as the end of a process does
-
-
-def ended(*loggers):
-    """Finish the runs, and wait until all is on disk."""
-    for logger in loggers:
-        logger.experiment.finish()
-    wandb.teardown()
-
-
-def log_of(folder, run_id):
-    return [log for log in logs_of(folder) if log.run.run_id == run_id][-1]
 
 
 def test_without_a_key_a_real_run_is_kept_offline(real_run, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import MetricRecord, RunRecord
 
 from harness.tracking.wandb_files import records
@@ -62,3 +63,14 @@ def logs_of(folder: Path) -> list[Log]:
 
 def _items(items: Any) -> dict[str, Any]:
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def ended(*loggers):
+    """Finish the runs, and wait until all is on disk."""
+    for logger in loggers:
+        logger.experiment.finish()
+    wandb.teardown()
+
+
+def log_of(folder, run_id):
+    return [log for log in logs_of(folder) if log.run.run_id == run_id][-1]
