@@ -33,13 +33,15 @@ from harness.runs.files import (
     STATE,
     SUMMARY,
     TRACEBACK,
+    disk_trouble,
     read_json,
+    refused,
     write_json,
     write_text,
 )
 from harness.runs.identity import Found, input_differences, runs_like
 from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
-from harness.runs.secrets import kept
+from harness.runs.secrets import kept, without_secrets
 from harness.streams import make_streams_last
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
@@ -122,7 +124,7 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
     except Exception as error:
-        return _without_value(f"failed: {_write_failure(folder, error)}")
+        return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
     update_job(folder, value=None if value is None or math.isnan(value) else value)
     told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
     _say(f"done in {time.perf_counter() - started:.0f} s{told}")
@@ -242,13 +244,23 @@ def _optimised() -> bool:
     return HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
 
 
-def _write_failure(folder: Path, error: Exception) -> str:
+def _write_failure(cfg: DictConfig, folder: Path, error: Exception) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
-    text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
-    write_text(folder / TRACEBACK, printable("".join(traceback.format_exception(error))))
-    write_json(folder / FAILED, {"error": text, "overrides": job_in_hand()["overrides"]})
-    update_job(folder, status="failed", error=text)
+    if isinstance(cause, USER_ERRORS):
+        text = str(cause)
+    elif trouble := disk_trouble(error):
+        text = refused(trouble, folder)
+    else:
+        text = f"{type(cause).__name__}: {cause}"
+    text = without_secrets(text, cfg)
+    details = without_secrets("".join(traceback.format_exception(error)), cfg)
+    try:
+        write_text(folder / TRACEBACK, printable(details))
+        write_json(folder / FAILED, {"error": text, "overrides": job_in_hand()["overrides"]})
+        update_job(folder, status="failed", error=text)
+    except RunError as also:  # on a full disk
+        _say(str(also))
     return text
 
 
