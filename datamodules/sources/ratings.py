@@ -38,7 +38,7 @@ def number(value: Any, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise DataError(f"{where}: must be a number, not {value!r:.60}")
+        raise DataError(f"{where}: must be a finite number, not {value!r:.60}")
     return found
 
 

@@ -52,5 +52,5 @@ def test_other_strengths_are_errors_with_their_place(value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "", "a", True, 10**400])
 def test_a_rating_must_be_a_finite_number(value):
-    with pytest.raises(DataError, match=r"^line 3: must be a number"):
+    with pytest.raises(DataError, match=r"^line 3: must be a finite number"):
         number(value, "line 3")
