@@ -1,10 +1,10 @@
 """Preference pairs and rankings from your own files: JSON (also .gz), CSV and Parquet.
 
 Rows are `prompt`, `chosen`, `rejected` and, if known, a `strength`; or `prompt`, `responses` and
-their `ratings` (without ratings: best first). Texts are text or chat messages ({"role",
-"content"}), where the responses may repeat the prompt's messages (as the public sets do); or,
-without a prompt, conversations that share a beginning, or two transcripts "\\n\\nHuman:
-...\\n\\nAssistant: ..." (as HH-RLHF has them).
+their `ratings` (without ratings: best first); beside them perhaps a `system` message. Texts
+are text or chat messages ({"role", "content"}), where the responses may repeat the prompt's
+messages (as the public sets do); or, without a prompt, conversations that share a beginning, or two
+transcripts "\\n\\nHuman: ...\\n\\nAssistant: ..." (as HH-RLHF has them).
 """
 
 from collections import Counter

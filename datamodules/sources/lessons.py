@@ -150,7 +150,8 @@ class RowReader:
                 raise DataError(
                     f"{where}: has no column {self.columns['ratings']!r}, so that its responses"
                     f" would count as best first, but {name!r} has a value for each:"
-                    f" data.columns.ratings={name} reads it; without it they are best first"
+                    f" data.columns.ratings={name} reads it, and with data.best=lowest 1 is better"
+                    " than 2; without that column they are best first"
                 )
 
     def _strength(self, row: Mapping, where: str) -> float | None:

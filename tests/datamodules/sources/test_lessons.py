@@ -183,6 +183,23 @@ def test_a_system_column_is_the_first_turn_of_the_prompt(files, form, column):
     assert not source.notes
 
 
+def test_messages_of_responses_may_repeat_the_system_turn_too(files):
+    system = said("system", "Be brief.")
+    rows = [
+        row(
+            i,
+            chosen=[system, said("user", question(i)), said("assistant", GOOD)],
+            rejected=[said("user", question(i)), said("assistant", BAD)],
+            system="Be brief.",
+        )
+        for i in range(4)
+    ]
+    expected = {((Message("system", "Be brief."), *turns), a, b) for turns, a, b in plain()}
+    assert pairs(files(rows)) == expected
+    with pytest.raises(DataError, match="line 1: the messages before"):
+        files([{k: v for k, v in r.items() if k != "system"} for r in rows])
+
+
 @pytest.mark.parametrize("nothing", ["", " ", None, math.nan])
 def test_a_system_column_may_be_empty(files, nothing):
     assert pairs(files([row(i, system=nothing) for i in range(4)])) == plain()
@@ -323,6 +340,17 @@ def test_a_transcript_as_prompt_becomes_its_turns(files, end):
     assert source.counts == {"rows": 4, TRANSCRIPTS: 4}
     rows = [r | {"prompt": [said("user", r["prompt"])]} for r in rows]
     assert pairs(files(rows)) == pairs(source)
+
+
+def test_messages_of_responses_may_repeat_a_prompt_that_is_a_transcript(files):
+    def told(i, text):
+        return [said("user", question(i)), said("assistant", text)]
+
+    rows = [
+        {"prompt": f"Human: {question(i)}\n\nAssistant:", "chosen": told(i, GOOD), "rejected": BAD}
+        for i in range(4)
+    ]
+    assert pairs(files(rows)) == plain()
 
 
 def test_a_transcript_as_prompt_that_the_responses_repeat(files):
