@@ -72,6 +72,8 @@ class HubSource(Source):
         require_limit(limit)
         if workers is not None and workers < 1:
             raise DataError(f"data.workers={workers}: must be at least 1, or null")
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise DataError(f"data.path={path}: must be one folder or file, a copy of the set")
         if revision:
             published = Published(published.repository, revision, published.patterns)
         self.held_out = held_out

@@ -9,6 +9,7 @@ from typing import Any
 
 from datamodules.records import DataError
 from datamodules.sources.reading.readers import READABLE, rows_of
+from datamodules.sources.reading.text import reading
 
 
 def files_of(option: str, value: str | Sequence[str]) -> list[Path]:
@@ -74,16 +75,26 @@ def _below(option: str, folder: Path) -> list[Path]:
 
 
 def _readable_below(folder: Path) -> list[Path]:
-    """All that can be read at any depth, but for hidden files and folders."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """All that can be read at any depth, but for hidden files and folders; links are followed."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
+        seen.add(os.path.realpath(place))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(Path(place, name)) not in seen
+        ]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(_readable(found))
 
 
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
 def _readable(files: Sequence[Path]) -> list[Path]:
-    return [file for file in files if file.name.lower().endswith(READABLE) and file.is_file()]
+    """Those of a kind that can be read. A link that leads nowhere stays, for its error."""
+    return [file for file in files if file.name.lower().endswith(READABLE) and not file.is_dir()]
 
 
 def _nothing(option: str, name: str) -> list[Path]:
@@ -103,20 +114,23 @@ def _remedy(option: str, name: str, value: str | Sequence[str]) -> str:
 
 
 def _require_distinct(option: str, files: Sequence[Path]) -> None:
-    if len(files) < 2:
-        return
-    seen: dict[str, Path] = {}
-    for file, digest in zip(files, digests(files), strict=True):
-        if digest in seen and seen[digest].resolve() == file.resolve():
-            raise DataError(f"{option}: {file} is in it twice")
-        if digest in seen:
-            raise DataError(
-                f"{option}: {file} holds the same as {seen[digest]}, and every row would count"
-                " twice; leave one out"
-            )
-        seen[digest] = file
+    by_size: dict[int, list[Path]] = {}
+    for file in files:
+        with reading(file):
+            by_size.setdefault(file.stat().st_size, []).append(file)
+    for alike in by_size.values():
+        seen: dict[str, Path] = {}
+        for file, digest in zip(alike, digests(alike) if len(alike) > 1 else [""], strict=True):
+            first = seen.setdefault(digest, file)
+            if first is not file and first.resolve() == file.resolve():
+                raise DataError(f"{option}: {file} is in it twice")
+            if first is not file:
+                raise DataError(
+                    f"{option}: {file} holds the same as {first}, and every row would count"
+                    " twice; leave one out"
+                )
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -135,6 +135,10 @@ def test_a_name_that_the_library_cannot_read_is_an_error_that_says_so(tmp_path):
     assert "'::'" in fail(path=str(tmp_path / "a::b"))
 
 
+def test_several_copies_are_an_error(tmp_path):
+    assert "data.path=['a', 'b']: must be one" in fail(path=["a", "b"])
+
+
 def test_the_home_folder_is_understood(tmp_path, monkeypatch):
     to_jsonl(tmp_path / "a.jsonl", rows(10))
     monkeypatch.setenv("HOME", str(tmp_path))

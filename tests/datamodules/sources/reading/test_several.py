@@ -55,6 +55,16 @@ def test_a_folder_is_all_that_can_be_read_below_it(folder):
     assert questions(Files(path=str(folder))) == list(range(6))
 
 
+def test_links_are_followed_and_never_in_a_circle(folder, tmp_path):
+    write(tmp_path / "other" / "x.jsonl", 8, 9)
+    (folder / "link").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(folder)
+    names = ["a.jsonl", "b.csv", "below/c.json", "link/x.jsonl"]
+    assert files_of("data.path", str(folder)) == [folder / name for name in names]
+    (folder / "z.jsonl").symlink_to(tmp_path / "gone.jsonl")
+    assert "z.jsonl: cannot be read" in fail(str(folder))
+
+
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
