@@ -132,7 +132,7 @@ def read_curves(path: Path, metrics: Sequence[str]) -> dict[str, Curve]:
     """
     points: dict[str, list[tuple[float, float, float]]] = {name: [] for name in metrics}
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = csv.reader(file)
             columns = {name: i for i, name in enumerate(next(rows, []))}
             wanted = [(name, columns[name]) for name in metrics if name in columns]
@@ -198,7 +198,7 @@ def _was_to_train(folder: Path) -> bool:
     """Whether Hydra made the folder for a training; one that fails early leaves no more."""
     config = folder / ".hydra" / "config.yaml"
     names = [TRAINING, *(old for old, new in TARGETS.items() if new == TRAINING)]
-    return config.is_file() and any(name in config.read_text() for name in names)
+    return config.is_file() and any(name in config.read_text(encoding="utf-8") for name in names)
 
 
 def _natural(folder: Path) -> tuple[Path, int, str]:
@@ -219,6 +219,6 @@ def _followed(folder: Path) -> Path | LeftOut:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); leave this run out") from error

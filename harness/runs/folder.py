@@ -82,7 +82,7 @@ def open_run(cfg: DictConfig) -> Run:
     os.environ[LEADER] = str(run.folder)  # for the processes that Lightning launches from here
     if not run.finished:
         run.save()
-        (run.folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        (run.folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
     return run
 
 
@@ -121,7 +121,7 @@ def is_free(folder: Path) -> bool:
 
 
 def _reopen(folder: Path, config: dict[str, Any]) -> Run:
-    state = json.loads((folder / STATE).read_text())
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     was = with_new_names(state["config"])
     differing = differences(identity(was), identity(config))
     grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
@@ -157,7 +157,7 @@ def _join(config: dict[str, Any]) -> Run:
         config,
         "",
         lock=None,
-        date=json.loads((folder / STATE).read_text())["date"],
+        date=json.loads((folder / STATE).read_text(encoding="utf-8"))["date"],
         checkpoint=checkpoints[-1] if checkpoints else None,
     )
 

@@ -17,7 +17,7 @@ def runs_like(config: dict[str, Any], state_files: Iterable[Path]) -> list[tuple
     mark = fingerprint(identity(config))
     found = []
     for file in sorted(state_files, key=lambda file: file.parent.stat().st_mtime):
-        state = json.loads(file.read_text())
+        state = json.loads(file.read_text(encoding="utf-8"))
         if fingerprint(identity(with_new_names(state["config"]))) == mark:
             found.append((file.parent, state["finished"]))
     return found

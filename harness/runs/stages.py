@@ -69,7 +69,7 @@ class StageCache:
             announce(f"{name}: waiting for another run that is making it")
         with lock:
             if (folder / MARKER).is_file():
-                marker = json.loads((folder / MARKER).read_text())
+                marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
                 return Stage(name, folder, True, marker["seconds"], marker["summary"])
             summary = self._make(folder, recipe, make, started)
         return Stage(name, folder, False, time.perf_counter() - started, summary)
@@ -90,7 +90,9 @@ class StageCache:
             "summary": summary,
             "recipe": recipe,
         }
-        (unfinished / MARKER).write_text(json.dumps(marker, indent=2, default=str))
+        (unfinished / MARKER).write_text(
+            json.dumps(marker, indent=2, default=str), encoding="utf-8"
+        )
         os.replace(unfinished, folder)
         return summary
 

@@ -28,7 +28,7 @@ FAMILIES = ("val", "reference", "rollout", "train", "time", "throughput", "data"
 
 def update_job(folder: Path, **fields: Any) -> None:
     """Change what job.json says of the job in `folder`."""
-    write_json(folder / JOB, json.loads((folder / JOB).read_text()) | fields)
+    write_json(folder / JOB, json.loads((folder / JOB).read_text(encoding="utf-8")) | fields)
 
 
 def refusal(config: DictConfig) -> str | None:
@@ -93,7 +93,10 @@ class Sweep(Callback):
 
     def _report(self) -> bool:
         """Print the table, once; returns whether every job has its result."""
-        files = (json.loads(file.read_text()) | {"folder": file.parent} for file in self._files())
+        files = (
+            json.loads(file.read_text(encoding="utf-8")) | {"folder": file.parent}
+            for file in self._files()
+        )
         jobs = sorted(
             (job for job in files if job["sweep"] == self.id), key=lambda job: job["number"]
         )
@@ -138,7 +141,7 @@ def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) 
 def _explanation(job: dict[str, Any]) -> str | None:
     """What the table has no room for."""
     if job["status"] == "failed":
-        failed = json.loads((job["folder"] / FAILED).read_text())
+        failed = json.loads((job["folder"] / FAILED).read_text(encoding="utf-8"))
         return f"failed: {failed['error']}\n  see {job['folder']}"
     if job["status"] == "stopped":
         return f"was stopped before its end; see {job['folder']}"

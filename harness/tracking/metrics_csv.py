@@ -22,7 +22,7 @@ class MetricsCsv(Logger):
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.is_file():
-            with open(path, newline="") as file:
+            with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             self.rows = [
                 {k: v for k, v in row.items() if v != ""}
@@ -53,7 +53,7 @@ class MetricsCsv(Logger):
             known = self._columns()
             self.rows.append(row)
             if set(row) <= set(known):
-                with open(self.path, "a", newline="") as file:
+                with open(self.path, "a", newline="", encoding="utf-8") as file:
                     csv.DictWriter(file, known).writerow(row)
             else:
                 self._rewrite()
@@ -71,7 +71,7 @@ class MetricsCsv(Logger):
 
     def _rewrite(self) -> None:
         draft = self.path.with_name(f".{self.path.name}")
-        with open(draft, "w", newline="") as file:
+        with open(draft, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._columns())
             writer.writeheader()
             writer.writerows(self.rows)

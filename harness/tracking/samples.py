@@ -24,7 +24,7 @@ class SampleTable(Callback):
         self.count = count
         self.rows: list[dict[str, Any]] = []
         if path.is_file():
-            with open(path) as lines:
+            with open(path, encoding="utf-8") as lines:
                 rows = [json.loads(line) for line in lines if line.endswith("\n")]
             self.rows = [row for row in rows if row["iteration"] <= keep_iterations]
 

@@ -129,7 +129,7 @@ def wandb_run(
     )
     if run_id and (folder / "metrics.csv").is_file():
         # What a killed process had not handed over yet.
-        with open(folder / "metrics.csv", newline="") as file:
+        with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
                 logger.log_metrics(numbers, step=int(row["step"]) - 1)

@@ -28,6 +28,11 @@ def test_the_rank_is_lightnings_before_and_after_it_is_imported(variables, rank)
     known = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
     environment = {k: v for k, v in os.environ.items() if k not in known} | variables
     done = subprocess.run(
-        [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CODE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     assert done.stdout.split() == [str(rank)] * 3

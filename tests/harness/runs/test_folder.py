@@ -16,8 +16,8 @@ def stop(run) -> None:
 
 def test_a_new_run_writes_down_its_config(configure, tmp_path):
     run = open_run(configure(tmp_path, "seed=3"))
-    assert json.loads((tmp_path / STATE).read_text())["config"]["seed"] == 3
-    assert "seed: 3" in (tmp_path / "config.yaml").read_text()
+    assert json.loads((tmp_path / STATE).read_text(encoding="utf-8"))["config"]["seed"] == 3
+    assert "seed: 3" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert not run.resumed
 
 

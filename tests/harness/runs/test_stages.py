@@ -9,7 +9,7 @@ from harness.runs.stages import MARKER, StageCache, code_identity, fingerprint
 
 
 def make_file(folder: Path) -> dict:
-    (folder / "result").write_text("done")
+    (folder / "result").write_text("done", encoding="utf-8")
     return {"val/loss": 0.5}
 
 
@@ -19,7 +19,7 @@ def test_a_stage_is_made_once_and_then_reused(tmp_path):
     second = cache.get("sft", {"seed": 0}, lambda folder: pytest.fail("made again"))
     assert (first.reused, second.reused) == (False, True)
     assert first.path == second.path
-    assert (second.path / "result").read_text() == "done"
+    assert (second.path / "result").read_text(encoding="utf-8") == "done"
     assert second.summary == {"val/loss": 0.5}
 
 
@@ -37,15 +37,15 @@ def test_fingerprint_depends_on_values_and_not_on_their_order():
 
 def test_code_identity_changes_with_the_code(tmp_path):
     file = tmp_path / "model.py"
-    file.write_text("x = 1")
+    file.write_text("x = 1", encoding="utf-8")
     before = code_identity([file])
-    file.write_text("x = 2")
+    file.write_text("x = 2", encoding="utf-8")
     assert code_identity([file]) != before
 
 
 def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
     def fail(folder: Path) -> dict:
-        (folder / "half").write_text("")
+        (folder / "half").write_text("", encoding="utf-8")
         raise RuntimeError("killed")
 
     cache = StageCache(tmp_path)
@@ -59,7 +59,7 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
 
 def _slow(root: Path, log: Path) -> None:
     def make(folder: Path) -> dict:
-        with open(log, "a") as file:
+        with open(log, "a", encoding="utf-8") as file:
             file.write("made\n")
         time.sleep(0.5)
         return make_file(folder)
@@ -76,6 +76,6 @@ def test_two_processes_make_a_stage_once(tmp_path):
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    assert log.read_text() == "made\n"
+    assert log.read_text(encoding="utf-8") == "made\n"
     (marker,) = (tmp_path / "cache").rglob(MARKER)
-    assert json.loads(marker.read_text())["summary"] == {"val/loss": 0.5}
+    assert json.loads(marker.read_text(encoding="utf-8"))["summary"] == {"val/loss": 0.5}
