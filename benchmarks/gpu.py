@@ -221,9 +221,9 @@ def _job(bench: Bench, name: str, run: Path, overrides: list[str]) -> None:
     bench.say(case=name, exit_code=done.returncode, wall_s=time.perf_counter() - started)
     if not (run / "summary.json").exists():
         return
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     bench.say(case=name, **{k: summary[k] for k in KEY_FIGURES if k in summary})
-    with open(run / "metrics.csv", newline="") as file:
+    with open(run / "metrics.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     medians = {k: statistics.median(float(r[k]) for r in rows if r.get(k)) for k in CLOCKS}
     bench.say(case=name, iterations=len(rows), **{f"{k}, median s": v for k, v in medians.items()})

@@ -112,7 +112,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.what == "speed":
         rows = rows[:: max(1, len(rows) // options.pairs)][: options.pairs]
     pairs = [[row.prompt, *row.responses] for row in rows]
-    (folder / "pairs.json").write_text(json.dumps(pairs))
+    (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
     lengths = [
         len(prompt) + len(response) for prompt, *responses in pairs for response in responses
     ]

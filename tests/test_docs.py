@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXTS = {path.name: path.read_text() for path in DOCUMENTS}
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"python run\.py ((?:[^`\n#|\\]|\\\|)*)")
 
@@ -31,18 +31,20 @@ def test_generated_blocks_are_those_of_the_figures():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere_and_name_what_is_there(document):
-    for text, target in LINK.findall(document.read_text()):
+    for text, target in LINK.findall(document.read_text(encoding="utf-8")):
         if target.startswith("http"):
             continue
         path, _, anchor = target.partition("#")
         file = (document.parent / path).resolve() if path else document
         assert file.exists(), target
         if anchor:
-            titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {title.lower().replace(" ", "-") for title in titles}, target
         for name in re.findall(r"`([\w.]+)`", text) if file.suffix == ".py" else ():
             *_, last = name.split(".")
-            assert re.search(rf"^\s*(def|class) {last}\b", file.read_text(), re.MULTILINE), name
+            assert re.search(
+                rf"^\s*(def|class) {last}\b", file.read_text(encoding="utf-8"), re.MULTILINE
+            ), name
 
 
 def commands() -> list[str]:

@@ -16,6 +16,7 @@ def test_a_run_on_a_disk_that_fills_up_ends_with_one_line_and_goes_on_later(tmp_
         cwd=ROOT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert "full disks: 0 differences" in done.stdout, done.stdout + done.stderr
     assert "exit 1 error: " in done.stdout

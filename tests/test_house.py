@@ -19,7 +19,7 @@ FILES = sorted(
     path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 )
 WITH_RUN = [Path("run.py"), *FILES]
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MOST_FILES = 14
 LONGEST_CLASS = 200
 # From the top floor down: a room imports from its own floor's other rooms only what is listed
@@ -59,6 +59,10 @@ GROUND = (
     "harness.ranks",
     "lightning_modules.errors",
 )
+# What opens text, and what starts a process whose text is read.
+OPENERS = ("open", "fdopen", "NamedTemporaryFile", "TemporaryFile")
+NO_TEXT = ("tempfile.TemporaryFile", "os.open", "Image.open")
+PROCESSES = ("run", "Popen", "check_output", "check_call")
 HEAVY = ("torch", "transformers", "pytorch_lightning", "peft", "wandb", "datasets")
 
 
@@ -74,7 +78,7 @@ def room_of(module: str) -> str:
 
 def imports_of(path: Path) -> Iterator[str]:
     """Every module that a file imports from, functions' own imports included."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -98,7 +102,7 @@ def test_no_class_is_longer_than_can_be_read_at_a_sitting():
     lengths = {
         f"{path}:{node.name}": node.end_lineno - node.lineno + 1
         for path in FILES
-        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef)
     }
     assert {name: n for name, n in lengths.items() if n > LONGEST_CLASS} == {}
@@ -106,7 +110,7 @@ def test_no_class_is_longer_than_can_be_read_at_a_sitting():
 
 def test_files_say_in_their_first_line_what_they_are():
     for path in FILES:
-        said = ast.get_docstring(ast.parse((ROOT / path).read_text()))
+        said = ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8")))
         assert said, path
         assert "TODO" not in said, path
 
@@ -121,6 +125,33 @@ def test_imports_point_down(path):
         down = FLOORS.index(there) >= FLOORS.index(here)
         wings = {here.split(".")[0], there.split(".")[0]} == {"lightning_modules", "datamodules"}
         assert (down and not wings) or module in GROUND, f"{path} imports {module}"
+
+
+def forgets_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in whatever encoding the locale has."""
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else None
+    name = call.func.id if isinstance(call.func, ast.Name) else called
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in given or ast.unparse(call.func) in NO_TEXT:
+        return False
+    if name in PROCESSES:
+        return bool(given.keys() & {"text", "universal_newlines"})
+    if called in ("read_text", "write_text"):
+        return True
+    words = [a.value for a in (*call.args, *given.values()) if isinstance(a, ast.Constant)]
+    binary = any(re.fullmatch(r"[rwax+]*b[rwax+]*", str(word)) for word in words)
+    return name in OPENERS and not binary and "utf-8" not in words
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "docs", "tests"])
+def test_text_is_utf8_whatever_the_locale(folder):
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and forgets_encoding(node)
+    ]
+    assert found == [], 'say encoding="utf-8"'
 
 
 def test_no_file_imports_itself_over_others():
@@ -146,6 +177,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
 
 

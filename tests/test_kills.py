@@ -15,5 +15,6 @@ def test_killed_at_random_moments_and_resumed_it_is_as_if_nothing_had_happened(t
         cwd=ROOT,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert "4 kills: 0 differing cells" in done.stdout, done.stdout + done.stderr

@@ -44,7 +44,12 @@ print(*(verdict.kind for verdict in verdicts), len(unhealthy))
 
 def run(*command: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
 
 
@@ -65,7 +70,7 @@ def test_only_a_failed_assertion_counts_as_noticing():
 
 
 def test_the_table_in_the_docs_has_exactly_these_rows():
-    lines = (ROOT / "docs" / "mutations.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "mutations.md").read_text(encoding="utf-8").splitlines()
     cells = [line.split(" | ") for line in lines if line.startswith("| ")]
     of_table = [(row[0].removeprefix("| "), row[1]) for row in cells if row[0] != "| bug"]
     assert of_table == [(row.bug, row.seen) for row in ROWS]

@@ -41,14 +41,19 @@ def environment() -> dict[str, str]:
 
 def run(*overrides: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        command(*overrides), cwd=cwd, env=environment(), capture_output=True, text=True
+        command(*overrides),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "metrics.csv", newline="") as file:
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
         clock = ("time/", "throughput/")
         return [
             {k: v for k, v in row.items() if not k.startswith(clock)}
@@ -64,7 +69,7 @@ def test_the_main_job(cache, tmp_path):
     assert "Traceback" not in first.stderr
     assert "examples/s" not in first.stderr  # a library's progress bar
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["val/kl"] != 0
     # One W&B run for each stage and one for the policy, all of them offline by themselves.
     assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 3
@@ -76,7 +81,7 @@ def test_the_main_job(cache, tmp_path):
 
 def test_exports_load_with_nothing_but_transformers(cache, tmp_path):
     run(*TINY, f"cache_dir={cache}", "hydra.run.dir=run", "logger=none", cwd=tmp_path)
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     script = f"""
 import sys
 from transformers import (
@@ -95,7 +100,11 @@ for path, kind in (
 assert not {{"lightning_modules", "harness", "datamodules"}} & set(sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
 
@@ -156,7 +165,8 @@ def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache
 )
 def test_what_the_user_can_mend_is_one_message(overrides, message, tmp_path):
     (tmp_path / "bad.jsonl").write_text(
-        '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": \n'
+        '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": \n',
+        encoding="utf-8",
     )
     done = run(*overrides, "hydra.run.dir=run", cwd=tmp_path, ok=False)
     assert message in done.stderr
@@ -174,7 +184,7 @@ SWEEP = ("-m", *TINY, "reward=gold", "logger=none", "algo.iterations=2")
 
 
 def jobs(folder: Path) -> list[dict]:
-    found = [json.loads(file.read_text()) for file in folder.glob("*/job.json")]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/job.json")]
     return sorted(found, key=lambda job: job["number"])
 
 
@@ -189,15 +199,18 @@ def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_p
     assert statuses(tmp_path / "sweep") == ["done", "failed", "done"]
     assert "job 1 failed: algo.clip_range=-1: must be greater than 0" in first.stdout
     failed = tmp_path / "sweep" / "1_ppo_llama_landmarks_seed0"
-    assert "algo.clip_range=-1" in json.loads((failed / "failed.json").read_text())["overrides"]
-    assert "OptionError" in (failed / "traceback.txt").read_text()
+    assert (
+        "algo.clip_range=-1"
+        in json.loads((failed / "failed.json").read_text(encoding="utf-8"))["overrides"]
+    )
+    assert "OptionError" in (failed / "traceback.txt").read_text(encoding="utf-8")
 
     again = run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
     assert statuses(tmp_path / "sweep") == ["skipped", "done", "skipped"]
     assert not (failed / "failed.json").exists()
     assert again.stdout.count("what the numbers mean") == 1, "one job is trained"
     for job in jobs(tmp_path / "sweep"):
-        summary = json.loads((Path(job["run"]) / "summary.json").read_text())
+        summary = json.loads((Path(job["run"]) / "summary.json").read_text(encoding="utf-8"))
         assert job["value"] == summary["val/score"]
 
 
@@ -238,9 +251,9 @@ def test_a_killed_sweep_started_again_in_another_folder_loses_nothing(cache, tmp
         run_folder = Path(job["run"])
         assert run_folder.parent == killed
         (pointer,) = again.glob(f"{job['number']}_*/skipped.json")
-        assert json.loads(pointer.read_text())["run"] == str(run_folder)
+        assert json.loads(pointer.read_text(encoding="utf-8"))["run"] == str(run_folder)
         assert [int(row["step"]) for row in rows(run_folder)] == list(range(1, 21))
-    printed = [file.read_text() for file in again.glob("*/output.txt")]
+    printed = [file.read_text(encoding="utf-8") for file in again.glob("*/output.txt")]
     assert any("resumed from" in text for text in printed)
     assert "what the numbers mean" not in done.stdout, "jobs side by side print into files"
 
@@ -275,10 +288,10 @@ def test_runs_and_sweeps_that_start_in_one_second_tell_the_truth(cache, tmp_path
 
 def beta_of(folder: Path) -> str:
     """The option that a finished run had; whatever is written of it agrees."""
-    state = json.loads((folder / "run.json").read_text())
+    state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     beta = f"algo.beta={state['config']['algo']['beta']}"
-    assert f"- {beta}\n" in (folder / ".hydra" / "overrides.yaml").read_text()
-    summary = json.loads((folder / "summary.json").read_text())
+    assert f"- {beta}\n" in (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     last = rows(folder)[-1]
     assert summary["val/score"] == float(last["val/score"])
     assert summary["val/reward"] == float(last["val/reward"])
@@ -289,11 +302,11 @@ def beta_of(folder: Path) -> str:
 def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     row = '{"prompt": "Why %d?", "chosen": "Because of it.", "rejected": "No %s."}\n'
-    pairs.write_text("".join(row % (i, "way") for i in range(30)))
+    pairs.write_text("".join(row % (i, "way") for i in range(30)), encoding="utf-8")
     options = ("-m", "hardware=cpu", "model.vocab_size=400", "algo=sft", "algo.epochs=1", "seed=1")
     options += ("data=files", f"data.path={pairs}", "logger=none", "sweep.objective=val/loss")
     run(*options, cwd=tmp_path)
-    pairs.write_text("".join(row % (i, "at all") for i in range(40)))
+    pairs.write_text("".join(row % (i, "at all") for i in range(40)), encoding="utf-8")
     again = run(*options, cwd=tmp_path)
     assert "is on other inputs: data" in again.stdout
     third = run(*options, cwd=tmp_path)
@@ -318,7 +331,9 @@ def test_a_failed_trial_does_not_end_a_study(cache, tmp_path):
         ok=False,
     )
     assert set(statuses(tmp_path / "study")) == {"done", "skipped", "failed"}
-    assert "best_value" in (tmp_path / "study" / "optimization_results.yaml").read_text()
+    assert "best_value" in (tmp_path / "study" / "optimization_results.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_sweep_of_several_devices_is_refused_with_the_way_to_do_it(tmp_path):
@@ -334,8 +349,10 @@ def test_names_are_taken_as_they_are_typed(tmp_path):
     ]
     folder = tmp_path / "v[2], é=(1)"
     folder.mkdir()
-    (folder / "2024_01_02.jsonl").write_text("\n".join(map(json.dumps, pairs[:12])))
-    (folder / "b,c.json").write_text(json.dumps(pairs[12:]))
+    (folder / "2024_01_02.jsonl").write_text(
+        "\n".join(map(json.dumps, pairs[:12])), encoding="utf-8"
+    )
+    (folder / "b,c.json").write_text(json.dumps(pairs[12:]), encoding="utf-8")
     done = run(
         *("algo=reward_model", "data=files", "data.path=v[2], é=(1)", "logger=none"),
         *("algo.epochs=1", "stages.sft.epochs=1", "hardware=cpu"),
@@ -345,6 +362,6 @@ def test_names_are_taken_as_they_are_typed(tmp_path):
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0x10", "1e3", "v[2], é=(1)"]
     out = tmp_path / "0x10" / "$a #1, [3]"
-    config = json.loads((out / "run.json").read_text())["config"]
+    config = json.loads((out / "run.json").read_text(encoding="utf-8"))["config"]
     assert (config["data"]["path"], config["cache_dir"]) == ("v[2], é=(1)", "1e3")
     assert (out / "model" / "config.json").is_file()

@@ -30,7 +30,7 @@ class Losses(TrainerCallback):
 
 def train(work: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(work["threads"])
-    pairs = json.loads(Path(work["pairs"]).read_text())
+    pairs = json.loads(Path(work["pairs"]).read_text(encoding="utf-8"))
     rows = [{"chosen_ids": p + c, "rejected_ids": p + r} for p, c, r in pairs]
     steps = -(-len(rows) // work["batch"]) * work["epochs"]
     losses = Losses()

@@ -233,7 +233,9 @@ def _available(path: Path = MEMINFO) -> int | None:
     """MemAvailable of Linux, in bytes."""
     if not path.is_file():
         return None
-    lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    lines = dict(
+        line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line
+    )
     return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
 
 
@@ -242,8 +244,13 @@ def _left_in_container(folder: Path = CGROUP) -> int | None:
     limit, used, stat = (folder / f"memory.{name}" for name in ("max", "current", "stat"))
     if not (limit.is_file() and used.is_file() and stat.is_file()):
         return None
-    if limit.read_text().strip() == "max":
+    if limit.read_text(encoding="utf-8").strip() == "max":
         return None
     # Files that are cached are given up when memory is short.
-    cached = dict(line.split() for line in stat.read_text().splitlines())["file"]
-    return max(int(limit.read_text()) - int(used.read_text()) + int(cached), 0)
+    cached = dict(line.split() for line in stat.read_text(encoding="utf-8").splitlines())["file"]
+    return max(
+        int(limit.read_text(encoding="utf-8"))
+        - int(used.read_text(encoding="utf-8"))
+        + int(cached),
+        0,
+    )

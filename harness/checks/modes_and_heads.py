@@ -55,7 +55,7 @@ def head_in_files(path: str) -> Tensor | None:
     """The weights of the scalar head in a folder (or a cached hub model) of safetensors."""
     name = "model.safetensors"
     if index := _kept_file(path, f"{name}.index.json"):
-        with open(index) as file:
+        with open(index, encoding="utf-8") as file:
             name = json.load(file)["weight_map"].get("score.weight", name)
     file = _kept_file(path, name)
     if file is None:

@@ -33,7 +33,7 @@ def export_checkpoint(
     target = target or folder / "exports" / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.to_container(config, resolve=True)
-    date = json.loads((folder / STATE).read_text()).get("date") or today(settings)
+    date = json.loads((folder / STATE).read_text(encoding="utf-8")).get("date") or today(settings)
     # If the reference must be remade.
     pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
     model, _ = actor_critic(pipeline, None, config.seed)

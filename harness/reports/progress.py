@@ -8,6 +8,8 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.printable import printable
+
 SHOWN = {
     "rollout/score": "score",
     "rollout/kl": "kl",
@@ -25,7 +27,7 @@ class ProgressBar(Callback):
 
     def __init__(self, console: Console, label: str, total: Callable[[pl.Trainer], int]):
         self.console = console
-        self.label = label
+        self.label = printable(label)  # before its width is measured
         self.total = total
         self.bar: Progress | None = None
         self.done = 0

@@ -63,7 +63,7 @@ def swept_overrides(folder: Path) -> list[str]:
     """
     if not (folder / JOB).is_file():
         return []
-    mine = json.loads((folder / JOB).read_text())["overrides"]
+    mine = json.loads((folder / JOB).read_text(encoding="utf-8"))["overrides"]
     asked = folder.resolve().parent / "multirun.yaml"
     if not asked.is_file():
         return mine

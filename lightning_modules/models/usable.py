@@ -97,7 +97,7 @@ def _refuse_generation(file: Path) -> None:
     if not file.is_file():
         return
     try:
-        said = json.loads(file.read_text())
+        said = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read ({error}); mend it or take it away") from error
     if not isinstance(said, dict):
@@ -106,7 +106,9 @@ def _refuse_generation(file: Path) -> None:
 
 def _about_adapter(folder: Path) -> str:
     try:
-        base = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
+        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get(
+            "base_model_name_or_path"
+        )
     except (OSError, ValueError, AttributeError):
         base = None
     said = f"an adapter of {base or 'some model'}, not a model: "

@@ -41,4 +41,6 @@ def measured(request):
 def pytest_sessionfinish(session, exitstatus):
     if session.config.getoption("--write-figures") and exitstatus == 0:
         FIGURES.parent.mkdir(exist_ok=True)
-        FIGURES.write_text(json.dumps(session.config.stash[CLAIMS], indent=1) + "\n")
+        FIGURES.write_text(
+            json.dumps(session.config.stash[CLAIMS], indent=1) + "\n", encoding="utf-8"
+        )

@@ -53,8 +53,12 @@ def test_a_checkpoint_of_the_gpu_is_exported_without_one(configure, hardware, tm
     cfg = configure(tmp_path / "run", hardware, "hardware.precision=bf16-mixed", *QUICK)
     train(cfg)
     folder = tmp_path / "run"
-    config = (folder / "config.yaml").read_text().replace("accelerator: gpu", "accelerator: cpu")
-    (folder / "config.yaml").write_text(config)
+    config = (
+        (folder / "config.yaml")
+        .read_text(encoding="utf-8")
+        .replace("accelerator: gpu", "accelerator: cpu")
+    )
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
     task = configure(tmp_path / "task", "task=export", f"run={folder}", f"to={tmp_path / 'out'}")
     target = export_run(task)
     there = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()

@@ -82,7 +82,7 @@ def metrics_of() -> Callable[[Path], list[dict[str, str]]]:
     """metrics_of(folder): the rows of metrics.csv but for what depends on the clock."""
 
     def read(folder: Path) -> list[dict[str, str]]:
-        with open(folder / "metrics.csv", newline="") as file:
+        with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         clock = ("time/", "throughput/")
         return [{k: v for k, v in row.items() if not k.startswith(clock)} for row in rows]

@@ -197,6 +197,7 @@ def composed(*arguments, cwd):
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return yaml.safe_load(done.stdout)

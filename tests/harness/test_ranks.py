@@ -44,7 +44,9 @@ def run(variables: dict[str, str], code: str, *arguments: str) -> subprocess.Com
     known = (*FOREIGN, LEADER)
     kept = {k: v for k, v in os.environ.items() if k not in known and not k.startswith("SLURM")}
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=kept | variables, capture_output=True, text=True)
+    return subprocess.run(
+        command, env=kept | variables, capture_output=True, text=True, encoding="utf-8"
+    )
 
 
 def test_a_process_by_itself_is_alone():

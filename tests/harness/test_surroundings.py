@@ -85,7 +85,11 @@ def test_a_user_whom_nobody_knows_has_a_name(tmp_path):
     )
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH")}
     done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "below"], env=kept, capture_output=True, text=True
+        [sys.executable, "-c", code, tmp_path / "below"],
+        env=kept,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.stdout.split() == [f"user{os.getuid()}", str(tmp_path / "below" / "home")], done
 

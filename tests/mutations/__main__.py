@@ -48,7 +48,9 @@ def main() -> int:
         f"{killed} of {len(rows)} bugs are noticed; {time.perf_counter() - started:.0f} s"
     )
     if options.write and good:
-        options.write.write_text(as_markdown(dict(zip(rows, verdicts, strict=True))))
+        options.write.write_text(
+            as_markdown(dict(zip(rows, verdicts, strict=True))), encoding="utf-8"
+        )
     return 0 if good else 1
 
 

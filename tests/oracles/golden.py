@@ -15,7 +15,7 @@ ROUNDING = 1e-12
 
 def read() -> dict:
     """`versions` of the libraries, `inputs` by comparison, `outputs` by comparison and oracle."""
-    return json.loads(PATH.read_text())
+    return json.loads(PATH.read_text(encoding="utf-8"))
 
 
 def write(versions: dict, inputs: dict, outputs: dict) -> None:
@@ -23,7 +23,7 @@ def write(versions: dict, inputs: dict, outputs: dict) -> None:
     text = json.dumps(content, indent=1)
     # The innermost lists on a line each.
     text = re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)
-    PATH.write_text(text + "\n")
+    PATH.write_text(text + "\n", encoding="utf-8")
 
 
 def differences(oracle: str, outputs: dict, ours: dict[str, Tensor]) -> dict[str, tuple]:

@@ -85,7 +85,9 @@ def test_every_format_gives_the_same_pairs(tmp_path, ending):
 def test_blank_lines_and_further_columns_do_not_matter(tmp_path):
     table = rows(5)
     path, spaced = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    spaced.write_text("\n\n".join(json.dumps({**r, "source": 0.5}) for r in table) + "\n\n")
+    spaced.write_text(
+        "\n\n".join(json.dumps({**r, "source": 0.5}) for r in table) + "\n\n", encoding="utf-8"
+    )
     assert read(spaced) == read(to_jsonl(path, table))
 
 
@@ -390,7 +392,7 @@ def test_rows_without_words_are_dropped_and_counted(tmp_path, nothing):
 
 def test_the_limit_counts_pairs_and_nothing_after_it_is_read(tmp_path):
     path = to_jsonl(tmp_path / "a.jsonl", [row("same", "x", "x"), *rows(9)])
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write("not JSON\n")
     source = Files(path=str(path), limit=9)
     assert len(everything(source)) == 9

@@ -105,7 +105,7 @@ def test_a_date_matters_to_an_identity_only_where_the_template_asks(tokenizer):
 def test_which_template_is_used(tokenizer, tmp_path):
     choose_template(tokenizer, None, "m")
     assert tokenizer.get_chat_template() == EMBEDDED_TEMPLATE
-    (tmp_path / "t.jinja").write_text(TOLD)
+    (tmp_path / "t.jinja").write_text(TOLD, encoding="utf-8")
     choose_template(tokenizer, str(tmp_path / "t.jinja"), "m")
     assert tokenizer.get_chat_template() == TOLD
     tokenizer.chat_template = None

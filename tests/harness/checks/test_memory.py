@@ -118,16 +118,16 @@ def test_the_remedy_names_the_largest_part_first(bench):
 
 def test_free_memory_is_the_least_of_what_machine_and_container_leave(tmp_path, monkeypatch):
     meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n", encoding="utf-8")
     for name, text in {
         "max": "3000000",
         "current": "2500000",
         "stat": "anon 1\nfile 500000",
     }.items():
-        (tmp_path / f"memory.{name}").write_text(text + "\n")
+        (tmp_path / f"memory.{name}").write_text(text + "\n", encoding="utf-8")
     assert memory._available(meminfo) == 4000 * 1024
     assert memory._left_in_container(tmp_path) == 1_000_000
-    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
     assert memory._left_in_container(tmp_path) is None
     assert memory._available(tmp_path / "none") is None
     monkeypatch.setattr(memory, "_available", lambda: 4_000_000)
@@ -140,7 +140,7 @@ def test_free_memory_is_the_least_of_what_machine_and_container_leave(tmp_path, 
 
 def status(name: str) -> int:
     """Bytes that Linux counts for this process: VmRSS of now, VmHWM at most."""
-    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines())
     return int(lines[name].split()[0]) * 1024
 
 
@@ -160,7 +160,7 @@ def measure(bench: Bench, result: Queue) -> None:
     found = estimate(module, Sizes(16, 16, longest, bench.encoder.max_response_tokens))
     libc.malloc_trim(0)
     before = status("VmRSS")
-    RESET.write_text("5")  # VmHWM begins anew
+    RESET.write_text("5", encoding="utf-8")  # VmHWM begins anew
     bench.run(module, check=False)
     result.put((found.to_come, status("VmHWM") - before))
 

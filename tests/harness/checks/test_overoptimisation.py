@@ -40,7 +40,7 @@ def test_a_held_out_head_watches_where_nobody_knows_the_gold(configure, tmp_path
         for i in range(60)
     ]
     file = tmp_path / "pairs.jsonl"
-    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     summary = train(
         configure(
             tmp_path / "run",
@@ -78,7 +78,7 @@ def test_training_stops_when_the_watched_curve_has_turned(configure, tmp_path, m
 def test_the_policy_of_the_best_evaluation_is_exported_and_described(configure, tmp_path):
     options = ("algo.evaluate_every=1", "callbacks.keep_best=val/score", "algo.optimizer.lr=0.05")
     summary = train(configure(tmp_path, "algo=reinforce", *options))
-    with open(tmp_path / "metrics.csv", newline="") as file:
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
         scores = [float(row["val/score"]) for row in csv.DictReader(file)]
     assert summary["val/score"] == max(scores)
     best = summary["best/iteration"]

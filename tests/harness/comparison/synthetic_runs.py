@@ -51,15 +51,15 @@ def write_run(
             row |= {"reference/score": 0.0} | ({} if gold is None else {"val/gold": gold})
         rows.append(row)
     folder.mkdir(parents=True)
-    with open(folder / "metrics.csv", "w", newline="") as file:
+    with open(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[-1]))
         writer.writeheader()
         writer.writerows(rows)
     state = {"finished": finished, "wandb_id": os.urandom(4).hex(), "config": config}
     state |= {} if inputs is None else {"inputs": inputs}
-    (folder / "run.json").write_text(json.dumps(state))
+    (folder / "run.json").write_text(json.dumps(state), encoding="utf-8")
     if finished:
         last = {k: v for k, v in rows[-1].items() if k != "step"}
         about = last | STAGES | {"versions/torch": "2.13", "commit": "c0ffee"} | (summary or {})
-        (folder / "summary.json").write_text(json.dumps(about))
+        (folder / "summary.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

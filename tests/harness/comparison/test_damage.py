@@ -62,10 +62,10 @@ def put(content: dict, place: tuple[str, ...], value: Any) -> dict:
 
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
 def test_any_value_of_a_wrong_kind(name, bad, compared):
-    content = json.loads((bad / name).read_text())
+    content = json.loads((bad / name).read_text(encoding="utf-8"))
     for place in places(content):
         for value in (*WRONG, "removed"):
-            (bad / name).write_text(json.dumps(put(content, place, value)))
+            (bad / name).write_text(json.dumps(put(content, place, value)), encoding="utf-8")
             left_out = compared()
             assert set(left_out) <= {"bad", "b", "c"}  # a changed seed or beta makes it a repeat
 
@@ -76,7 +76,9 @@ def test_what_is_no_object(name, text, bad, compared):
     if name in ("failed.json", "skipped.json"):
         (bad / "run.json").unlink()
         (bad / ".hydra").mkdir()
-        (bad / ".hydra" / "config.yaml").write_text("_target_: harness.tasks.train.train")
+        (bad / ".hydra" / "config.yaml").write_text(
+            "_target_: harness.tasks.train.train", encoding="utf-8"
+        )
     (bad / name).write_bytes(text)
     left_out = compared()
     assert set(left_out) == {"bad"}
@@ -97,7 +99,7 @@ def test_a_folder_in_the_place_of_a_file_and_no_file(name, bad, compared):
 )
 def test_a_skipped_job_that_points_nowhere(run, bad, compared):
     (bad / "run.json").unlink()
-    (bad / "skipped.json").write_text(f'{{"run": {run}}}')
+    (bad / "skipped.json").write_text(f'{{"run": {run}}}', encoding="utf-8")
     assert set(compared()) == {"bad"}
 
 

@@ -29,7 +29,7 @@ def test_curves_of_unequal_episodes_are_interpolated_where_all_are_known():
 def test_what_no_run_knows_is_not_drawn(tmp_path):
     write_run(tmp_path / "run")
     path = tmp_path / "run" / "metrics.csv"
-    path.write_text(path.read_text().replace("val/kl", "unknown"))
+    path.write_text(path.read_text(encoding="utf-8").replace("val/kl", "unknown"), encoding="utf-8")
     found = configurations(collect([str(tmp_path)])[0])
     unknown = {"val/kl", "val/gold", "train/explained_variance"}
     assert drawn_curves(found) == [metric for metric in CURVES if metric not in unknown]

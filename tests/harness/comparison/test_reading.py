@@ -42,16 +42,16 @@ def test_what_is_no_finished_policy_run_is_named_with_the_reason(tmp_path):
     for name in ("train", "compare"):
         (tmp_path / f"{name}_refused" / ".hydra").mkdir(parents=True)
         text = f"task:\n  _target_: harness.{name}.{name}\n"
-        (tmp_path / f"{name}_refused" / ".hydra" / "config.yaml").write_text(text)
+        (tmp_path / f"{name}_refused" / ".hydra" / "config.yaml").write_text(text, encoding="utf-8")
     write_run(tmp_path / "judge", task={"_target_": "harness.evaluate.evaluate"})
     write_run(tmp_path / "rm", summary={"val/score": None})
     failed = write_run(tmp_path / "failed", finished=False)
-    (failed / "failed.json").write_text('{"error": "algo.gamma=2: too much"}')
+    (failed / "failed.json").write_text('{"error": "algo.gamma=2: too much"}', encoding="utf-8")
     damaged = write_run(tmp_path / "damaged")
-    with open(damaged / "metrics.csv", "a") as file:
+    with open(damaged / "metrics.csv", "a", encoding="utf-8") as file:
         file.write("5,16")
     torn = write_run(tmp_path / "torn")
-    (torn / "summary.json").write_text('{"algo": "pp')
+    (torn / "summary.json").write_text('{"algo": "pp', encoding="utf-8")
     runs, left_out = collect([str(tmp_path)])
     assert [run.folder.name for run in runs] == ["good"]
     found = reasons(left_out)
@@ -70,7 +70,7 @@ def test_a_skipped_job_stands_for_the_run_that_it_names(tmp_path):
     for name, target in (("0_ppo", tmp_path / "first" / "0_ppo"), ("1_ppo", tmp_path / "gone")):
         (tmp_path / "again" / name).mkdir(parents=True)
         text = json.dumps({"run": str(target)})
-        (tmp_path / "again" / name / "skipped.json").write_text(text)
+        (tmp_path / "again" / name / "skipped.json").write_text(text, encoding="utf-8")
     runs, left_out = collect([str(tmp_path / "again")])
     assert [run.seed for run in runs] == [7]
     assert "gone, which is not there" in reasons(left_out)["1_ppo"]
@@ -80,7 +80,7 @@ def test_a_skipped_job_stands_for_the_run_that_it_names(tmp_path):
 def test_what_lies_within_a_run_or_a_comparison_is_no_run(tmp_path):
     run = write_run(tmp_path / "0_ppo", seed=1)
     write_run(run / "earlier-1", seed=2)
-    (write_run(tmp_path / "compared", seed=3) / "comparison.md").write_text("")
+    (write_run(tmp_path / "compared", seed=3) / "comparison.md").write_text("", encoding="utf-8")
     write_run(tmp_path / "own", seed=4)
     runs, left_out = collect([str(tmp_path)], own=tmp_path / "own")
     assert [r.seed for r in runs] == [1]
@@ -108,6 +108,6 @@ def test_curves_have_the_episodes_and_seconds_of_their_rows(tmp_path):
 
 def test_undefined_values_are_no_points_of_a_curve(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("step,rollout/episodes,val/score\n1,8,nan\n2,16,\n3,24,0.5\n")
+    path.write_text("step,rollout/episodes,val/score\n1,8,nan\n2,16,\n3,24,0.5\n", encoding="utf-8")
     curve = read_curves(path, ("val/score",))["val/score"]
     assert (curve.episodes.tolist(), curve.values.tolist()) == ([24], [0.5])

@@ -30,7 +30,9 @@ def test_a_policy_against_its_reference_as_training_measured_it(configure, refer
     summary = evaluate(configure(tmp_path / "run", *SMALL, f"policy={policy}"))
     assert summary["val/kl_k3"] > 0
     assert 0 <= summary["val/win_rate_ci_low"] <= summary["val/win_rate"] <= 1
-    rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open(encoding="utf-8")
+    ]
     assert len(rows) == 12
     mean = sum(row["score"] for row in rows) / 12
     assert summary["val/score"] == pytest.approx(mean)
@@ -62,7 +64,9 @@ def test_an_opponent_with_another_tokenizer_is_compared_by_text(
     assert "val/kl" not in summary
     assert torch.tensor(summary["val/score"]).isfinite()
     own = load_tokenizer(tmp_path / "other")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open(encoding="utf-8")
+    ]
     for row in rows:
         ids = own(row["reference_answer"], add_special_tokens=False)["input_ids"]
         assert own.decode(ids) == row["reference_answer"]
@@ -150,7 +154,9 @@ def test_each_player_is_told_what_its_own_template_knows(played, player, tmp_pat
     said = {"answer": set(), "reference_answer": set()}
     for tone in ("calm", "loud"):
         played(knows, good, "reward=gold", f"model.template_arguments={{tone: {tone}}}")
-        rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open()]
+        rows = [
+            json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").open(encoding="utf-8")
+        ]
         for name, found in said.items():
             found.add(tuple(row[name] for row in rows))
     assert len(said["answer"]) == 2

@@ -91,7 +91,9 @@ def test_a_reward_function_is_its_code_and_what_it_uses_beside_it(made_of, tmp_p
 
 def test_parts_of_a_combined_reward_are_inputs(made_of, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "my_part.py").write_text("def score(p, r):\n    return [1.0] * len(r)\n")
+    (tmp_path / "my_part.py").write_text(
+        "def score(p, r):\n    return [1.0] * len(r)\n", encoding="utf-8"
+    )
     found = made_of("reward=combined", "reward.rewards.function.path=my_part:score")
     assert set(found["reward.rewards.function.path"]) == {"my_part"}
     sys.modules.pop("my_part")

@@ -47,9 +47,10 @@ def test_two_devices_share_an_iteration_and_one_of_them_writes(tiny_policy, tmp_
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+    with open(tmp_path / "run" / "metrics.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["rollout/episodes"]) for row in rows] == [8, 16]
     assert float(rows[0]["rollout/kl"]) == pytest.approx(0, abs=1e-4)
@@ -108,6 +109,7 @@ def test_two_devices_come_to_what_one_does(tmp_path):
         capture_output=True,
         text=True,
         timeout=240,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ranks = [torch.load(tmp_path / "two" / f"{r}.pt", weights_only=True) for r in (0, 1)]

@@ -88,6 +88,7 @@ def test_two_devices_come_to_what_one_does(tmp_path):
         capture_output=True,
         text=True,
         timeout=200,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]

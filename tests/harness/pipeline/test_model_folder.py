@@ -78,6 +78,7 @@ def test_plain_transformers_samples_what_was_trained(encoder, tmp_path):
         capture_output=True,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     counts = torch.tensor(json.loads(done.stdout), dtype=torch.float64)
     with torch.no_grad():
@@ -116,7 +117,7 @@ def test_no_padding_is_exported_that_has_no_embedding(encoder, tmp_path, monkeyp
 
 def test_exporting_again_replaces_the_folder(lm, encoder, tmp_path):
     export(lm, encoder, tmp_path)
-    (tmp_path / "model" / "stale").write_text("")
+    (tmp_path / "model" / "stale").write_text("", encoding="utf-8")
     export(lm, encoder, tmp_path)
     assert not (tmp_path / "model" / "stale").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -43,7 +43,7 @@ def run(configure, tmp_path):
     data = {"train": rows, "val": rows[20:]}
     for name, part in data.items():
         lines = (json.dumps(row) + "\n" for row in part)
-        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     files = (f"data.path={tmp_path / 'train.jsonl'}", f"data.val_path={tmp_path / 'val.jsonl'}")
 
     def go(folder: Path, *overrides: str):

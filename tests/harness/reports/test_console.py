@@ -54,7 +54,7 @@ def test_the_summary_says_what_got_better_and_what_it_cost():
 
 def test_places_name_only_what_is_there(tmp_path):
     assert not any("samples" in line or "W&B" in line for line in places(tmp_path))
-    (tmp_path / "samples.jsonl").write_text("")
+    (tmp_path / "samples.jsonl").write_text("", encoding="utf-8")
     (tmp_path / "wandb" / "offline-run-1").mkdir(parents=True)
     lines = places(tmp_path)
     assert any("samples.jsonl" in line for line in lines)

@@ -137,7 +137,7 @@ def test_pairs_that_cannot_be_scored_are_left_out_and_counted(tmp_path):
     pairs = [pair("aaa", "b"), pair("c", "dd?", "Who?"), pair("e", "ff", "How?")]
     numbers = judge(score, pairs, tmp_path, title="T", left_out={"rows": 5, "too long": 2, "x": 0})
     assert numbers["val/accuracy"] == 0.5
-    report = (tmp_path / "report.md").read_text()
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "held-out pairs that could not be scored" in report
     assert "too long" in report
 
@@ -171,7 +171,7 @@ def test_several_templates_are_refused_with_what_can_be_done(folder):
     reward, context = reward_of(path)
     with pytest.raises(DataError, match=r"\(a, b\).*chat_template\.jinja"):
         reward.check(context)
-    (path / "chat_template.jinja").write_text(OWN_TEMPLATE)
+    (path / "chat_template.jinja").write_text(OWN_TEMPLATE, encoding="utf-8")
     reward.check(context)
     (row,) = scoring_encoder(path).conversations([QUESTION], ["Yes."])
     assert scoring_encoder(path).tokenizer.decode(row).startswith("[user]Where")
@@ -179,11 +179,11 @@ def test_several_templates_are_refused_with_what_can_be_done(folder):
 
 def test_a_reward_model_needs_no_token_that_ends_a_response(folder):
     path = folder(OWN_TEMPLATE)
-    about = json.loads((path / "tokenizer_config.json").read_text())
+    about = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
     about.pop("eos_token")
-    (path / "tokenizer_config.json").write_text(json.dumps(about))
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    (path / "tokenizer_config.json").write_text(json.dumps(about), encoding="utf-8")
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}), encoding="utf-8")
     encoder = scoring_encoder(path)
     assert encoder.tokenizer.eos_token is None
     (row,) = encoder.conversations([QUESTION], ["In Agra."])

@@ -218,7 +218,7 @@ def test_scores_that_are_all_tied_have_a_report(tmp_path):
     )
     assert numbers["accuracy"] == 0.5
     assert numbers["by_margin/1/pairs"] == 40
-    assert "better than a coin" in verdict_of((tmp_path / "report.md").read_text())
+    assert "better than a coin" in verdict_of((tmp_path / "report.md").read_text(encoding="utf-8"))
 
 
 def test_responses_of_equal_length_say_nothing_of_length(tmp_path):

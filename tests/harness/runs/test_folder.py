@@ -21,8 +21,8 @@ def stop(run) -> None:
 
 def test_a_new_run_writes_down_its_config(configure, tmp_path):
     run = open_run(configure(tmp_path, "seed=3"))
-    assert json.loads((tmp_path / STATE).read_text())["config"]["seed"] == 3
-    assert "seed: 3" in (tmp_path / "config.yaml").read_text()
+    assert json.loads((tmp_path / STATE).read_text(encoding="utf-8"))["config"]["seed"] == 3
+    assert "seed: 3" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert not run.resumed
 
 
@@ -132,7 +132,7 @@ def test_auto_leaves_runs_with_other_inputs_alone_and_says_so(configure, tmp_pat
 def test_one_damaged_run_among_others_is_named_and_harms_itself_only(text, configure, tmp_path):
     stop(open_run(configure(tmp_path / "whole"), THEN))
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / STATE).write_text(text)
+    (tmp_path / "damaged" / STATE).write_text(text, encoding="utf-8")
     run = open_run(configure(tmp_path / "new", "resume=auto", named=False), THEN)
     assert run.folder == tmp_path / "whole"
     assert str(tmp_path / "damaged" / STATE) in run.notes[0]
@@ -167,7 +167,7 @@ def test_a_stage_that_is_another_one_is_refused_once_something_was_trained_with_
 def test_a_refused_command_changes_nothing_of_the_run_in_its_folder(configure, tmp_path):
     stop(open_run(configure(tmp_path, "seed=3"), THEN))
     files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    assert "seed: 3" in (tmp_path / ".hydra" / "config.yaml").read_text()
+    assert "seed: 3" in (tmp_path / ".hydra" / "config.yaml").read_text(encoding="utf-8")
     with pytest.raises(RunError, match="seed: 3 then, 4 now"):
         open_run(configure(tmp_path, "seed=4", "resume=auto"), THEN)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
@@ -176,7 +176,7 @@ def test_a_refused_command_changes_nothing_of_the_run_in_its_folder(configure, t
 def test_no_secret_is_written(configure, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_inthe_environment")
     open_run(configure(tmp_path, "+my_token=typed_secret", "+hub.note='${oc.env:HF_TOKEN}'"), THEN)
-    text = "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
+    text = "".join(p.read_text(encoding="utf-8") for p in tmp_path.rglob("*") if p.is_file())
     assert "typed_secret" not in text
     assert "inthe_environment" not in text
     assert "${oc.env:HF_TOKEN}" in text

@@ -60,7 +60,9 @@ def test_whatever_conf_can_compose_may_be_read_back(group, configure, tmp_path):
 def test_every_part_of_conf_has_a_place_where_it_may_stand():
     found = set()
     for file in CONF.rglob("*.yaml"):
-        found |= {target for _, target in targets(yaml.safe_load(file.read_text()) or {})}
+        found |= {
+            target for _, target in targets(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        }
     hydras = {t for t in found if t.startswith(("harness.runs.own", "harness.sweeps"))}
     other_tasks = {"harness.tasks.compare.compare", "harness.tasks.export.export_run"}
     allowed = "|".join(BUILT.values())

@@ -42,7 +42,7 @@ def test_a_single_run_has_a_folder_of_its_own_unless_it_was_named(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_its_option(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for overrides in ((), ("hydra.run.dir=x",)):
         with pytest.raises(SystemExit, match="1"):
             OwnRunFolder().on_run_start(config(tmp_path / "file" / "run", *overrides))
@@ -56,7 +56,7 @@ def test_a_folder_is_held_by_one_and_let_go_of_when_its_process_is_killed(tmp_pa
         " lock = hold(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout.readline() == "held\n"
         assert not is_free(tmp_path)
         with pytest.raises(RunError, match="another process is running in it"):
@@ -70,7 +70,7 @@ def test_a_folder_is_held_by_one_and_let_go_of_when_its_process_is_killed(tmp_pa
 def test_only_an_empty_folder_is_dropped(tmp_path):
     for name in ("empty", "full"):
         (tmp_path / name).mkdir()
-    (tmp_path / "full" / "a").write_text("")
+    (tmp_path / "full" / "a").write_text("", encoding="utf-8")
     for name in ("empty", "full", "missing"):
         drop_if_empty(tmp_path / name)
     assert [p.name for p in tmp_path.iterdir()] == ["full"]

@@ -14,7 +14,7 @@ from tests.harness.runs.test_checkpoints import files_of_at_most
 
 
 def make_file(folder: Path) -> dict:
-    (folder / "result").write_text("done")
+    (folder / "result").write_text("done", encoding="utf-8")
     return {"val/loss": 0.5}
 
 
@@ -24,7 +24,7 @@ def test_a_stage_is_made_once_and_then_reused(tmp_path):
     second = cache.get("sft", {"seed": 0}, lambda folder: pytest.fail("made again"))
     assert (first.reused, second.reused) == (False, True)
     assert first.path == second.path
-    assert (second.path / "result").read_text() == "done"
+    assert (second.path / "result").read_text(encoding="utf-8") == "done"
     assert second.summary == {"val/loss": 0.5}
 
 
@@ -42,15 +42,15 @@ def test_fingerprint_depends_on_values_and_not_on_their_order():
 
 def test_code_identity_changes_with_the_code(tmp_path):
     file = tmp_path / "model.py"
-    file.write_text("x = 1")
+    file.write_text("x = 1", encoding="utf-8")
     before = code_identity([file])
-    file.write_text("x = 2")
+    file.write_text("x = 2", encoding="utf-8")
     assert code_identity([file]) != before
 
 
 def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
     def fail(folder: Path) -> dict:
-        (folder / "half").write_text("")
+        (folder / "half").write_text("", encoding="utf-8")
         raise RuntimeError("killed")
 
     cache = StageCache(tmp_path)
@@ -64,7 +64,7 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
 
 def _slow(root: Path, log: Path) -> None:
     def make(folder: Path) -> dict:
-        with open(log, "a") as file:
+        with open(log, "a", encoding="utf-8") as file:
             file.write("made\n")
         time.sleep(0.5)
         return make_file(folder)
@@ -81,16 +81,16 @@ def test_two_processes_make_a_stage_once(tmp_path):
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    assert log.read_text() == "made\n"
+    assert log.read_text(encoding="utf-8") == "made\n"
     (marker,) = (tmp_path / "cache").rglob(MARKER)
-    assert json.loads(marker.read_text())["summary"] == {"val/loss": 0.5}
+    assert json.loads(marker.read_text(encoding="utf-8"))["summary"] == {"val/loss": 0.5}
 
 
 def make_model(folder: Path) -> dict:
     (folder / "model").mkdir()
     save_file({"w": torch.arange(64.0)}, folder / "model" / "model.safetensors")
-    (folder / "model" / "tokenizer.json").write_text('{"model": {}}')
-    (folder / "report.md").write_text("good")
+    (folder / "model" / "tokenizer.json").write_text('{"model": {}}', encoding="utf-8")
+    (folder / "report.md").write_text("good", encoding="utf-8")
     return {"val/loss": 0.5, "undefined": float("nan")}
 
 
@@ -102,13 +102,19 @@ def flip(path: Path) -> None:
 
 DAMAGE = {
     "stage.json": {
-        "empty": lambda path: path.write_text(""),
-        "torn": lambda path: path.write_text(path.read_text()[:-20]),
+        "empty": lambda path: path.write_text("", encoding="utf-8"),
+        "torn": lambda path: path.write_text(
+            path.read_text(encoding="utf-8")[:-20], encoding="utf-8"
+        ),
         "missing": lambda path: path.unlink(),
-        "no object": lambda path: path.write_text("[1]"),
-        "nothing": lambda path: path.write_text("{}"),
-        "a number changed": lambda path: path.write_text(path.read_text().replace("0.5", "0.7")),
-        "files forgotten": lambda path: path.write_text(path.read_text().replace("files", "f")),
+        "no object": lambda path: path.write_text("[1]", encoding="utf-8"),
+        "nothing": lambda path: path.write_text("{}", encoding="utf-8"),
+        "a number changed": lambda path: path.write_text(
+            path.read_text(encoding="utf-8").replace("0.5", "0.7"), encoding="utf-8"
+        ),
+        "files forgotten": lambda path: path.write_text(
+            path.read_text(encoding="utf-8").replace("files", "f"), encoding="utf-8"
+        ),
         "a folder": lambda path: (path.unlink(), path.mkdir()),
     },
     "model/model.safetensors": {
@@ -118,8 +124,8 @@ DAMAGE = {
         "a folder": lambda path: (path.unlink(), path.mkdir()),
     },
     "model/tokenizer.json": {
-        "empty": lambda path: path.write_text(""),
-        "another of this size": lambda path: path.write_text('{"modle": {}}'),
+        "empty": lambda path: path.write_text("", encoding="utf-8"),
+        "another of this size": lambda path: path.write_text('{"modle": {}}', encoding="utf-8"),
     },
 }
 DAMAGES = [(file, kind) for file, kinds in DAMAGE.items() for kind in kinds]
@@ -145,7 +151,7 @@ def test_a_damaged_stage_is_named_and_made_anew(file, kind, tmp_path):
 def test_what_only_people_read_may_change(tmp_path):
     cache = StageCache(tmp_path)
     stage = cache.get("sft", {}, make_model)
-    (stage.path / "report.md").write_text("my notes")
+    (stage.path / "report.md").write_text("my notes", encoding="utf-8")
     assert cache.get("sft", {}, lambda folder: pytest.fail("made again")).reused
 
 
@@ -153,12 +159,12 @@ def test_what_only_people_read_may_change(tmp_path):
 def test_a_stage_of_an_earlier_version_is_used_unless_it_is_cut_off(kind, tmp_path):
     cache = StageCache(tmp_path)
     stage = cache.get("sft", {}, make_model)
-    marker = json.loads((stage.path / MARKER).read_text())
+    marker = json.loads((stage.path / MARKER).read_text(encoding="utf-8"))
     old = {key: marker[key] for key in ("seconds", "summary", "recipe")}
-    (stage.path / MARKER).write_text(json.dumps(old))
+    (stage.path / MARKER).write_text(json.dumps(old), encoding="utf-8")
     weights = stage.path / "model" / "model.safetensors"
     if kind == "empty":
-        (stage.path / "model" / "tokenizer.json").write_text("")
+        (stage.path / "model" / "tokenizer.json").write_text("", encoding="utf-8")
     if kind == "cut off":
         weights.write_bytes(weights.read_bytes()[:-1])
     assert cache.get("sft", {}, make_model).reused == (kind == "as it was")
@@ -175,5 +181,5 @@ def test_a_stage_that_does_not_fit_on_the_disk_leaves_no_half(tmp_path):
 
 def make_file_of_1000(folder: Path) -> dict:
     with writing(folder / "result"):
-        (folder / "result").write_text("x" * 1000)
+        (folder / "result").write_text("x" * 1000, encoding="utf-8")
     return {}

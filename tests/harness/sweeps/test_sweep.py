@@ -118,7 +118,7 @@ def test_jobs_of_another_sweep_in_the_same_folder_do_not_count(tmp_path, capsys)
 def test_a_damaged_record_of_an_earlier_sweep_harms_no_other(text, tmp_path, capsys):
     sweep = started(tmp_path)
     (tmp_path / "9_damaged").mkdir()
-    (tmp_path / "9_damaged" / JOB).write_text(text)
+    (tmp_path / "9_damaged" / JOB).write_text(text, encoding="utf-8")
     add_job(sweep, 0, "done", 1.0)
     sweep.on_multirun_end(settings(tmp_path))
     assert "9_damaged" not in capsys.readouterr().out
@@ -160,20 +160,23 @@ def test_the_table_is_printed_once(tmp_path, capsys):
 def test_a_job_is_updated_in_place(tmp_path):
     write_json(tmp_path / JOB, {"number": 3, "status": "stopped", "value": None})
     update_job(tmp_path, status="done", value=2.0)
-    job = json.loads((tmp_path / JOB).read_text())
+    job = json.loads((tmp_path / JOB).read_text(encoding="utf-8"))
     assert job == {"number": 3, "status": "done", "value": 2.0}
 
 
 def test_what_a_library_logs_goes_to_the_job_in_hand_and_not_to_an_earlier_ones(tmp_path):
     """A logging handler keeps the stream that it met at import, of whichever job that was."""
     output = JobOutput()
-    with open(tmp_path / "first", "w") as output.file, contextlib.redirect_stderr(output):
+    with (
+        open(tmp_path / "first", "w", encoding="utf-8") as output.file,
+        contextlib.redirect_stderr(output),
+    ):
         handler = logging.StreamHandler()
         print("first job", file=handler.stream)
     record = logging.makeLogRecord({"msg": "of the library"})
-    with open(tmp_path / "second", "w") as output.file:
+    with open(tmp_path / "second", "w", encoding="utf-8") as output.file:
         handler.emit(record)
     output.file = None
     handler.emit(record)  # no job in hand: the terminal, and no error of a closed file
-    assert (tmp_path / "first").read_text() == "first job\n"
-    assert (tmp_path / "second").read_text() == "of the library\n"
+    assert (tmp_path / "first").read_text(encoding="utf-8") == "first job\n"
+    assert (tmp_path / "second").read_text(encoding="utf-8") == "of the library\n"

@@ -16,7 +16,7 @@ STATEFUL = ("algo.adaptive_beta={target: 0.05, horizon: 40}", "algo.normalise_sc
 
 
 def columns(folder) -> list[str]:
-    return (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    return (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
 
 
 def test_every_algorithm_trains_exports_and_logs_the_same_columns(configure, tmp_path, metrics_of):

@@ -93,15 +93,17 @@ def last_rows(folder) -> dict[float, list[dict[str, str]]]:
     """The last row of metrics.csv of every finished run, by beta, read by other means."""
     found = {}
     for path in sorted(folder.glob("*/summary.json")):
-        beta = json.loads((path.parent / "run.json").read_text())["config"]["algo"]["beta"]
-        with open(path.parent / "metrics.csv", newline="") as file:
+        beta = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))["config"]["algo"][
+            "beta"
+        ]
+        with open(path.parent / "metrics.csv", newline="", encoding="utf-8") as file:
             found.setdefault(beta, []).append(list(csv.DictReader(file))[-1])
     return found
 
 
 def test_numbers_of_both_pages_are_those_of_the_files(folder, sweep):
-    text = (folder / "comparison.md").read_text()
-    assert tables(text) == html_tables((folder / "comparison.html").read_text())
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
+    assert tables(text) == html_tables((folder / "comparison.html").read_text(encoding="utf-8"))
     finals, score, gold, *_ = tables(text)
     ends = last_rows(sweep)
     for line, beta in zip(finals[1:], (0.1, 0.2), strict=True):
@@ -124,7 +126,7 @@ def test_numbers_of_both_pages_are_those_of_the_files(folder, sweep):
 
 
 def test_the_threshold_is_half_way_and_says_who_reaches_it(folder, sweep):
-    text = (folder / "comparison.md").read_text()
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
     ends = [float(row["val/score"]) for row in last_rows(sweep)[0.1]]
     threshold = np.mean(ends) / 2  # the reference has 0
     assert f"val/score of {threshold:.3f}" in text
@@ -148,7 +150,7 @@ def test_what_overlaps_is_not_decided_and_one_seed_has_no_interval(compared, tmp
     for i, (beta, end) in enumerate([(0.1, 0.0), (0.1, 1.0), (0.2, 0.5), (0.2, 0.4), (0.3, 0.1)]):
         write_run(tmp_path / "runs" / f"{i}", seed=i, scores=(end,), algo__beta=beta)
     _, folder = compared(tmp_path / "runs")
-    finals, pairs, *_ = tables((folder / "comparison.md").read_text())
+    finals, pairs, *_ = tables((folder / "comparison.md").read_text(encoding="utf-8"))
     assert "0.100 (no interval)" in finals[3]
     assert [row[3] for row in pairs[1:]] == ["not decided"] * 3
     assert [row[5] for row in pairs[1:]] == ["not decided"] * 3
@@ -157,7 +159,7 @@ def test_what_overlaps_is_not_decided_and_one_seed_has_no_interval(compared, tmp
 def test_options_that_differ_and_what_is_left_out_are_on_the_page(compared, sweep, capsys):
     returned, folder = compared(sweep)
     assert list(returned) == ["algo.beta=0.1", "algo.beta=0.2"]
-    text = (folder / "comparison.md").read_text()
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
     assert ["algo.beta", "0.1", "0.2"] in [row for table in tables(text) for row in table]
     assert "1 run folders are left out" in text
     said = capsys.readouterr().out
@@ -170,7 +172,7 @@ def test_options_that_differ_and_what_is_left_out_are_on_the_page(compared, swee
 
 
 def test_a_page_loads_nothing_and_holds_its_pictures(folder):
-    page = (folder / "comparison.html").read_text()
+    page = (folder / "comparison.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) == 2
@@ -185,14 +187,16 @@ def test_a_browser_without_a_network_shows_curves_and_table(folder, tmp_path):
     browser += ["--virtual-time-budget=2000"]
     shot = tmp_path / "shot.png"
     command = [*browser, f"--screenshot={shot}", "--dump-dom", page]
-    dump = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    dump = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=120, encoding="utf-8"
+    )
     image = matplotlib.image.imread(shot)[..., :3]
     # The blue and orange of the two lines are there, on many rows, and so is text.
     for colour in ((0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)):
         near = np.abs(image - np.array(colour) / 255).max(axis=-1) < 0.02
         assert near.any(axis=1).sum() > 300
     assert (image.max(axis=-1) < 0.3).sum() > 1000
-    finals = tables((folder / "comparison.md").read_text())[0]
+    finals = tables((folder / "comparison.md").read_text(encoding="utf-8"))[0]
     assert html_tables(dump.stdout)[0] == finals
 
 
@@ -206,7 +210,7 @@ def test_hundreds_of_runs_take_seconds(compared, tmp_path):
     returned, folder = compared(tmp_path / "runs")
     assert time.perf_counter() - started < 20
     assert len(returned) == 30
-    finals, pairs, *_ = tables((folder / "comparison.md").read_text())
+    finals, pairs, *_ = tables((folder / "comparison.md").read_text(encoding="utf-8"))
     assert len(finals) == 31
     assert len(pairs) == 30  # the best against each other one
 
@@ -218,7 +222,7 @@ def test_runs_as_training_leaves_them_are_compared(configure, compared, tmp_path
         ends[f"algo.beta={beta}"] = train(configure(tmp_path / "runs" / f"{beta}", *overrides))
     returned, folder = compared(tmp_path / "runs")
     assert returned == pytest.approx({name: end["val/score"] for name, end in ends.items()})
-    text = (folder / "comparison.md").read_text()
+    text = (folder / "comparison.md").read_text(encoding="utf-8")
     for line in tables(text)[0][1:]:
         end = ends[line[0]]
         shown = [numbers(cell)[0] for cell in line[2:6]]
@@ -235,7 +239,7 @@ def test_a_report_has_the_words_pictures_and_runs_of_the_page(sweep, folder):
     grid = curves_grid(wr, here, found.measures.configurations)
     blocks = report_blocks(wr, found.blocks, wr.Runset(**here), grid)
     texts = "\n\n".join(block.text for block in blocks if isinstance(block, wr.MarkdownBlock))
-    assert tables(texts) == tables((folder / "comparison.md").read_text())
+    assert tables(texts) == tables((folder / "comparison.md").read_text(encoding="utf-8"))
     media = [p for b in blocks if isinstance(b, wr.PanelGrid) for p in b.panels][:2]
     assert [panel.media_keys for panel in media] == [["comparison/curves"], ["comparison/frontier"]]
     for runset, configuration in zip(grid.runsets, found.measures.configurations, strict=True):

@@ -39,11 +39,11 @@ def torn(path: Path) -> None:
 
 
 def nothing(path: Path) -> None:
-    path.write_text("{}")
+    path.write_text("{}", encoding="utf-8")
 
 
 def a_list(path: Path) -> None:
-    path.write_text("[1]\n")
+    path.write_text("[1]\n", encoding="utf-8")
 
 
 def gone(path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_damaged_run_is_resumed_as_if_it_were_whole_or_the_file_is_named(
         return
     assert metrics_of(folder) == metrics_of(runs["whole"])
     if name.endswith("jsonl"):
-        whole = (runs["whole"] / name).read_text().splitlines()
-        lines = (folder / name).read_text().splitlines()
+        whole = (runs["whole"] / name).read_text(encoding="utf-8").splitlines()
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
         assert set(lines) <= set(whole)
         # A file that was cut off lacks rows of before, which nothing can bring back.
         assert lines[-3:] == whole[-3:]

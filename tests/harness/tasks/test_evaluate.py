@@ -20,9 +20,9 @@ def judged(configure, tmp_path):
     def run(*overrides, name="run"):
         folder = tmp_path / name
         summary = evaluate(configure(folder, "task=evaluate", *overrides))
-        kept = json.loads((folder / "summary.json").read_text())
+        kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         assert kept == {k: None if v != v else v for k, v in summary.items()}
-        report = (folder / "report.md").read_text()
+        report = (folder / "report.md").read_text(encoding="utf-8")
         assert f"{100 * summary['val/accuracy']:.1f}" in report or (
             f"{summary['val/accuracy']:.3f}" in report
         )
@@ -61,7 +61,9 @@ def test_an_ensemble_is_judged_and_tells_where_its_heads_disagree(configure, jud
     summary = judged("reward=checkpoint", f"reward.path={tmp_path / 'rm' / 'model'}")
     assert summary["val/disagreement/right"] > 0
     assert summary["val/accuracy"] == pytest.approx(trained["val/accuracy"])
-    about = json.loads((tmp_path / "rm" / "model" / "config.json").read_text())["rlhf_ladder"]
+    about = json.loads((tmp_path / "rm" / "model" / "config.json").read_text(encoding="utf-8"))[
+        "rlhf_ladder"
+    ]
     assert about["ensemble"] == len(about["score_mean"]) == len(about["score_std"]) == 2
 
 
@@ -99,20 +101,22 @@ def test_a_language_model_is_refused_before_anything_is_made(configure, lm, enco
 def test_a_function_is_judged_on_what_it_can_score(judged, tmp_path, monkeypatch):
     (tmp_path / "half_reward.py").write_text(
         "def score(prompts, responses):\n"
-        "    return [None if 'know' in r else float(len(r)) for r in responses]\n"
+        "    return [None if 'know' in r else float(len(r)) for r in responses]\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     summary = judged("reward=function", "reward.path=half_reward:score")
     # Length is what it scores.
     assert summary["val/score_length_correlation"] == pytest.approx(1)
     assert summary["val/accuracy"] == summary["val/accuracy_longer"]
-    assert "could not be scored" in (tmp_path / "run" / "report.md").read_text()
+    assert "could not be scored" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_policy_learns_from_several_rewards_at_once(configure, tmp_path, monkeypatch):
     (tmp_path / "short_reward.py").write_text(
         "def score(prompts, responses):\n"
-        "    return [None if not r else -0.1 * len(r) for r in responses]\n"
+        "    return [None if not r else -0.1 * len(r) for r in responses]\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     overrides = ("reward=combined", "reward.rewards.function.path=short_reward:score")

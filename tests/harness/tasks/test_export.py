@@ -52,6 +52,7 @@ def test_a_reward_model_says_the_same_in_a_fresh_process(
         capture_output=True,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     there = torch.tensor(json.loads(done.stdout.strip().splitlines()[-1]))
     assert here.shape == there.shape == (2, heads)
@@ -101,9 +102,9 @@ def test_what_cannot_be_exported_is_named(configure, tmp_path, options, message)
 def test_a_run_whose_config_is_broken_is_named(configure, tmp_path, written):
     run = tmp_path / "run"
     run.mkdir()
-    (run / STATE).write_text("{}")
+    (run / STATE).write_text("{}", encoding="utf-8")
     if written is not None:
-        (run / CONFIG).write_text(written)
+        (run / CONFIG).write_text(written, encoding="utf-8")
     with pytest.raises(RunError, match=rf"run={run}: its config\.yaml "):
         export_run(configure(tmp_path / "x", "task=export", f"run={run}"))
 

@@ -31,7 +31,7 @@ def pairs(tmp_path):
         {"prompt": f"Say {i % 12}", "chosen": f"It is {i % 12}.", "rejected": f"No {i}"}
         for i in range(48)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     tokens = ("data.max_prompt_tokens=32", "data.max_response_tokens=16")
     return ("data=files", f"data.path={path}", *tokens, "algo.epochs=1")
 
@@ -50,7 +50,7 @@ def test_lists_of_lora_reach_its_files(configure, pairs, encoder, tmp_path):
     )
     run = tmp_path / "run"
     train(configure(run, *pairs, "algo=sft", f"model.pretrained={model}", *adapter))
-    written = json.loads((run / "adapter" / "adapter_config.json").read_text())
+    written = json.loads((run / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert sorted(written["target_modules"]) == ["q_proj", "v_proj"]
     assert written["modules_to_save"] == ["lm_head"]
 

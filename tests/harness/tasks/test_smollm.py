@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 def run(real_model, tmp_path_factory):
     """run(folder, *overrides): what a command says that ends well, and its folder."""
     root = tmp_path_factory.mktemp("runs")
-    (root / "rewards_of_this_test.py").write_text(REWARD)
+    (root / "rewards_of_this_test.py").write_text(REWARD, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(root)}
 
     def start(folder: str, *overrides: str) -> tuple[Path, str]:
@@ -46,6 +46,7 @@ def run(real_model, tmp_path_factory):
             env=environment,
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -81,7 +82,7 @@ def test_the_start_up_check_passes_and_the_table_shows_the_rate_of_its_size(trai
 
 def test_ppo_trains_its_adapters_and_nothing_else(trained, real_model):
     folder, _ = trained
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["model"] == real_model.name
     assert 0 < summary["val/kl"] < 10
     assert math.isfinite(summary["val/score"])
@@ -119,7 +120,7 @@ def test_it_is_judged_against_what_it_was(trained, run, real_model):
         "evaluation.prompts=6",
         "evaluation.batch_size=6",
     )
-    summary = json.loads((judged / "summary.json").read_text())
+    summary = json.loads((judged / "summary.json").read_text(encoding="utf-8"))
     assert 0 <= summary["val/win_rate"] <= 1
     assert summary["val/score"] < 0
 
@@ -134,7 +135,7 @@ def test_a_reward_model_of_a_few_steps_is_trained_on_it(run, real_model):
     )
     rate = suited_rates(PARAMETERS, lora=True).reward_model
     assert f"reward_model: peak learning rate {rate:g} (LoRA)" in said
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert 0 <= summary["val/accuracy"] <= 1
     assert 0 < summary["val/loss"] < 10
     assert (folder / "report.md").is_file()

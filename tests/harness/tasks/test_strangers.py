@@ -54,12 +54,12 @@ def mark(tmp_path, monkeypatch):
 
 
 def change(run: Path, section: str, **values) -> None:
-    config = yaml.safe_load((run / CONFIG).read_text())
+    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     place = config
     for name in section.split("."):
         place = place[name]
     place |= values
-    (run / CONFIG).write_text(yaml.safe_dump(config))
+    (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 def export(configure, tmp_path, run, *options):
@@ -85,23 +85,25 @@ def test_a_config_that_loads_a_pickle(configure, tmp_path, run, mark):
 
 
 def test_a_config_that_is_more_than_yaml(configure, tmp_path, run, mark):
-    text = (run / CONFIG).read_text()
-    (run / CONFIG).write_text(f'{text}\nx: !!python/object/apply:os.system ["touch {mark}"]\n')
+    text = (run / CONFIG).read_text(encoding="utf-8")
+    (run / CONFIG).write_text(
+        f'{text}\nx: !!python/object/apply:os.system ["touch {mark}"]\n', encoding="utf-8"
+    )
     with pytest.raises(RunError, match=r"config\.yaml cannot be read"):
         export(configure, tmp_path, run)
 
 
 def test_a_reward_of_a_strangers_is_not_imported(configure, tmp_path, run, mark, monkeypatch):
-    (tmp_path / "strangers_reward.py").write_text(MODULE.format(mark=str(mark)))
+    (tmp_path / "strangers_reward.py").write_text(MODULE.format(mark=str(mark)), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    config = yaml.safe_load((run / CONFIG).read_text())
+    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     config["reward"] = {
         "_target_": "lightning_modules.rewards.programmed.FunctionReward",
         "name": "function",
         "path": "strangers_reward:score",
     }
-    (run / CONFIG).write_text(yaml.safe_dump(config))
+    (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     assert export(configure, tmp_path, run).is_dir()
 
 
@@ -125,25 +127,25 @@ def test_an_export_is_not_written_through_a_link(configure, tmp_path, run, mark)
 def test_resuming_and_comparing_believe_no_config(configure, tmp_path, run, mark):
     """Both read run.json; what is built is what the command line says."""
     change(run, "model.config", _target_="os.system", _partial_=False, command=f"touch {mark}")
-    state = json.loads((run / STATE).read_text())
+    state = json.loads((run / STATE).read_text(encoding="utf-8"))
     state["config"]["logger"] = {"_target_": "os.system", "command": f"touch {mark}"}
     state["config"]["callbacks"]["checkpoint"] = {"_target_": "os.system"}
-    (run / STATE).write_text(json.dumps(state))
+    (run / STATE).write_text(json.dumps(state), encoding="utf-8")
     assert compare(configure(tmp_path / "c", "task=compare", f"runs={run}"))
     again = configure(tmp_path / "r", "algo=reinforce", f"resume={run}")
     train(again)
     state["config"]["model"]["config"] = {"_target_": "os.system", "command": f"touch {mark}"}
-    (run / STATE).write_text(json.dumps(state))
+    (run / STATE).write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(RunError, match="configured differently"):
         train(again)
 
 
 def test_resuming_writes_through_no_link(configure, tmp_path, run, mark):
-    (tmp_path / "precious").write_text("thesis")
+    (tmp_path / "precious").write_text("thesis", encoding="utf-8")
     (run / ".run.json").symlink_to(tmp_path / "precious")
     with pytest.raises(RunError, match=r"\.run\.json: is a link to"):
         train(configure(tmp_path / "r", "algo=reinforce", f"resume={run}"))
-    assert (tmp_path / "precious").read_text() == "thesis"
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "thesis"
 
 
 AUTO = ("AutoConfig", "AutoModelForCausalLM", "AutoModelForSequenceClassification")
@@ -155,10 +157,10 @@ CODE = {
 
 def bring_code(model: Path, mark: Path, **changes) -> None:
     """Let a model's folder have code of its own, as on the hub."""
-    (model / "strange.py").write_text(MODULE.format(mark=str(mark)))
-    config = json.loads((model / "config.json").read_text())
+    (model / "strange.py").write_text(MODULE.format(mark=str(mark)), encoding="utf-8")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     config["auto_map"] = dict.fromkeys(AUTO, "strange.Strange")
-    (model / "config.json").write_text(json.dumps(config | changes))
+    (model / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("changes", "error"), CODE.values(), ids=CODE)
@@ -177,11 +179,11 @@ def test_code_beside_a_model_is_not_run(configure, tmp_path, run, mark, changes,
 
 def test_code_beside_a_tokenizer_is_not_run(configure, tmp_path, run, mark):
     file = run / "model" / "tokenizer_config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     config |= {"auto_map": {"AutoTokenizer": ["strange.Slow", "strange.Fast"]}}
     config["tokenizer_class"] = "Strange"
-    (run / "model" / "strange.py").write_text(MODULE.format(mark=str(mark)))
-    file.write_text(json.dumps(config))
+    (run / "model" / "strange.py").write_text(MODULE.format(mark=str(mark)), encoding="utf-8")
+    file.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(USER_ERRORS, match=r"tokenizer_config.*trust_remote_code=true"):
         evaluate(configure(tmp_path / "e", "task=evaluate", f"policy={run}", "reward=gold"))
 
@@ -201,17 +203,18 @@ def test_code_that_a_user_trusts_is_run(configure, tmp_path, run, mark):
     (model / "strange.py").write_text(
         "from transformers import LlamaConfig, LlamaForCausalLM\n"
         "class Own(LlamaConfig):\n    model_type = 'own'\n"
-        "class OwnLM(LlamaForCausalLM):\n    config_class = Own\n    own = True\n"
+        "class OwnLM(LlamaForCausalLM):\n    config_class = Own\n    own = True\n",
+        encoding="utf-8",
     )
-    config = json.loads((model / "config.json").read_text()) | {"model_type": "own"}
+    config = json.loads((model / "config.json").read_text(encoding="utf-8")) | {"model_type": "own"}
     config["auto_map"] = {
         "AutoConfig": "strange.Own",
         "AutoModelForCausalLM": "strange.OwnLM",
     }
-    (model / "config.json").write_text(json.dumps(config))
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     options = (f"model.pretrained={model}", "algo=reinforce", "reward=gold")
     with pytest.raises(ModelError, match=r"model\.trust_remote_code=true"):
         train(configure(tmp_path / "a", *options))
     assert train(configure(tmp_path / "b", *options, "model.trust_remote_code=true"))
-    saved = json.loads((tmp_path / "b" / "model" / "config.json").read_text())
+    saved = json.loads((tmp_path / "b" / "model" / "config.json").read_text(encoding="utf-8"))
     assert saved["model_type"] == "own"

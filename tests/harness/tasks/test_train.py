@@ -54,7 +54,7 @@ REFERENCE = {"reference/score", "reference/score_std", "reference/gold", "refere
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_ppo_trains_logs_and_exports(model, configure, tmp_path, metrics_of):
     summary = train(configure(tmp_path, "algo=ppo", f"model={model}"))
-    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary.keys() >= EVERY_ITERATION | EVALUATION | REFERENCE | {"seed", "commit"}
     assert "stages/reward_model/val/bayes_accuracy" in summary
 
@@ -64,12 +64,12 @@ def test_ppo_trains_logs_and_exports(model, configure, tmp_path, metrics_of):
     for row in rows:
         assert all(row[name] != "" for name in EVERY_ITERATION)
     assert [row["val/score"] != "" for row in rows] == [False, True, False, True]
-    header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    header = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     assert set(header) >= CLOCK
-    glossary = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    glossary = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert [name for name in header if name != "step" and f"`{name}`" not in glossary] == []
 
-    lines = (tmp_path / "samples.jsonl").read_text().splitlines()
+    lines = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["iteration"] for line in lines} == {2, 4}
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     policy = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -141,7 +141,10 @@ def test_a_broken_run_resumes_as_if_it_had_not_been(
     train(configure(tmp_path / "broken", "resume=auto"))
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
     whole, broken = (
-        [json.loads(line) for line in (tmp_path / name / "samples.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)
+            for line in (tmp_path / name / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for name in ("whole", "broken")
     )
     assert whole == broken
@@ -178,7 +181,7 @@ def test_an_earlier_run_in_the_same_folder_is_set_aside(configure, tmp_path):
     old = (tmp_path / "summary.json").read_bytes()
     train(configure(tmp_path, "seed=5"))
     assert (tmp_path / "earlier-1" / "summary.json").read_bytes() == old
-    assert json.loads((tmp_path / "summary.json").read_text())["seed"] == 5
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["seed"] == 5
 
 
 def test_checkpoints_hold_what_is_trained_as_tensors_and_plain_values(configure, tmp_path):
@@ -214,7 +217,8 @@ def test_gold_as_the_reward_equals_gold(configure, tmp_path):
 
 def test_a_function_as_the_reward(configure, tmp_path, monkeypatch):
     (tmp_path / "my_reward.py").write_text(
-        "def score(prompts, responses):\n    return [float(len(r)) for r in responses]\n"
+        "def score(prompts, responses):\n    return [float(len(r)) for r in responses]\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     summary = train(configure(tmp_path / "run", "reward=function", "reward.path=my_reward:score"))
@@ -253,7 +257,7 @@ def test_supervised_runs_of_their_own(configure, tmp_path):
         summary = train(configure(tmp_path / name, f"algo={name}"))
         assert summary[metric] > 0
         assert (tmp_path / name / "model" / "model.safetensors").is_file()
-        assert (tmp_path / name / "metrics.csv").read_text()
+        assert (tmp_path / name / "metrics.csv").read_text(encoding="utf-8")
 
 
 def test_own_files_end_to_end(configure, tmp_path):
@@ -262,7 +266,7 @@ def test_own_files_end_to_end(configure, tmp_path):
         for i in range(48)
     ]
     path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     overrides = ("data=files", f"data.path={path}", "algo.iterations=1")
     summary = train(configure(tmp_path / "run", *overrides))
     assert summary["data/rows"] == 48

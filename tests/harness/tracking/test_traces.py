@@ -25,7 +25,7 @@ def traced(tmp_path, encoder):
         module, rollouts = ready(make(algorithm, **options), **parts)
         callback = TokenTrace(tmp_path, every, encoder.tokenizer)
         fit(module, tmp_path, callbacks=[callback], enable_checkpointing=False)
-        lines = (tmp_path / "traces.jsonl").read_text().splitlines()
+        lines = (tmp_path / "traces.jsonl").read_text(encoding="utf-8").splitlines()
         return module, [json.loads(line) for line in lines], rollouts
 
     return start
@@ -106,7 +106,7 @@ def test_looking_changes_nothing(algorithm, lora, traced, tmp_path):
     torch.manual_seed(0)
     module, rows, _ = traced(algorithm, **options)
     assert torch.get_rng_state().equal(state)
-    with open(tmp_path / "metrics.csv", newline="") as file:
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
         logged = list(csv.DictReader(file))
     for row, same in zip(logged, expected, strict=True):
         for name, value in same.items():
@@ -136,12 +136,12 @@ def test_a_period_below_zero_is_refused(tmp_path, encoder):
 def test_a_resumed_trace_forgets_what_came_after_the_checkpoint(traced, tmp_path, encoder):
     _, rows, _ = traced("ppo")
     assert {p.name for p in (tmp_path / "traces").iterdir()} == {"1.png", "2.png", "3.png"}
-    with open(tmp_path / "traces.jsonl", "a") as file:
+    with open(tmp_path / "traces.jsonl", "a", encoding="utf-8") as file:
         file.write('{"iteration": 4, "half a li')
     resumed = TokenTrace(tmp_path, 1, encoder.tokenizer, keep_iterations=2)
     kept = [row for row in rows if row["iteration"] <= 2]
     assert resumed.rows == kept
-    lines = (tmp_path / "traces.jsonl").read_text().splitlines()
+    lines = (tmp_path / "traces.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == kept
     assert {p.name for p in (tmp_path / "traces").iterdir()} == {"1.png", "2.png"}
 

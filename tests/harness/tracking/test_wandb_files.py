@@ -56,22 +56,24 @@ def jobs(done, tracked, tmp_path_factory) -> dict[str, tuple[Path, list[Log]]]:
         for number, (algorithm, overrides) in enumerate(JOBS.items()):
             folder = sweep / f"{number}_{algorithm}"
             folder.mkdir(parents=True)
-            (sweep / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
-            (folder / JOB).write_text(json.dumps({"overrides": [*overrides, "model=llama"]}))
+            (sweep / "multirun.yaml").write_text(json.dumps({"hydra": hydra}), encoding="utf-8")
+            (folder / JOB).write_text(
+                json.dumps({"overrides": [*overrides, "model=llama"]}), encoding="utf-8"
+            )
             done[algorithm] = folder, tracked(folder, *overrides)
     return done
 
 
 def glossary() -> set[str]:
     """The metrics of a policy that docs/metrics.md promises for every iteration."""
-    text = GLOSSARY.read_text().split("## Reward models")[0]
+    text = GLOSSARY.read_text(encoding="utf-8").split("## Reward models")[0]
     return {
         name for name in re.findall(r"`([a-z_]+/\w+)`", text) if name.startswith(EVERY_ITERATION)
     }
 
 
 def rows_of(folder: Path) -> list[dict[str, float]]:
-    with open(folder / "metrics.csv", newline="") as file:
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
@@ -126,15 +128,15 @@ def test_tables_grow_and_what_a_log_names_is_there(jobs):
         assert len(files) == count, key
         assert all(file.is_file() for file in files)
         if local:
-            sizes = [len(json.loads(file.read_text())["data"]) for file in files]
+            sizes = [len(json.loads(file.read_text(encoding="utf-8"))["data"]) for file in files]
             assert sizes == sorted(set(sizes))
-            assert sizes[-1] == len((folder / local).read_text().splitlines())
+            assert sizes[-1] == len((folder / local).read_text(encoding="utf-8").splitlines())
 
 
 def test_the_config_is_whole_and_flat(jobs):
     for folder, logs in jobs.values():
         config = logs[-1].config
-        saved = json.loads((folder / "run.json").read_text())["config"]
+        saved = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]
         assert {key: config.get(key, "missing") for key in leaves(saved)} == leaves(saved)
         assert config["versions.torch"].startswith("2.")
         assert {"versions.python", "versions.wandb", "commit", "devices.name"} <= config.keys()

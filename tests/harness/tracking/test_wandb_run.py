@@ -18,7 +18,7 @@ from tests.harness.tracking.wandb_log import ended, log_of, logs_of
 
 
 def rows_of(path):
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -65,7 +65,9 @@ def test_api_key_is_found_without_asking(where, tmp_path, monkeypatch):
     if where == "environment":
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     if where == "netrc":
-        netrc.write_text("machine api.wandb.ai\n  login user\n  password " + "x" * 40)
+        netrc.write_text(
+            "machine api.wandb.ai\n  login user\n  password " + "x" * 40, encoding="utf-8"
+        )
     assert has_api_key() == (where != "nowhere")
 
 
@@ -86,13 +88,13 @@ def test_a_stages_run_stands_beside_that_of_the_job_and_has_its_report(real_run,
     job, stage = real_run("abcd1234"), real_run("efgh5678", "reward_model")
     folder = tmp_path / "stage"
     (folder / "report").mkdir(parents=True)
-    (folder / "report.md").write_text("# How good it is")
+    (folder / "report.md").write_text("# How good it is", encoding="utf-8")
     Image.new("RGB", (4, 4)).save(folder / "report" / "scores.png")
     stage.log_metrics({"train/margin": 1.0}, step=0)
     stage.log_report(folder, {"val/accuracy": 0.75})
     assert stage.experiment.summary["val/accuracy"] == 0.75
     kept = Path(stage.experiment.dir)
-    assert (kept / "report.md").read_text() == "# How good it is"
+    assert (kept / "report.md").read_text(encoding="utf-8") == "# How good it is"
     assert (kept / "report" / "scores.png").is_file()
     stage.experiment.finish()
     # The job's run is still open.
@@ -110,7 +112,7 @@ def test_a_report_is_uploaded_from_a_folder_of_any_name(real_run, tmp_path, name
     stage = real_run("efgh5678", "reward_model", folder=tmp_path / name)
     folder = tmp_path / "stage"
     (folder / "report").mkdir(parents=True)
-    (folder / "report.md").write_text("# How good it is")
+    (folder / "report.md").write_text("# How good it is", encoding="utf-8")
     Image.new("RGB", (4, 4)).save(folder / "report" / "scores.png")
     stage.log_report(folder, {})
     ended(stage)
@@ -182,7 +184,7 @@ def test_the_model_is_an_artifact_where_it_is_asked_for(wanted, real_run, tmp_pa
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
     logger = real_run("abcd1234", artifacts=wanted)
     for tracker in trackers([logger, MetricsCsv(tmp_path / "metrics.csv")]):
         tracker.log_model(tmp_path)
@@ -208,12 +210,16 @@ def test_a_job_belongs_to_its_sweep_and_a_single_run_to_itself(tmp_path):
     job, single = tmp_path / "sweep" / "0", tmp_path / "single"
     for folder in (job, single):
         folder.mkdir(parents=True)
-    (job / JOB).write_text(json.dumps({"overrides": ["seed=1", "algo.beta=0.1", "algo=ppo"]}))
+    (job / JOB).write_text(
+        json.dumps({"overrides": ["seed=1", "algo.beta=0.1", "algo=ppo"]}), encoding="utf-8"
+    )
     assert (default_group(job), default_group(single)) == ("sweep", "single")
     assert swept_overrides(single) == []
     # Of some sweepers it is not known what was asked for.
     assert swept_overrides(job) == ["seed=1", "algo.beta=0.1", "algo=ppo"]
     hydra = {"overrides": {"task": ["seed=1,2", "algo=ppo"]}, "sweeper": {"params": {}}}
     hydra["sweeper"]["params"]["algo.beta"] = "0.1,0.2"
-    (tmp_path / "sweep" / "multirun.yaml").write_text(json.dumps({"hydra": hydra}))
+    (tmp_path / "sweep" / "multirun.yaml").write_text(
+        json.dumps({"hydra": hydra}), encoding="utf-8"
+    )
     assert swept_overrides(job) == ["seed=1", "algo.beta=0.1"]

@@ -101,7 +101,9 @@ def test_whole_lines_of_samples_count_and_damaged_ones_are_named(tmp_path):
     path = tmp_path / "samples.jsonl"
     good = [json.dumps({"iteration": i, "answer": "a"}) for i in range(1, 5)]
     foreign = ["{}", "[1]", "null", '{"iteration": "2", "answer": "a"}', "\0\0", '{"iteration": 2}']
-    path.write_text("\n".join([good[0], *foreign, *good[1:]]) + '\n{"iteration": 5, "ans')
+    path.write_text(
+        "\n".join([good[0], *foreign, *good[1:]]) + '\n{"iteration": 5, "ans', encoding="utf-8"
+    )
     rows, wrong = json_rows(path, 3)
     assert [row["iteration"] for row in rows] == [1, 2, 3]
     assert [text.split(":")[0] for text in wrong] == [f"{path}, line {n}" for n in range(2, 8)]

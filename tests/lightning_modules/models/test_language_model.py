@@ -158,7 +158,9 @@ def test_identity_is_json_and_tells_toys_apart(language_model, architecture):
 def test_identity_of_a_folder_changes_with_its_files(folder):
     before = pretrained_identity(folder)
     assert before == LanguageModel(name="x", pretrained=str(folder)).identity()
-    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text(encoding="utf-8") + "\n", encoding="utf-8"
+    )
     assert pretrained_identity(folder) != before
 
 
@@ -179,15 +181,17 @@ def test_a_folder_that_is_missing(path):
 @pytest.mark.parametrize("config", [None, "{}", "{not json"])
 def test_a_folder_that_is_no_model(tmp_path, config):
     if config:
-        (tmp_path / "config.json").write_text(config)
+        (tmp_path / "config.json").write_text(config, encoding="utf-8")
     with pytest.raises(ModelError, match=f"^{tmp_path}: not a complete model folder"):
         fetch_config(tmp_path)
 
 
 @pytest.mark.parametrize("load", [load_causal_lm, load_scorer])
 def test_a_folder_whose_weights_are_missing(folder, load):
-    config = json.loads((folder / "config.json").read_text()) | {"id2label": {"0": "score"}}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {
+        "id2label": {"0": "score"}
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=str(folder)):
         load(folder)

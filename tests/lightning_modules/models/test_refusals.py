@@ -67,7 +67,9 @@ def rename(folder, new_name):
 
 def reconfigure(folder, **changes):
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 def refused_by(path, *checks):
@@ -194,7 +196,8 @@ def test_a_reward_model_is_built_on_complete_weights_alone(folder, encoder):
         (lambda file: file.write_bytes(file.read_bytes()[:9000]), "damaged or cut short"),
         (
             lambda file: file.write_text(
-                "version https://git-lfs.github.com/spec/v1\noid sha256:0"
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0",
+                encoding="utf-8",
             ),
             r"model\.safetensors is a pointer of git-lfs",
         ),
@@ -274,7 +277,7 @@ def test_a_run_that_is_not_finished(tmp_path):
 @pytest.mark.parametrize("changes", ["{broken", '{"num_hidden_layers": "two"}'])
 def test_a_config_that_cannot_be_read(folder, changes):
     if changes == "{broken":
-        (folder / "config.json").write_text(changes)
+        (folder / "config.json").write_text(changes, encoding="utf-8")
     else:
         reconfigure(folder, **json.loads(changes))
     with pytest.raises(
@@ -306,7 +309,7 @@ def test_a_config_with_words_that_nobody_knows(changes, named, folder):
 def test_a_generation_config_that_cannot_be_read(text, why, folder):
     """It says where responses stop."""
     check_causal_lm(folder)
-    (folder / "generation_config.json").write_text(text)
+    (folder / "generation_config.json").write_text(text, encoding="utf-8")
     said = refused_by(folder, check_causal_lm, load_causal_lm)
     assert said.startswith(f"{folder}/generation_config.json: ")
     assert why in said
@@ -326,7 +329,7 @@ def test_a_folder_without_a_tokenizer(family, encoder, tmp_path):
     family_model(family, encoder.tokenizer).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="there is no tokenizer in this folder"):
         check_causal_lm(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="tokenizer"):
         check_causal_lm(tmp_path)
 
@@ -367,7 +370,9 @@ def test_a_turn_token_that_has_no_embedding(folder, encoder):
 def test_an_adapter_names_its_base_and_the_model_beside_it(folder, tmp_path):
     adapter = tmp_path / "run" / "adapter"
     adapter.mkdir(parents=True)
-    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    (adapter / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "some/base"}', encoding="utf-8"
+    )
     with pytest.raises(ModelError, match=r"an adapter of some/base.*merge_and_unload"):
         check_causal_lm(adapter)
     shutil.copytree(folder, tmp_path / "run" / "model")

@@ -46,7 +46,7 @@ def to_parquet(path, table):
 
 
 def to_jsonl(path, table):
-    path.write_text(lines(table))
+    path.write_text(lines(table), encoding="utf-8")
     return path
 
 
@@ -56,7 +56,7 @@ def to_gzip(path, table):
 
 
 def to_array(path, table):
-    path.write_text(json.dumps(table, indent=1))
+    path.write_text(json.dumps(table, indent=1), encoding="utf-8")
     return path
 
 
@@ -210,7 +210,7 @@ def test_one_bad_line_is_counted_and_the_rest_is_read(tmp_path):
     bad = ['{"chosen": [', "[1, 2]", '{"chosen": 7}', '"\\ud800"', "null"]
     surrogate = json.dumps(row("q", "\ud800"))
     content = "\n".join([bad[0], "", lines(rows(4)), *bad[1:], surrogate, ""])
-    (tmp_path / "a.jsonl").write_text(content)
+    (tmp_path / "a.jsonl").write_text(content, encoding="utf-8")
     source = read(tmp_path / "a.jsonl")
     assert len(everything(source)) == 4
     assert source.counts == {"rows": 10, "kept": 4, "malformed": 6}
@@ -351,7 +351,7 @@ def in_hub_cache(folder, files, revision="main"):
     """A repository as the hub's own client keeps it once it has been fetched."""
     root = folder / f"datasets--{REPOSITORY.replace('/', '--')}"
     (root / "refs").mkdir(parents=True)
-    (root / "refs" / revision).write_text("0" * 40)
+    (root / "refs" / revision).write_text("0" * 40, encoding="utf-8")
     for name, table in files.items():
         blob = root / "blobs" / name.replace("/", "-").removesuffix(".parquet")
         link = root / "snapshots" / ("0" * 40) / name
@@ -428,7 +428,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path, name, content, words, streami
 
 def test_a_damaged_saved_folder_is_an_error(tmp_path):
     datasets.Dataset.from_list(rows(4)).save_to_disk(tmp_path / "saved")
-    (tmp_path / "saved" / "state.json").write_text("{}")
+    (tmp_path / "saved" / "state.json").write_text("{}", encoding="utf-8")
     assert f"{tmp_path}/saved: cannot be read" in fail(path=str(tmp_path / "saved"))
 
 

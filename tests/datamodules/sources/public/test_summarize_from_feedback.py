@@ -60,7 +60,7 @@ def to_parquet(path, table):
 
 def to_jsonl(path, table):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r) + "\n" for r in table))
+    path.write_text("".join(json.dumps(r) + "\n" for r in table), encoding="utf-8")
     return path
 
 

@@ -34,7 +34,7 @@ def folder(tmp_path):
     write(tmp_path / "set" / "below" / "c.json", 4, 5)
     write(tmp_path / "set" / ".hidden" / "d.jsonl", 6)
     write(tmp_path / "set" / ".e.jsonl", 7)
-    (tmp_path / "set" / "README.md").write_text("no data")
+    (tmp_path / "set" / "README.md").write_text("no data", encoding="utf-8")
     return tmp_path / "set"
 
 
@@ -179,7 +179,7 @@ def test_what_is_not_there_is_said_with_what_to_do(tmp_path, monkeypatch, value,
 def test_a_folder_with_nothing_to_read_is_an_error(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "a.txt").write_text("x")
+    (tmp_path / "set" / "a.txt").write_text("x", encoding="utf-8")
     assert "data.path=set" in fail(name)
     assert ".jsonl" in fail(name)
 
@@ -187,7 +187,7 @@ def test_a_folder_with_nothing_to_read_is_an_error(tmp_path, monkeypatch, name):
 def test_numbers_may_be_names_of_columns(tmp_path):
     """`prompt: 0` in YAML is a number."""
     path = tmp_path / "a.csv"
-    path.write_text("0,1,2,prompt,chosen,rejected\nq,a,b,x,x,x\nr,a,b,x,x,x\n")
+    path.write_text("0,1,2,prompt,chosen,rejected\nq,a,b,x,x,x\nr,a,b,x,x,x\n", encoding="utf-8")
     for columns in ({"prompt": 0, "chosen": 1, "rejected": 2}, {"prompt": "0", "chosen": "1"}):
         source = Files(path=str(path), columns=columns)
         assert {p.text for s in ("train", "val") for p in source.prompts(s)} == {"q", "r"}
