@@ -18,7 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from harness.runs.files import FAILED, JOB, SKIPPED, TRACEBACK, write_json
+from harness.errors import RunError
+from harness.runs.files import FAILED, JOB, SKIPPED, TRACEBACK, check_room, write_json
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
@@ -52,6 +53,14 @@ def refusal(config: DictConfig) -> str | None:
 
 class Sweep(Callback):
     """Hydra's callback for this: `hydra.callbacks.sweep` in conf/config.yaml."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra writes the run's folder before anything of ours is called."""
+        try:
+            check_room(Path(config.hydra.run.dir))
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Stop at once if no job can run. Hydra only warns of exceptions here, so: exit."""
