@@ -74,7 +74,7 @@ def main() -> None:
         try:
             wrong += broken_and_resumed(here, whole, overrides, lambda: None, free)
         finally:
-            subprocess.run(["umount", here], check=True)
+            subprocess.run(["umount", "--lazy", here], check=True)
     for size in options.largest_files:
         here, setup = folder / f"limit-{size}", functools.partial(limit, size)
         wrong += broken_and_resumed(here, whole, overrides, setup, lambda: None)

@@ -35,6 +35,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.EIO: "the disk itself fails; see the system's log",
 }
+ROOM = 16 * 1024  # bytes of Hydra's largest file, and some more
 RUST = re.compile(r"\(os error (\d+)\)")
 
 
@@ -168,6 +169,17 @@ def sync_tree(folder: Path) -> None:
         for name in names:
             sync(Path(place, name))
         sync_names(Path(place))
+
+
+def check_room(folder: Path) -> None:
+    """DiskError unless a few files fit where `folder` is or will be; it is not made."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    probe = there / f".room-{os.getpid()}"
+    with writing(folder):
+        try:
+            probe.write_bytes(bytes(ROOM))
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

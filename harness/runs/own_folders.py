@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from harness.errors import USER_ERRORS, DiskError, RunError
 from harness.printable import say
-from harness.runs.files import LOCK, writing
+from harness.runs.files import LOCK, check_room, writing
 from harness.runs.locks import acquire, held, is_held
 from harness.surroundings import require_writable
 
@@ -40,6 +40,7 @@ def make_own(config: DictConfig, kind: str) -> Path:
     folder = Path(OmegaConf.select(config, option)).absolute()
     try:
         require_writable(folder, option)
+        check_room(folder)
         with writing(folder):
             if is_named(config.hydra.overrides.hydra, kind):
                 folder.mkdir(parents=True, exist_ok=True)
