@@ -85,7 +85,7 @@ class FunctionReward(Reward):
 
 
 def _listed(scores: Any) -> Any:
-    """Scores as a list, which a generator makes while they are read; what is no sequence, as it is."""
+    """Scores as a list, even those of a generator; what is none, as it is."""
     try:
         iterator = iter(scores)
     except TypeError:

@@ -157,7 +157,9 @@ def test_an_exception_names_the_first_row_that_fails_alone(function, responses):
             raise KeyError("no such city")
         return [1.0] * len(responses)
 
-    expected = r"raised KeyError\('no such city'\) for row 1 of 3: .*Paris.*Return None"
+    expected = (
+        r"raised KeyError\('no such city'\) \(.*, line \d+\) for row 1 of 3: .*Paris.*Return None"
+    )
     with pytest.raises(OptionError, match=expected) as error:
         function(score).score(responses)
     assert isinstance(error.value.__cause__, KeyError)
@@ -169,7 +171,7 @@ def test_an_exception_that_no_row_raises_alone_is_said_to_be_of_the_batch(functi
             raise RuntimeError("too many")
         return [1.0]
 
-    with pytest.raises(OptionError, match=r"RuntimeError\('too many'\) for a batch of 3, .*none"):
+    with pytest.raises(OptionError, match=r"RuntimeError\('too many'\) .*for a batch of 3, .*none"):
         function(score).score(responses)
 
 
@@ -196,7 +198,7 @@ def test_a_path_must_be_module_and_function(path):
         ("no_such_module:score", "there is no module no_such_module, neither in the folder where"),
         ("no.such.module:score", "there is no module no, neither"),
         ("math.no_such:score", r"there is no module math.no_such|'math' is not a package"),
-        ("math:no_such_function", "math has no no_such_function"),
+        ("math:no_such_function", "has no no_such_function"),
         ("no/such/file.py:score", "there is no such file"),
         ("syntax.py:score", r"SyntaxError.*syntax\.py, line 2\)"),
         ("raises:score", r"ZeroDivisionError.*raises\.py, line 3\)"),
