@@ -38,7 +38,7 @@ from harness.runs.files import (
 )
 from harness.runs.identity import Found, input_differences, runs_like
 from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
-from harness.runs.secrets import kept
+from harness.runs.secrets import kept, without_secrets
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
 _IN_HAND = threading.Lock()
@@ -119,7 +119,7 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
     except Exception as error:
-        return _without_value(f"failed: {_write_failure(folder, error)}")
+        return _without_value(f"failed: {_write_failure(folder, error, cfg)}")
     update_job(folder, value=None if value is None or math.isnan(value) else value)
     told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
     _say(f"done in {time.perf_counter() - started:.0f} s{told}")
@@ -239,11 +239,13 @@ def _optimised() -> bool:
     return HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
 
 
-def _write_failure(folder: Path, error: Exception) -> str:
-    """failed.json and the traceback; returns the message of one line or few."""
+def _write_failure(folder: Path, error: Exception, cfg: DictConfig) -> str:
+    """failed.json and the traceback, without secrets; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     text = str(cause) if isinstance(cause, USER_ERRORS) else f"{type(cause).__name__}: {cause}"
-    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    text = without_secrets(text, cfg)
+    told = without_secrets("".join(traceback.format_exception(error)), cfg)
+    write_text(folder / TRACEBACK, told)
     write_json(folder / FAILED, {"error": text, "overrides": job_in_hand()["overrides"]})
     update_job(folder, status="failed", error=text)
     return text
