@@ -12,6 +12,8 @@ from pathlib import Path
 
 from harness.errors import RunError
 
+SAFE = "of a sweep"  # any text will do
+
 
 def require_writable(folder: Path, option: str) -> None:
     """Raise RunError unless files can be made in `folder`, or it and then files. Leaves nothing."""
@@ -32,12 +34,24 @@ def require_writable(folder: Path, option: str) -> None:
         ) from error
 
 
+def prepare_workers() -> None:
+    """Let the processes that a sweep starts from here find this project, and let no file such as
+    ./types.py of the folder where they start take the place of Python's own.
+    """
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [*filter(None, known), str(Path(__file__).parents[1])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    os.environ.setdefault("PYTHONSAFEPATH", SAFE)
+
+
 def find_places(below: Path) -> None:
     """Point libraries to folders below `below` where their usual ones cannot be written.
 
     To be called before they are imported: some look for their folder then.
     """
     below = Path(os.path.abspath(below))
+    if os.environ.get("PYTHONSAFEPATH") == SAFE:  # it was for this process, and not for others
+        del os.environ["PYTHONSAFEPATH"]
     try:
         getpass.getuser()
     except (KeyError, OSError):  # no such user, and no variable that names one

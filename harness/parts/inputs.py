@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,8 @@ def _rewards(config: dict[str, Any]) -> dict[str, Any]:
     for place, section in rewards("reward", config):
         kind = OPTIONS.get(section.get("_target_"))
         if kind is FunctionRewardOptions:
-            module = section["path"].partition(":")[0]
-            found[f"{place}.path"] = code_identity(sys.modules[module])
+            module = FunctionRewardOptions(path=section["path"]).module()
+            found[f"{place}.path"] = code_identity(module)
         elif kind is CheckpointRewardOptions:
             found[f"{place}.path"] = pretrained_identity(section["path"])
     return found

@@ -23,6 +23,7 @@ from harness.printable import say
 from harness.runs.files import JOB, read_json, write_json, write_text
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import hide_overrides, without_secrets
+from harness.surroundings import prepare_workers
 from harness.typed import quoted
 
 HAS_RESULT = ("done", "continued", "skipped")
@@ -90,6 +91,7 @@ class Sweep(Callback):
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
         self.objective = config.sweep.objective
         self.reported = False
+        prepare_workers()
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # no job's line is like another's
         atexit.register(self._report)  # if the sweep does not reach its end
 

@@ -1,16 +1,18 @@
 """What runs are called, grouped by and filtered by, in W&B and in comparisons."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from harness.runs.files import JOB
-from harness.runs.secrets import is_secret
+from harness.runs.secrets import hide_overrides, is_secret
 
 # Options that say nothing about what a run is.
 UNNAMED = (
@@ -41,7 +43,7 @@ def run_name(config: Mapping[str, Any], job_type: str, overrides: Sequence[str] 
     """
     seed = config["stage_seed" if job_type in config.get("stages", {}) else "seed"]
     words = [job_type, config["model"]["name"], config["data"]["name"], f"seed{seed}"]
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in _parsed(overrides):
         key = override.key_or_group
         if key.split(".")[0] not in UNNAMED and key not in ("algo", "model", "data"):
             value = _told(override).rsplit("/", 1)[-1]
@@ -68,10 +70,17 @@ def swept_overrides(folder: Path) -> list[str]:
     if not asked.is_file():
         return mine
     hydra = OmegaConf.load(asked).hydra
-    parsed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
-    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
+    swept = {o.key_or_group for o in _parsed(hydra.overrides.task) if o.is_sweep_override()}
     swept |= set(hydra.sweeper.get("params") or {})
     return [o for o in mine if o.split("=", 1)[0].lstrip("+") in swept]
+
+
+def _parsed(overrides: Iterable[str]) -> Iterator[Override]:
+    """Overrides, but those that Hydra cannot read since a secret was taken out of them."""
+    parser = OverridesParser.create()
+    for override in hide_overrides(overrides):
+        with contextlib.suppress(HydraException):
+            yield parser.parse_override(override)
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The options of rewards, checked as soon as they are read."""
 
-import importlib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lightning_modules.errors import OptionError
+from lightning_modules.options.modules import load_module, where
 from lightning_modules.options.paths import model_folder
 from lightning_modules.options.require import require
 
@@ -77,24 +80,40 @@ class FunctionRewardOptions:
 
     def __post_init__(self):
         require(
-            bool(re.fullmatch(r"\w[\w.]*:\w+", self.path or "")),
+            bool(re.fullmatch(r"(\w[\w.]*|.+\.py):\w+", str(self.path or ""))),
             "reward.path",
             self.path,
-            "must be module:function",
+            "must be module:function, or file.py:function",
         )
+
+    def module(self) -> ModuleType:
+        """The module that the function is in; OptionError if it cannot be imported."""
+        name = self.path.rpartition(":")[0]
+        try:
+            return load_module(name)
+        except (Exception, SystemExit) as error:
+            raise OptionError(f"reward.path={self.path}: {_why_not(name, error)}") from error
 
     def load(self) -> Callable[..., Any]:
         """The function itself; OptionError if there is none."""
-        module, _, name = self.path.partition(":")
-        try:
-            function = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise OptionError(
-                f"reward.path={self.path}: {error}; the module must be importable from where you"
-                " run"
-            ) from error
-        require(callable(function), "reward.path", self.path, "must name a function")
+        module, name = self.module(), self.path.rpartition(":")[2]
+        function = getattr(module, name, None)
+        place = getattr(module, "__file__", None) or module.__name__
+        require(function is not None, "reward.path", self.path, f"{place} has no {name}")
+        require(callable(function), "reward.path", self.path, f"must name a function of {place}")
         return function
+
+
+def _why_not(name: str, error: BaseException) -> str:
+    """What is wrong with a module that cannot be imported, with the line of its code."""
+    if name.endswith(".py") and not Path(name).expanduser().is_file():
+        return "there is no such file"
+    if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+        return (
+            f"there is no module {error.name}, neither in the folder where you run ({os.getcwd()})"
+            " nor among the installed ones"
+        )
+    return f"importing it raised {error!r:.300}{where(error)}"
 
 
 @dataclass(frozen=True, kw_only=True)

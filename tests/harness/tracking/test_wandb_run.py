@@ -223,3 +223,14 @@ def test_a_job_belongs_to_its_sweep_and_a_single_run_to_itself(tmp_path):
         json.dumps({"hydra": hydra}), encoding="utf-8"
     )
     assert swept_overrides(job) == ["seed=1", "algo.beta=0.1"]
+
+
+def test_names_are_made_of_overrides_from_which_a_secret_was_taken(tmp_path):
+    told = ["algo.beta=0.1", "+my_token=<secret>", "+x=[<secret>]", "+y={api_key: <secret>}"]
+    assert run_name(CONFIG, "ppo", told).startswith("ppo llama landmarks seed3 beta=0.1")
+    job = tmp_path / "0"
+    job.mkdir()
+    (job / JOB).write_text(json.dumps({"overrides": ["algo.beta=0.1", "+my_token='<secret>'"]}))
+    asked = {"hydra": {"overrides": {"task": ["algo.beta=0.1,0.2", told[1]]}, "sweeper": {}}}
+    OmegaConf.save(OmegaConf.create(asked), tmp_path / "multirun.yaml")
+    assert swept_overrides(job) == ["algo.beta=0.1"]

@@ -2,8 +2,11 @@
 
 import re
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,7 +96,9 @@ def test_what_a_function_cannot_score_is_nan(function, responses, nothing):
     assert scores[[0, 2]].tolist() == [1.0, 2.5]
 
 
-@pytest.mark.parametrize("bad", [float("inf"), -float("inf"), "good", [1.0]])
+@pytest.mark.parametrize(
+    "bad", [float("inf"), -float("inf"), "good", [1.0], 1e39, -1e300, 1j, Decimal("1e999"), "1.0"]
+)
 def test_what_is_no_finite_number_is_shown_with_its_row(function, responses, bad):
     shown = re.escape(repr(bad))
     expected = rf"my_reward:score: returned {shown}, .*row 1 of 3: prompt .*Taj.*response .*Paris"
@@ -101,8 +106,45 @@ def test_what_is_no_finite_number_is_shown_with_its_row(function, responses, bad
         function(lambda *_: [1.0, bad, bad]).score(responses)
 
 
+@pytest.mark.parametrize("digits", [400, 10_000])
+def test_a_number_too_large_for_any_float_is_no_finite_number(function, responses, digits):
+    with pytest.raises(OptionError, match=r"which is no finite number.*row 2 of 3"):
+        function(lambda *_: [1, 2, 10**digits]).score(responses)
+
+
 @pytest.mark.parametrize(
-    "returned", [None, 1.0, ["good", "bad", "bad"]], ids=["None", "1.0", "text"]
+    "kind", [Decimal, Fraction, int, np.float64, np.float16, np.int8, torch.tensor, np.array]
+)
+def test_numbers_of_other_kinds_are_numbers(function, responses, kind):
+    scores = function(lambda *_: [kind(3), True, kind(-2)]).score(responses)
+    assert scores.tolist() == [3, 1, -2]
+
+
+def test_a_function_may_make_its_scores_while_they_are_read(function, responses):
+    def score(prompts, responses):
+        for text in responses:
+            yield 1 / text.count("Agra")
+
+    of_row = r"ZeroDivisionError.*test_programmed\.py, line \d+\) for row 1"
+    with pytest.raises(OptionError, match=of_row):
+        function(score).score(responses)
+    assert function(lambda p, r: (len(t) for t in r)).score(responses)[2] == len("The Taj")
+
+
+def test_a_function_that_changes_its_lists_changes_nothing_here(function, responses):
+    def score(prompts, responses):
+        prompts.clear()
+        responses.pop()
+        return [1.0, "bad", 1.0]
+
+    with pytest.raises(OptionError, match=r"row 1 of 3: prompt 'Where.*Paris"):
+        function(score).score(responses)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [None, 1.0, torch.tensor(1.0), ["good", "bad", "bad"]],
+    ids=["None", "1.0", "tensor", "text"],
 )
 def test_what_is_no_list_of_numbers_is_named(function, responses, returned):
     with pytest.raises(OptionError, match=r"reward\.path=my_reward:score"):
@@ -115,7 +157,9 @@ def test_an_exception_names_the_first_row_that_fails_alone(function, responses):
             raise KeyError("no such city")
         return [1.0] * len(responses)
 
-    expected = r"raised KeyError\('no such city'\) for row 1 of 3: .*Paris.*Return None"
+    expected = (
+        r"raised KeyError\('no such city'\) \(.*, line \d+\) for row 1 of 3: .*Paris.*Return None"
+    )
     with pytest.raises(OptionError, match=expected) as error:
         function(score).score(responses)
     assert isinstance(error.value.__cause__, KeyError)
@@ -127,7 +171,7 @@ def test_an_exception_that_no_row_raises_alone_is_said_to_be_of_the_batch(functi
             raise RuntimeError("too many")
         return [1.0]
 
-    with pytest.raises(OptionError, match=r"RuntimeError\('too many'\) for a batch of 3, .*none"):
+    with pytest.raises(OptionError, match=r"RuntimeError\('too many'\) .*for a batch of 3, .*none"):
         function(score).score(responses)
 
 
@@ -148,9 +192,27 @@ def test_a_path_must_be_module_and_function(path):
         FunctionReward(path=path)
 
 
-@pytest.mark.parametrize("path", ["no_such_module:score", "math:no_such_function"])
-def test_a_function_that_cannot_be_imported(path):
-    with pytest.raises(OptionError, match=rf"reward\.path={path}: .*no_such.*importable"):
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("no_such_module:score", "there is no module no_such_module, neither in the folder where"),
+        ("no.such.module:score", "there is no module no, neither"),
+        ("math.no_such:score", r"there is no module math.no_such|'math' is not a package"),
+        ("math:no_such_function", "has no no_such_function"),
+        ("no/such/file.py:score", "there is no such file"),
+        ("syntax.py:score", r"SyntaxError.*syntax\.py, line 2\)"),
+        ("raises:score", r"ZeroDivisionError.*raises\.py, line 3\)"),
+        ("exits:score", r"SystemExit.*exits\.py, line 2\)"),
+        ("needs:score", "there is no module no_such_library|importing it raised ModuleNotFound"),
+    ],
+)
+def test_a_function_that_cannot_be_imported(path, why, tmp_path, monkeypatch):
+    (tmp_path / "syntax.py").write_text("def score(p, r):\n    return [\n")
+    (tmp_path / "raises.py").write_text("def score(p, r): ...\n\n1 / 0\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "needs.py").write_text("import no_such_library\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=rf"reward\.path={path}: .*({why})"):
         FunctionReward(path=path)
 
 
