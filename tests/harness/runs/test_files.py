@@ -55,7 +55,7 @@ def test_a_text_that_does_not_fit_leaves_the_one_before(tmp_path):
     write_text(path, "before")
     with files_of_at_most(1000), pytest.raises(DiskError, match=r"summary\.json"):
         write_text(path, "x" * 2000)
-    assert path.read_text() == "before"
+    assert path.read_text(encoding="utf-8") == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -230,7 +230,9 @@ def test_names_are_made_of_overrides_from_which_a_secret_was_taken(tmp_path):
     assert run_name(CONFIG, "ppo", told).startswith("ppo llama landmarks seed3 beta=0.1")
     job = tmp_path / "0"
     job.mkdir()
-    (job / JOB).write_text(json.dumps({"overrides": ["algo.beta=0.1", "+my_token='<secret>'"]}))
+    (job / JOB).write_text(
+        json.dumps({"overrides": ["algo.beta=0.1", "+my_token='<secret>'"]}), encoding="utf-8"
+    )
     asked = {"hydra": {"overrides": {"task": ["algo.beta=0.1,0.2", told[1]]}, "sweeper": {}}}
     OmegaConf.save(OmegaConf.create(asked), tmp_path / "multirun.yaml")
     assert swept_overrides(job) == ["algo.beta=0.1"]

@@ -32,7 +32,7 @@ def value(path: str) -> float:
 
 def write(file: Path, value: float, uses: str = "math") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(RULE.format(uses=uses, value=value))
+    file.write_text(RULE.format(uses=uses, value=value), encoding="utf-8")
 
 
 def test_a_module_beside_where_one_runs(here):
@@ -46,7 +46,9 @@ def test_a_module_in_a_package_there(here):
     write(here / "a_package" / "rewards.py", 2)
     assert value("a_package.rewards:score") == 2
     (here / "other_package").mkdir()
-    (here / "other_package" / "__init__.py").write_text("from .rule import score\n")
+    (here / "other_package" / "__init__.py").write_text(
+        "from .rule import score\n", encoding="utf-8"
+    )
     write(here / "other_package" / "rule.py", 3)
     assert value("other_package:score") == 3
 

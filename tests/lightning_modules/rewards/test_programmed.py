@@ -207,10 +207,10 @@ def test_a_path_must_be_module_and_function(path):
     ],
 )
 def test_a_function_that_cannot_be_imported(path, why, tmp_path, monkeypatch):
-    (tmp_path / "syntax.py").write_text("def score(p, r):\n    return [\n")
-    (tmp_path / "raises.py").write_text("def score(p, r): ...\n\n1 / 0\n")
-    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
-    (tmp_path / "needs.py").write_text("import no_such_library\n")
+    (tmp_path / "syntax.py").write_text("def score(p, r):\n    return [\n", encoding="utf-8")
+    (tmp_path / "raises.py").write_text("def score(p, r): ...\n\n1 / 0\n", encoding="utf-8")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n", encoding="utf-8")
+    (tmp_path / "needs.py").write_text("import no_such_library\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OptionError, match=rf"reward\.path={path}: .*({why})"):
         FunctionReward(path=path)
