@@ -56,6 +56,10 @@ def _uses_reward(config: dict[str, Any]) -> bool:
     return "policy" in config or not issubclass(kind, SupervisedOptions)
 
 
+def _options(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if not name.startswith("_")}
+
+
 def _rewards(config: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for place, section in rewards("reward", config):
