@@ -131,7 +131,8 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
             " start a new run:\n" + "\n".join(lines)
         )
     lock = _lock(folder)
-    checkpoint, notes = _checkpoint(folder, alone=True)
+    finished = state["finished"] and not grown
+    checkpoint, notes = (None, []) if finished else _checkpoint(folder, alone=True)
     return Run(
         folder,
         config,
@@ -141,7 +142,7 @@ def _reopen(folder: Path, config: dict[str, Any]) -> Run:
         checkpoint=checkpoint,
         notes=notes,
         resumed=True,
-        finished=state["finished"] and not grown,
+        finished=finished,
     )
 
 
