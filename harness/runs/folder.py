@@ -184,7 +184,6 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
             f"resume={folder}: this run was configured differently. Give it the same options, or"
             " start a new run:\n" + "\n".join(lines)
         )
-    checkpoint, notes = _checkpoint(folder, alone=True)
     run = Run(
         folder,
         config,
@@ -192,14 +191,15 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
         lock=lock,
         date=state.get("date") or today(config),
         inputs=state.get("inputs"),
-        checkpoint=checkpoint,
-        notes=notes,
         resumed=True,
         finished=state["finished"] and not grown,
         changed=list(state.get("changed") or []),
         stages=dict(state.get("stages") or {}),
     )
     run._require_agreement(input_differences(run.inputs, made_of))
+    if not run.finished:
+        run.checkpoint, notes = _checkpoint(folder, alone=True)
+        run.notes += notes
     return run
 
 

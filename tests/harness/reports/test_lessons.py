@@ -4,10 +4,10 @@ import io
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from datamodules.records import Message, Preference, Prompt, Ranking
 from harness.reports.lessons import pair_lines, say_lessons
+from harness.reports.plain_console import PlainConsole
 from tests.lightning_modules.supervised_parts import Given
 
 TALK = Prompt(
@@ -22,7 +22,7 @@ TALK = Prompt(
 
 def shown(source, split="train"):
     out = io.StringIO()
-    say_lessons(Console(file=out, width=80, highlight=False), source, split)
+    say_lessons(PlainConsole(file=out, width=80), source, split)
     return out.getvalue()
 
 
