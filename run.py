@@ -15,11 +15,11 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from harness.disk.files import disk_trouble, refused
 from harness.errors import USER_ERRORS
 from harness.overrides import with_names_as_text
 from harness.printable import PrintableStream, printable
 from harness.ranks import settle
-from harness.runs.files import disk_trouble, refused
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8

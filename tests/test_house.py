@@ -36,6 +36,7 @@ FLOORS = (
     "harness.reports",
     "harness.tracking",
     "harness.runs",
+    "harness.disk",
     "harness",
     "lightning_modules",
     "lightning_modules.metrics",

@@ -12,8 +12,8 @@ from harness.comparison.grouping import Configuration
 from harness.comparison.measures import GOLD, KL
 from harness.comparison.reading import CURVES, SCORE, Array, Curve
 from harness.comparison.statistics import mean_band
+from harness.disk.files import writing
 from harness.printable import printable
-from harness.runs.files import writing
 
 DPI = 110
 COLUMNS = 2

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.comparison.reading import INPUTS, Array, LeftOut, PolicyRun
-from harness.runs.files import SUMMARY
+from harness.disk.files import SUMMARY
 from harness.runs.identity import FREE
 
 SEEDS = ("seed", "algo.seed")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.records import DataError
+from harness.disk.files import FAILED, SKIPPED, STATE, SUMMARY, read_json
 from harness.errors import RunError
-from harness.runs.files import FAILED, SKIPPED, STATE, SUMMARY, read_json
 from harness.runs.renamed import TARGETS, with_new_names
 from harness.runs.stages import fingerprint
 from harness.tracking.names import flat

@@ -9,7 +9,7 @@ from harness.comparison.grouping import configurations, without_repeats
 from harness.comparison.measures import Measures, measure
 from harness.comparison.pages import contents
 from harness.comparison.reading import PAGE, LeftOut, collect
-from harness.runs.files import write_text
+from harness.disk.files import write_text
 
 TITLE = "Comparison of runs"
 HTML = "comparison.html"

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import Any
 
+from harness.disk.files import write_text
 from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
@@ -23,7 +24,6 @@ from harness.reports.console import (
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import line
-from harness.runs.files import write_text
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked

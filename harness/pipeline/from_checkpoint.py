@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from harness.disk.files import STATE
 from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.pipeline.model_folder import export
@@ -13,7 +14,6 @@ from harness.pipeline.policy_models import actor_critic
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
 from harness.runs.checkpoints import find_checkpoint, load_trained
-from harness.runs.files import STATE
 from harness.runs.folder import Run, today
 from lightning_modules.policy import PolicyModule
 

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import GenerationConfig, PreTrainedModel
 
 from datamodules.tokenization.encoder import Encoder
-from harness.runs.files import sync_names, sync_tree, writing
+from harness.disk.files import sync_names, sync_tree, writing
 from lightning_modules.models.adapters import merged
 from lightning_modules.models.vocabulary import ids_without_text
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from harness.disk.files import SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
@@ -23,7 +24,6 @@ from harness.reports.console import (
 from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
-from harness.runs.files import SUMMARY, going_on_later, read_json
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from datamodules.records import Preference
+from harness.disk.files import write_text, writing
 from harness.drawing import drawn
 from harness.reports.markdown import one_line
 from harness.reports.reward_pictures import draw_accuracy, draw_reliability, draw_scores
@@ -19,7 +20,6 @@ from harness.reports.reward_words import (
     mistakes,
     verdict,
 )
-from harness.runs.files import write_text, writing
 from lightning_modules.metrics.preferences import Bucket, Judged, accuracy_by, held_out_metrics
 
 PICTURES = "report"

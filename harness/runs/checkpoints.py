@@ -9,8 +9,8 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import nn
 
+from harness.disk.files import whole_file, writing
 from harness.errors import RunError
-from harness.runs.files import whole_file, writing
 
 UNFINISHED = ".unfinished"
 DAMAGED = ".damaged"

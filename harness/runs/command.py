@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from harness.runs.files import write_text
+from harness.disk.files import write_text
 from harness.runs.secrets import hide_overrides, kept, without_secrets
 
 COMMAND = ".hydra"

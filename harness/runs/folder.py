@@ -12,10 +12,10 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from harness.disk.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
 from harness.errors import RunError
 from harness.ranks import LEADER, this_rank
 from harness.runs.command import keep_command
-from harness.runs.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
 from harness.runs.foreign import refuse_links
 from harness.runs.identity import (
     differences,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.disk.files import read_json
 from harness.errors import RunError
-from harness.runs.files import read_json
 from harness.runs.renamed import with_new_names
 from harness.runs.stages import fingerprint
 

@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from harness.disk.files import LOCK, check_room, writing
+from harness.disk.locks import acquire, held, is_held
 from harness.errors import USER_ERRORS, DiskError, RunError
 from harness.printable import say
-from harness.runs.files import LOCK, check_room, writing
-from harness.runs.locks import acquire, held, is_held
 from harness.surroundings import require_writable
 
 

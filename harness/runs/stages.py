@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.disk.contents import contents, damage
+from harness.disk.files import disk_trouble, read_json, sync_names, sync_tree, writing
+from harness.disk.locks import held, is_held
 from harness.errors import RunError
-from harness.runs.contents import contents, damage
-from harness.runs.files import disk_trouble, read_json, sync_names, sync_tree, writing
-from harness.runs.locks import held, is_held
 
 MARKER = "stage.json"
 OWN_MARK = "mark"  # a fingerprint of the rest of the marker

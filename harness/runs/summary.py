@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from harness.runs.files import SUMMARY, write_json
+from harness.disk.files import SUMMARY, write_json
 from harness.runs.folder import Run
 from harness.runs.provenance import commit, versions
 from harness.runs.stages import Stage

@@ -20,11 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, read_write
 
-from harness.errors import USER_ERRORS, RunError
-from harness.parts.choices import Choices
-from harness.parts.inputs import inputs
-from harness.printable import printable, say
-from harness.runs.files import (
+from harness.disk.files import (
     FAILED,
     JOB,
     JOB_LOCK,
@@ -39,6 +35,10 @@ from harness.runs.files import (
     write_json,
     write_text,
 )
+from harness.errors import USER_ERRORS, RunError
+from harness.parts.choices import Choices
+from harness.parts.inputs import inputs
+from harness.printable import printable, say
 from harness.runs.identity import Found, input_differences, runs_like
 from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
 from harness.runs.secrets import kept, without_secrets

@@ -18,9 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from harness.disk.files import JOB, read_json, write_json, write_text
 from harness.errors import RunError
 from harness.printable import say
-from harness.runs.files import JOB, read_json, write_json, write_text
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import hide_overrides, without_secrets
 from harness.surroundings import prepare_workers

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from harness.disk.files import CONFIG, STATE
 from harness.errors import USER_ERRORS, RunError
 from harness.overrides import require_names
 from harness.parts.choices import Choices
-from harness.runs.files import CONFIG, STATE
 from harness.runs.foreign import policy_config, refuse_links
 from harness.runs.renamed import with_new_names
 from harness.surroundings import require_writable

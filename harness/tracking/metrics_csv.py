@@ -9,8 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.disk.files import append_whole, write_text
 from harness.errors import RunError
-from harness.runs.files import append_whole, write_text
 from harness.tracking.whole_rows import metrics_rows
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from harness.runs.files import JOB
+from harness.disk.files import JOB
 from harness.runs.secrets import hide_overrides, is_secret
 
 # Options that say nothing about what a run is.

@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.disk.files import write_text
 from harness.ranks import this_rank
-from harness.runs.files import write_text
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import json_rows
 

@@ -14,9 +14,9 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from harness.disk.files import append_whole, write_text, writing
 from harness.drawing import drawn
 from harness.ranks import this_rank
-from harness.runs.files import append_whole, write_text, writing
 from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import json_rows

@@ -4,9 +4,9 @@ from datetime import date
 import pytest
 import torch
 
+from harness.disk.files import STATE
 from harness.errors import RunError
 from harness.runs import folder
-from harness.runs.files import STATE
 from harness.runs.folder import open_run as opened
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.disk.files import writing
 from harness.errors import DiskError
-from harness.runs.files import writing
 from harness.runs.stages import MARKER, StageCache, code_identity, fingerprint
 from tests.harness.runs.test_checkpoints import files_of_at_most
 

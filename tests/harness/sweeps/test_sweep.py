@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from harness.runs.files import JOB, write_json
+from harness.disk.files import JOB, write_json
 from harness.sweeps.job import JobOutput
 from harness.sweeps.sweep import Sweep, refusal, update_job
 

@@ -187,7 +187,7 @@ def test_a_damaged_run_is_named_when_it_is_compared(name, damage, runs, tmp_path
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        *(pytest.param("run.json", damage, marks=STATE) for damage in (half, a_list)),
+        *(("run.json", damage) for damage in (half, a_list)),
         *(("summary.json", damage) for damage in (half, empty, a_list, gone)),
     ],
     ids=ids,

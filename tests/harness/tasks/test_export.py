@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from datamodules.tokenization.loading import load_tokenizer
+from harness.disk.files import CONFIG, STATE
 from harness.errors import RunError
 from harness.parts.score_scale import scoring_encoder
-from harness.runs.files import CONFIG, STATE
 from harness.tasks.export import export_run
 from harness.tasks.train import train
 from lightning_modules.models.scalar import ScalarModel

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.runs.files import read_json
+from harness.disk.files import read_json
 from harness.tasks.evaluate import evaluate
 from harness.tasks.train import train
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
+from harness.disk.files import CONFIG, STATE
 from harness.errors import USER_ERRORS, RunError
-from harness.runs.files import CONFIG, STATE
 from harness.tasks.compare import compare
 from harness.tasks.evaluate import evaluate
 from harness.tasks.export import export_run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import wandb
 
-from harness.runs.files import JOB
+from harness.disk.files import JOB
 from harness.tasks.train import train
 from lightning_modules.policy import PolicyModule
 from tests.harness.tracking.wandb_log import Log, logs_of, read_log

@@ -7,7 +7,7 @@ import wandb
 from omegaconf import OmegaConf
 from PIL import Image
 
-from harness.runs.files import JOB
+from harness.disk.files import JOB
 from harness.tracking.metrics_csv import MetricsCsv
 from harness.tracking.names import default_group, flat, run_name, swept_overrides
 from harness.tracking.tracker import trackers

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
+from harness.disk.files import check_room, going_on_later, write_text, writing
+from harness.disk.locks import held, is_held
 from harness.errors import DiskError, RunError
-from harness.runs.files import check_room, going_on_later, write_text, writing
-from harness.runs.locks import held, is_held
 from tests.harness.runs.test_checkpoints import files_of_at_most
 
 WRITERS = {

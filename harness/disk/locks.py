@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from harness.disk.files import REMEDIES
 from harness.errors import DiskError
-from harness.runs.files import REMEDIES
 
 
 def acquire(lock: FileLock, blocking: bool = True) -> FileLock:

@@ -1,0 +1,1 @@
+"""How files are written, whole or not at all; locks; what a finished folder holds."""
