@@ -311,8 +311,12 @@ def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
     assert "is on other inputs: data" in again.stdout
     third = run(*options, cwd=tmp_path)
     assert "job 0 was finished before" in third.stdout
+    (told,) = (line for line in third.stdout.splitlines() if "was finished before" in line)
+    damaged = Path(told.split("before: ")[1]) / "summary.json"
+    damaged.write_text("{", encoding="utf-8")
+    assert f"left out: {damaged}: is damaged" in run(*options, cwd=tmp_path).stdout
     found = [jobs(sweep)[0]["status"] for sweep in sorted((tmp_path / "outputs/sweeps").iterdir())]
-    assert found == ["done", "done", "skipped"]
+    assert found == ["done", "done", "skipped", "done"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     model = config["model"]
-    found = {"data": source.identity()}
+    # Which rows a template refuses follows from the model and is found later.
+    data = {key: value for key, value in source.identity().items() if key != "refused"}
+    found: dict[str, Any] = {"data": data}
     if model.get("pretrained") is not None:
         found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
     template = Path(str(model.get("chat_template"))).expanduser()
@@ -56,17 +59,14 @@ def _uses_reward(config: dict[str, Any]) -> bool:
     return "policy" in config or not issubclass(kind, SupervisedOptions)
 
 
-def _options(section: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if not name.startswith("_")}
-
-
 def _rewards(config: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for place, section in rewards("reward", config):
         kind = OPTIONS.get(section.get("_target_"))
         if kind is FunctionRewardOptions:
-            module = FunctionRewardOptions(path=section["path"]).module()
-            found[f"{place}.path"] = code_identity(module)
+            options = FunctionRewardOptions(path=section["path"])
+            defined = sys.modules.get(getattr(options.load(), "__module__", ""), options.module())
+            found[f"{place}.path"] = code_identity(options.module()) | code_identity(defined)
         elif kind is CheckpointRewardOptions:
             found[f"{place}.path"] = pretrained_identity(section["path"])
     return found

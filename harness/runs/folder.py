@@ -240,8 +240,8 @@ def _make_room(folder: Path) -> None:
     number = 1
     while (aside := folder / f"earlier-{number}").exists():
         number += 1
-    kept = (LOCK, JOB, JOB_LOCK, OUTPUT)
-    entries = [p for p in folder.iterdir() if p.name not in kept and not p.match("earlier-*")]
+    stay = (LOCK, JOB, JOB_LOCK, OUTPUT)
+    entries = [p for p in folder.iterdir() if p.name not in stay and not p.match("earlier-*")]
     aside.mkdir()
     for entry in entries:
         entry.rename(aside / entry.name)

@@ -34,6 +34,7 @@ from harness.disk.files import (
     refused,
     write_json,
     write_text,
+    writing,
 )
 from harness.errors import USER_ERRORS, RunError
 from harness.parts.choices import Choices
@@ -61,7 +62,11 @@ def run_job(cfg: DictConfig) -> float | None:
             parent = record["parent"]
             if parent != os.getpid():  # with one job at a time joblib starts no worker
                 _end_as_orphan(parent)
-        folder, lock = _own_job_folder(Path(hydra.runtime.output_dir), record)
+        try:
+            folder, lock = _own_job_folder(Path(hydra.runtime.output_dir), record)
+        except RunError as error:  # there is no place for its record: the sweep cannot tell of it
+            _say(f"failed: {error}")
+            sys.exit(1)
         try:
             hide_secrets(Path(hydra.sweep.dir) / "multirun.yaml", cfg)
             # What an earlier attempt left is out of date.
@@ -78,7 +83,8 @@ def _own_job_folder(wanted: Path, record: dict[str, Any]) -> tuple[Path, FileLoc
     outlived its sweep, or by another job of this sweep, whose name is the same.
     """
     for folder in with_numbers(wanted):
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         lock = try_to_hold(folder, JOB_LOCK)
         if lock is None:
             continue
@@ -123,9 +129,9 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
         with _output(folder):
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
+        update_job(folder, value=None if value is None or math.isnan(value) else value)
     except Exception as error:
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
-    update_job(folder, value=None if value is None or math.isnan(value) else value)
     told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
     _say(f"done in {time.perf_counter() - started:.0f} s{told}")
     return value
@@ -163,7 +169,7 @@ def _earlier(cfg: DictConfig, folder: Path) -> tuple[Path, str]:
     """
     while True:
         runs = _same_runs(cfg, folder)
-        if finished := [run.folder for run in runs if run.finished and _has_summary(run.folder)]:
+        if finished := [run.folder for run in runs if run.finished]:
             return finished[-1], "skipped"
         busy = [run.folder for run in runs if not is_free(run.folder)]
         if not busy:
@@ -184,18 +190,18 @@ def _same_runs(cfg: DictConfig, folder: Path) -> list[Found]:
                 notes.append(f"left out: {run.folder} does not say of what inputs it was made")
             elif changed := input_differences(run.inputs, made_of):
                 notes.append(f"left out: {run.folder} is on other inputs: {'; '.join(changed)}")
-            else:
+            elif not run.finished or _has_summary(run.folder, notes):
                 same.append(run)
     for note in notes:
         _say(note)
     return same
 
 
-def _has_summary(run: Path) -> bool:
+def _has_summary(run: Path, notes: list[str]) -> bool:
     try:
         return bool(read_json(run / SUMMARY))
     except RunError as error:
-        _say(f"left out: {error}")
+        notes.append(f"left out: {error}")
         return False
 
 

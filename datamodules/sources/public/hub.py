@@ -81,6 +81,7 @@ class HubSource(Source):
         self.workers = workers
         self.place = str(path or published)
         copy = local_copy(Path(path)) if path else hub_copy(published, streaming)
+        self._refused = hashlib.sha256()
         self._splits = self._read(open_parts(copy, self.splits, self.wants, streaming))
 
     @abstractmethod
@@ -98,10 +99,14 @@ class HubSource(Source):
         return self._splits[split]
 
     def identity(self) -> dict[str, Any]:
-        return {"source": self.name, "records": self._digest}
+        refused = {"refused": self._refused.hexdigest()} if self.counts[REFUSED] else {}
+        return {"source": self.name, "records": self._digest} | refused
 
     def refuse(self, refused: Mapping[Prompt, str]) -> None:
         """Leave out the rows with these prompts, and count them."""
+        assert self._digest  # of all that was read, before anything goes
+        for prompt in refused:
+            self._refused.update(repr(prompt).encode())
         for split, comparisons in self._splits.items():
             kept = [c for c in comparisons if c.prompt not in refused]
             if not kept:
@@ -110,7 +115,6 @@ class HubSource(Source):
             self.counts[REFUSED] += len(comparisons) - len(kept)
             self._splits[split] = kept
         self.counts["kept"] = sum(map(len, self._splits.values()))
-        self.__dict__.pop("_digest", None)
 
     @functools.cached_property
     def _digest(self) -> str:
