@@ -12,6 +12,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from harness.printable import say
 from harness.runs.provenance import provenance
 from harness.tracking.names import flat, option_names
 from harness.tracking.tracker import Rows, Tracker
@@ -192,7 +193,7 @@ def _begun(begin: Callable[..., Any], mode: str) -> Any | None:
 
 def warn(text: str) -> None:
     """What W&B could not do."""
-    print(f"warning: W&B {text}", file=sys.stderr, flush=True)
+    say(f"warning: W&B {text}", sys.stderr)
 
 
 def _first_line(error: Exception) -> str:
