@@ -136,7 +136,7 @@ def _code(runs: Sequence[PolicyRun]) -> list[str]:
 def _changed(runs: Sequence[PolicyRun]) -> list[str]:
     """Runs that were resumed although something was no longer what they had begun with."""
     return [
-        f"{run.folder} went on with other inputs than it began with: {_listed(changed, '; ')}."
+        f"{run.folder} went on with other inputs than it began with: {changed}."
         for run in runs
         if (changed := run.summary.get("resume_anyway"))
     ]

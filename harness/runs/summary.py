@@ -39,7 +39,7 @@ def write_summary(
         for key, value in stage.summary.items():
             summary[f"stages/{stage.name}/{key}"] = value
     if run.changed:
-        summary["resume_anyway"] = run.changed
+        summary["resume_anyway"] = "; ".join(run.changed)
     summary |= {f"versions/{library}": v for library, v in versions().items()}
     summary["commit"] = commit()
     write_json(run.folder / SUMMARY, _without_nan(summary))

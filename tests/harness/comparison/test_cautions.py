@@ -82,7 +82,7 @@ def test_few_seeds_and_a_lone_configuration(tmp_path):
 
 
 def test_a_run_that_went_on_with_other_inputs_is_named(warned):
-    found = warned({"summary": {"resume_anyway": ["data: sha256 changed"]}})
+    found = warned({"summary": {"resume_anyway": "data: sha256 changed"}})
     assert len(found) == 1
     assert "went on with other inputs than it began with: data: sha256 changed" in found[0]
 
