@@ -70,7 +70,8 @@ def check_config(cfg: DictConfig) -> None:
         plain["cache_dir"],
         "must be a folder",
     )
-    require_writable(Path(plain["cache_dir"]), "cache_dir")
+    if not Path(plain["cache_dir"]).is_dir():  # one that may only be read serves for what is in it
+        require_writable(Path(plain["cache_dir"]), "cache_dir")
     check_logger(plain["logger"])
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")

@@ -116,7 +116,7 @@ def read_run(folder: Path) -> PolicyRun | LeftOut:
         raise DataError(f"{folder / STATE}: is not what a run writes (it lacks its config or task)")
     if task.get("_target_") != TRAINING:
         return LeftOut(folder, "no training run")
-    if not state["finished"] or not (folder / SUMMARY).is_file():
+    if state["finished"] is not True or not (folder / SUMMARY).is_file():
         why = _why_failed(folder) or "not finished: failed, stopped, or still running"
         return LeftOut(folder, why)
     summary = read_json(folder / SUMMARY)

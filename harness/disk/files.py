@@ -171,6 +171,17 @@ def sync_tree(folder: Path) -> None:
         sync_names(Path(place))
 
 
+def open_to_others(folder: Path) -> None:
+    """Give the files of a folder the permissions that new files have: libraries make some for the
+    user alone, and a model in a shared cache is for all.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            Path(place, name).chmod(0o666 & ~umask)
+
+
 def check_room(folder: Path) -> None:
     """DiskError unless a few files fit where `folder` is or will be; it is not made."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
@@ -184,6 +195,8 @@ def check_room(folder: Path) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A file that holds one JSON object; RunError if it is missing, damaged or something else."""
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: is no file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
-from harness.runs.identity import differences, identity
+from harness.runs.identity import differences, identity, is_place
 from harness.runs.secrets import is_secret, kept
 from lightning_modules.options.identities import code_identity, file_hash, pretrained_identity
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
@@ -49,7 +49,7 @@ def _environment(cfg: DictConfig, config: dict[str, Any]) -> dict[str, str]:
     return {
         option: hashlib.sha256(repr(value).encode()).hexdigest()
         for option, (_, value) in written.items()
-        if not is_secret(option)
+        if not is_secret(option) and not is_place(option)
     }
 
 

@@ -1,6 +1,5 @@
 """A policy as it was at a checkpoint of its run, as a folder that plain transformers loads."""
 
-import json
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -15,6 +14,7 @@ from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
 from harness.runs.checkpoints import find_checkpoint, load_trained
 from harness.runs.folder import Run, today
+from harness.runs.identity import read_state
 from lightning_modules.policy import PolicyModule
 
 
@@ -33,7 +33,7 @@ def export_checkpoint(
     target = target or folder / "exports" / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.to_container(config, resolve=True)
-    date = json.loads((folder / STATE).read_text(encoding="utf-8")).get("date") or today(settings)
+    date = read_state(folder / STATE).get("date") or today(settings)
     # If the reference must be remade.
     pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
     model, _ = actor_critic(pipeline, None, config.seed)

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import GenerationConfig, PreTrainedModel
 
 from datamodules.tokenization.encoder import Encoder
-from harness.disk.files import sync_names, sync_tree, writing
+from harness.disk.files import open_to_others, sync_names, sync_tree, writing
 from lightning_modules.models.adapters import merged
 from lightning_modules.models.vocabulary import ids_without_text
 
@@ -63,6 +63,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
         try:
             yield draft
+            open_to_others(draft)
             sync_tree(draft)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)  # on a full disk it would be in the way

@@ -15,9 +15,15 @@ from harness.runs.secrets import hide_overrides, kept, without_secrets
 COMMAND = ".hydra"
 
 
+def typed_overrides() -> list[str]:
+    """What was typed, without secrets; `${...}` is not looked up."""
+    task = HydraConfig.get().overrides.task
+    return hide_overrides(OmegaConf.to_container(task, resolve=False))
+
+
 def keep_command(folder: Path, cfg: DictConfig) -> None:
     """Write the config, Hydra's own config and the overrides of the command line."""
-    overrides = hide_overrides(HydraConfig.get().overrides.task)
+    overrides = typed_overrides()
     hydra = OmegaConf.to_container(HydraConfig.get(), resolve=False)
     hydra["overrides"]["task"] = overrides
     hydra["job"].pop("override_dirname", None)  # the same again

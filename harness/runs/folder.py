@@ -174,7 +174,8 @@ def _reopen(folder: Path, config: dict[str, Any], made_of: Inputs) -> Run:
 def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLock) -> Run:
     state = read_state(folder / STATE)
     was = with_new_names(state["config"])
-    differing = differences(identity(was), identity(config))
+    places = state.get("inputs") is None
+    differing = differences(identity(was, places=places), identity(config, places=places))
     grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
     if grown:
         differing.pop("algo.iterations", None)

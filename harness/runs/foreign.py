@@ -67,18 +67,21 @@ def policy_config(
 
 
 def refuse_links(folder: Path) -> None:
-    """RunError if a file that a run writes, or a folder below it, is a link to another place.
-
-    Of `checkpoints`, which people move to larger disks, the folder may be one.
+    """RunError if a file or a folder in a run's is a link to another place, or to nothing: what a
+    run writes and removes would be somebody else's.
     """
     root = folder.resolve()
     for path in (*folder.iterdir(), *folder.glob("checkpoints/*"), *folder.glob("exports/*")):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            if path == folder / "checkpoints" and path.is_dir():
-                continue
+        if not path.is_symlink():
+            continue
+        try:
+            target = path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise RunError(f"{path}: is a link that leads nowhere; remove it") from error
+        if not target.is_relative_to(root):
             raise RunError(
-                f"{path}: is a link to {path.resolve()}, outside of the run's folder, where nothing"
-                " is written; put the file itself in its place, or remove it"
+                f"{path}: is a link to {target}, outside of the run's folder, where nothing is"
+                " written; put the file itself in its place, or remove it"
             )
 
 

@@ -1,5 +1,6 @@
 """Which runs are the same: what of a config shapes results, and how two configs differ."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ from harness.runs.stages import fingerprint
 
 # What may differ between a run and its continuation: it does not shape the results.
 FREE = ("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep")
+
+# Options that name an input, whose content is compared instead.
+PLACES = re.compile(
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|policy|against"
+    r"|reward(\.rewards\.\w+)*\.path"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Found:
 
 def runs_like(config: dict[str, Any], state_files: Iterable[Path], notes: list[str]) -> list[Found]:
     """The runs of the same config, the newest last; `notes` gets what is wrong with the others."""
-    mark = fingerprint(identity(config))
+    marks = {places: fingerprint(identity(config, places=places)) for places in (True, False)}
     found = []
     for file in sorted(state_files, key=_changed):
         try:
@@ -35,7 +42,9 @@ def runs_like(config: dict[str, Any], state_files: Iterable[Path], notes: list[s
         except RunError as error:
             notes.append(f"left out: {error}")
             continue
-        if fingerprint(identity(with_new_names(state["config"]))) == mark:
+        places = state.get("inputs") is None
+        theirs = identity(with_new_names(state["config"]), places=places)
+        if fingerprint(theirs) == marks[places]:
             inputs = None if state.get("changed") else state.get("inputs")
             found.append(Found(file.parent, state["finished"], inputs))
     return found
@@ -52,15 +61,35 @@ def read_state(file: Path) -> dict[str, Any]:
     """What a run.json says; RunError if it is damaged."""
     state = read_json(file)
     kinds = {"config": dict, "finished": bool, "wandb_id": str}
+    later = {"inputs": dict, "date": str, "changed": list, "stages": dict}  # of later versions
+    kinds |= {key: kind for key, kind in later.items() if state.get(key) is not None}
     for key, kind in kinds.items():
         if not isinstance(state.get(key), kind):
             raise RunError(f"{file}: is damaged, it does not say {key!r} as it should")
+    if not isinstance(state["config"].get("algo"), dict):
+        raise RunError(f"{file}: is damaged, its config has no algo")
     return state
 
 
-def identity(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config shapes its results."""
-    return {key: value for key, value in config.items() if key not in FREE}
+def identity(config: dict[str, Any], *, places: bool = True) -> dict[str, Any]:
+    """What of a run's config shapes its results. Without `places`, for runs whose inputs are known
+    by their content: these may lie elsewhere.
+    """
+    shaping = {key: value for key, value in config.items() if key not in FREE}
+    return shaping if places else _without_places(shaping)
+
+
+def is_place(option: str) -> bool:
+    """Whether an option says where an input lies, or only what it is called after that."""
+    return bool(PLACES.fullmatch(option))
+
+
+def _without_places(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _without_places(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if not is_place(f"{prefix}{key}")
+    }
 
 
 def differences(was: Any, now: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -130,7 +130,7 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
         update_job(folder, value=None if value is None or math.isnan(value) else value)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
     told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
     _say(f"done in {time.perf_counter() - started:.0f} s{told}")
@@ -199,10 +199,12 @@ def _same_runs(cfg: DictConfig, folder: Path) -> list[Found]:
 
 def _has_summary(run: Path, notes: list[str]) -> bool:
     try:
-        return bool(read_json(run / SUMMARY))
+        if read_json(run / SUMMARY):
+            return True
+        notes.append(f"left out: {run / SUMMARY}: is damaged, it holds nothing")
     except RunError as error:
         notes.append(f"left out: {error}")
-        return False
+    return False
 
 
 def _state_files(folder: Path) -> Iterator[Path]:
@@ -250,7 +252,7 @@ def _optimised() -> bool:
     return HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
 
 
-def _write_failure(cfg: DictConfig, folder: Path, error: Exception) -> str:
+def _write_failure(cfg: DictConfig, folder: Path, error: BaseException) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     if isinstance(cause, USER_ERRORS):

@@ -7,6 +7,7 @@ Imported by Hydra before anything else, so nothing heavy is imported here.
 """
 
 import atexit
+import importlib
 import os
 import sys
 import uuid
@@ -21,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from harness.disk.files import JOB, read_json, write_json, write_text
 from harness.errors import RunError
 from harness.printable import say
+from harness.runs.command import typed_overrides
 from harness.runs.own_folders import hold, is_named, make_own
-from harness.runs.secrets import hide_overrides, without_secrets
+from harness.runs.secrets import without_secrets
 from harness.surroundings import prepare_workers
 from harness.typed import quoted
 
@@ -81,6 +83,8 @@ class Sweep(Callback):
         if reason := refusal(config):
             say(f"error: {reason}", sys.stderr)
             sys.exit(1)
+        # What the table needs, as nothing can be imported any more where a dying process reports.
+        importlib.import_module("harness.reports.console")
         self.id = uuid.uuid4().hex
         self.process = os.getpid()
         self.named = is_named(config.hydra.overrides.hydra, "sweep")
@@ -119,7 +123,7 @@ class Sweep(Callback):
                 "parent": self.process,
                 "number": hydra.job.num,
                 "status": "stopped",
-                "overrides": hide_overrides(hydra.overrides.task),
+                "overrides": typed_overrides(),
                 "value": None,
             }
         )

@@ -48,7 +48,7 @@ class FunctionReward(Reward):
         questions, responses = [p.text for p in prompts], list(texts)
         try:
             scores = _listed(self.function(list(questions), list(responses)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure(questions, responses, error) from error
         return torch.tensor(self._numbers(scores, questions, responses))[:, None]
 
@@ -70,13 +70,13 @@ class FunctionReward(Reward):
                 )
         return numbers
 
-    def _failure(self, prompts: list[str], texts: list[str], error: Exception) -> OptionError:
+    def _failure(self, prompts: list[str], texts: list[str], error: BaseException) -> OptionError:
         """The function failed on a batch: which row is it that it fails on?"""
         what = f"reward.path={self.path}: raised {error!r:.300}{where(error)}"
         for i in range(len(texts)):
             try:
                 _listed(self.function(prompts[i : i + 1], texts[i : i + 1]))
-            except Exception as of_row:
+            except (Exception, SystemExit) as of_row:
                 return OptionError(
                     f"reward.path={self.path}: raised {of_row!r:.300}{where(of_row)} for"
                     f" {_row(i, prompts, texts)}. Return None for what it cannot score"

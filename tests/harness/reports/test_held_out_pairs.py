@@ -47,6 +47,7 @@ def folder(world, tmp_path):
             num_labels=1,
             **about,
         )
+        torch.manual_seed(0)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
         tokenizer.save_pretrained(tmp_path)
         return tmp_path

@@ -175,8 +175,41 @@ def test_a_refused_command_changes_nothing_of_the_run_in_its_folder(configure, t
 
 def test_no_secret_is_written(configure, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_inthe_environment")
-    open_run(configure(tmp_path, "+my_token=typed_secret", "+hub.note='${oc.env:HF_TOKEN}'"), THEN)
+    monkeypatch.setenv("ROOM", "inthe_environment_too")
+    open_run(
+        configure(
+            tmp_path,
+            "+my_token=typed_secret",
+            "+hub.note='${oc.env:HF_TOKEN}'",
+            "+room=${oc.env:ROOM}",
+        ),
+        THEN,
+    )
     text = "".join(p.read_text(encoding="utf-8") for p in tmp_path.rglob("*") if p.is_file())
     assert "typed_secret" not in text
     assert "inthe_environment" not in text
     assert "${oc.env:HF_TOKEN}" in text
+
+
+def test_an_input_that_was_moved_is_the_same_input(configure, tmp_path):
+    """Its content is compared, and not what it is called."""
+    here = ("data=files", f"data.path={tmp_path / 'here.jsonl'}")
+    there = ("data=files", f"data.path={tmp_path / 'there.jsonl'}")
+    stop(open_run(configure(tmp_path / "run", *here), THEN))
+    run = open_run(configure(tmp_path / "run", *there, "resume=auto"), THEN)
+    stop(run)
+    assert (run.resumed, run.changed) == (True, [])
+    found = open_run(configure(tmp_path / "new", *here, "resume=auto", named=False), THEN)
+    stop(found)
+    assert found.folder == tmp_path / "run"
+    with pytest.raises(RunError, match="my_reward changed"):
+        open_run(configure(tmp_path / "run", *there, "resume=auto"), NOW)
+
+
+@pytest.mark.parametrize("key", ["inputs", "stages", "changed", "date", "config"])
+def test_a_value_of_another_kind_is_damage(key, configure, tmp_path):
+    stop(open_run(configure(tmp_path), THEN))
+    state = json.loads((tmp_path / STATE).read_text(encoding="utf-8")) | {key: 5}
+    (tmp_path / STATE).write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(RunError, match=f"is damaged, it does not say '{key}'"):
+        open_run(configure(tmp_path, "resume=auto"), THEN)

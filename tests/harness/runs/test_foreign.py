@@ -135,7 +135,9 @@ def test_only_what_the_policy_is_comes_from_the_folder(configure, tmp_path):
     assert "payload" not in str(read)
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", ".run.json", "exports/x", "checkpoints/a.ckpt"])
+@pytest.mark.parametrize(
+    "name", ["metrics.csv", ".run.json", "checkpoints", "exports/x", "checkpoints/a.ckpt"]
+)
 def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, name):
     (tmp_path / "precious").mkdir()
     link = tmp_path / "run" / name
@@ -145,11 +147,16 @@ def test_links_that_lead_out_of_the_folder_are_refused(tmp_path, name):
         refuse_links(tmp_path / "run")
 
 
-def test_links_within_the_folder_and_checkpoints_on_another_disk_stay(tmp_path):
-    (tmp_path / "disk").mkdir()
+def test_links_within_the_folder_stay(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
+    (run / "metrics.csv").touch()
     (run / "latest").symlink_to(run / "metrics.csv")
-    (run / "checkpoints").symlink_to(tmp_path / "disk")
-    (tmp_path / "disk" / "a.ckpt").touch()
     refuse_links(run)
+
+
+@pytest.mark.parametrize("target", ["nothing", "loop"])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, target):
+    (tmp_path / "loop").symlink_to(tmp_path / target)
+    with pytest.raises(RunError, match=f"{tmp_path}/loop: is a link that leads nowhere"):
+        refuse_links(tmp_path)

@@ -117,3 +117,12 @@ def test_a_checkpoint_that_is_not_there_is_named_beside_those_that_are(configure
     train(configure(tmp_path / "sft", "algo=sft"))
     with pytest.raises(RunError, match="algo=sft; export takes policies"):
         export_run(configure(tmp_path / "y", "task=export", f"run={tmp_path / 'sft'}"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"config": {}}'])
+def test_a_damaged_state_of_the_run_is_named(text, configure, tmp_path):
+    train(configure(tmp_path / "run", "reward=gold"))
+    (tmp_path / "run" / STATE).write_text(text, encoding="utf-8")
+    cfg = configure(tmp_path / "export", "task=export", f"run={tmp_path / 'run'}")
+    with pytest.raises(RunError, match=f"{tmp_path / 'run' / STATE}: is damaged"):
+        export_run(cfg)

@@ -165,6 +165,12 @@ def test_an_exception_names_the_first_row_that_fails_alone(function, responses):
     assert isinstance(error.value.__cause__, KeyError)
 
 
+def test_a_function_that_ends_the_program_is_an_error_like_any_other(function, responses):
+    """An exit code of 0 would look like a run that came to its end."""
+    with pytest.raises(OptionError, match=r"raised SystemExit\(0\).* for row 0 of 3"):
+        function(lambda *_: sys.exit(0)).score(responses)
+
+
 def test_an_exception_that_no_row_raises_alone_is_said_to_be_of_the_batch(function, responses):
     def score(prompts, responses):
         if len(responses) > 1:
