@@ -3,6 +3,8 @@
 import contextlib
 import json
 import logging
+import os
+from unittest import mock
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,6 +15,13 @@ from harness.sweeps.job import JobOutput
 from harness.sweeps.sweep import Sweep, refusal, update_job
 
 ONE_DEVICE = {"name": "cpu", "devices": 1, "strategy": "auto"}
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """What a sweep says to the processes that it starts ends with the test."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def settings(folder, hardware=ONE_DEVICE, objective="val/score", named=True):
