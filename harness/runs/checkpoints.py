@@ -109,7 +109,10 @@ def find_checkpoint(folder: Path, wanted: str | None) -> Path:
         if wanted in (path.name, path.stem, str(path)):
             check_readable(path)
             return path
-    names = ", ".join(path.name for path in there) or "none"
+    if not there:
+        exported = f"; {folder / 'model'} is its last policy" if (folder / "model").is_dir() else ""
+        raise RunError(f"run={folder}: has no checkpoint to export{exported}")
+    names = ", ".join(path.name for path in there)
     raise RunError(f"checkpoint={wanted}: {folder} has {names}")
 
 
