@@ -22,7 +22,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import filter_repo_objects
 
 from datamodules.records import DataError
-from datamodules.sources.reading.text import lines_of
+from datamodules.sources.reading.text import lines_of, reading, refuse_pointer
 
 READABLE = (".parquet", ".json", ".jsonl", ".json.gz", ".jsonl.gz")
 SAVED = ("dataset_dict.json", "dataset_info.json")  # what save_to_disk writes
@@ -181,6 +181,9 @@ def _open(root: str, names: list[str], streaming: bool) -> Part:
             f"data.path={root}: the datasets library takes '::' in a name for a link; rename the"
             " folder"
         )
+    for file in files if is_local else ():
+        with reading(file):
+            refuse_pointer(Path(file))
     texts = tuple(files) if is_local and not tables else ()
     _require_rows(texts)
     # It takes names for patterns, too.

@@ -415,6 +415,8 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path):
         ("a.jsonl", lines(rows(4)).encode("utf-16"), ["a.jsonl: is UTF-16 text", "iconv"]),
         ("a.json", json.dumps(rows(4)).encode("utf-16-le"), ["a.json: is UTF-16LE text"]),
         ("a.json", "[1, 2", ["a.json"]),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", ["a.parquet: is a pointer"]),
+        ("a.jsonl.gz", "version https://git-lfs.github.com/spec/v1\n", ["gz: is a pointer"]),
         ("a.jsonl", '{"q": 1}\n' * 3, ["score_rejected", "columns q: {'q': 1}", "data=files"]),
         ("a.jsonl", lines([row("q") | {"chosen": "x"}] * 3), ["none of its rows", "'x'"]),
         ("a.jsonl", lines(rows(1) * 3), ["no comparisons for train", "two different prompts"]),
