@@ -24,6 +24,14 @@ OTHERS = (
 # Latin-1 and the quotes and dashes of Windows, which have their place where Latin-1 has nothing.
 WESTERN = "WINDOWS-1252"
 GZIP = b"\x1f\x8b"
+# What begins with these is no text, whatever its name says.
+NO_TEXT = (
+    (b"PAR1", "a Parquet file; give it a name that ends in .parquet"),
+    (b"PK\x03\x04", "a zip archive or a workbook; unpack it, or save the sheet as CSV"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd; unpack it, or pack it with gzip"),
+    (b"BZh", "packed with bzip2; unpack it, or pack it with gzip"),
+    (b"\xfd7zXZ\x00", "packed with xz; unpack it, or pack it with gzip"),
+)
 POINTER = b"version https://git-lfs.github.com/"
 HALF = re.compile("[\ud800-\udfff]")
 
@@ -39,7 +47,10 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
             packed = file.read(2) == GZIP
         opener = gzip.open if packed or path.name.lower().endswith(".gz") else open
         with opener(path, "rb") as file:
-            head = file.read(4)
+            head = file.read(8)
+        for beginning, what in NO_TEXT:
+            if head.startswith(beginning):
+                raise DataError(f"{path}: is {what}")
         for beginning, encoding in OTHERS:
             if head.startswith(beginning):
                 raise DataError(f"{path}: is {encoding} text; {_convert(encoding, path)}")

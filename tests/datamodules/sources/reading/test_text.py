@@ -1,11 +1,16 @@
 """Bytes as text: marks, encodings, damage."""
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 import os
 import subprocess
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datamodules.records import DataError
@@ -101,6 +106,23 @@ def test_a_pointer_in_the_place_of_a_file_is_named(tmp_path, name):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n"
     (tmp_path / name).write_bytes(pointer)
     assert "is a pointer of Git LFS" in fail(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".jsonl.gz"])
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_what_is_packed_otherwise_is_named(tmp_path, ending, pack):
+    path = written(tmp_path, f"a{ending}", pack(TEXTS[".jsonl"].encode()))
+    assert f"is packed with {'bzip2' if pack is bz2.compress else 'xz'}; unpack it" in fail(path)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_tables_and_archives_under_names_of_text_are_named(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert "is a Parquet file; give it a name that ends in .parquet" in fail(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jsonl", TEXTS[".jsonl"])
+    assert "is a zip archive" in fail(path)
 
 
 def test_the_line_is_right_far_into_a_file(tmp_path):
