@@ -107,6 +107,8 @@ def _with_name_as_text(argument: str, swept: bool) -> str:
     listed = bool(TAKES_LIST.fullmatch(key))
     if swept and not key.startswith("hydra."):  # those cannot be swept over
         return f"{plus}{key}={_swept(value, quoted, listed)}"
+    if (parsed := _parsed(value)) and parsed.is_sweep_override():
+        return f"{plus}{key}={quoted(value)}"  # glob(x), range(1,3): nothing else without a sweep
     return f"{plus}{key}={_element(value, quoted, listed)}"
 
 

@@ -21,6 +21,10 @@ from datamodules.tokenization.templates import (
     choose_template,
 )
 
+# What lies beside a folder model/ that this project wrote, every one with a chat template: the
+# record of a run, and that of a stage.
+RECORDS = ("run.json", "stage.json")
+
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of at most `vocab_size` tokens, learned from `texts`.
@@ -57,7 +61,8 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder or the hub, with a chat template for sure: its own or another, as
     `template` says (see `choose_template`). Its own code, if it brings some, is run if it is
-    trusted; nobody is asked.
+    trusted; nobody is asked. DataError if a model of this project has lost its template: with
+    another it would be asked what it was never taught.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -73,8 +78,19 @@ def load_tokenizer(
             f"{path}: has no tokenizer that can be read ({str(error).splitlines()[0]:.200}); a"
             " model's folder holds tokenizer.json and tokenizer_config.json beside its weights"
         ) from error
+    if template is None and not tokenizer.chat_template and _is_ours(path):
+        raise DataError(
+            f"{path}: its chat template is missing, and it was written with one"
+            " (chat_template.jinja, or a name in tokenizer_config.json): copy the folder again"
+        )
     choose_template(tokenizer, template, str(path), has_option=has_option)
     return tokenizer
+
+
+def _is_ours(path: str | Path) -> bool:
+    """Whether a run or a stage of this project wrote this folder of a model."""
+    folder = Path(path).resolve()
+    return folder.name == "model" and any((folder.parent / name).is_file() for name in RECORDS)
 
 
 def generation_stops(

@@ -101,10 +101,10 @@ class ChatTemplate:
                 add_generation_prompt=generation_prompt,
                 **self._given,
             )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except Exception as error:  # whatever a program raises, for that is what a template is
             told = " / ".join(f"{m.role}: {m.content}" for m in messages)
             raise Refused(
-                f"the chat template refuses a conversation ({error}): {told!r:.200}"
+                f"the chat template refuses a conversation ({_words(error)}): {told!r:.200}"
             ) from error
 
     def refused(self, prompts: Iterable[Prompt]) -> dict[Prompt, str]:
@@ -122,8 +122,16 @@ def compiled(text: str) -> Any:
     """A template as the library compiles it; DataError if it is none."""
     try:
         return _compile_jinja_template(text)
-    except TemplateError as error:
-        raise DataError(f"the chat template cannot be read: {error}") from error
+    except Exception as error:  # the parser's own, and Python's for what is nested too deep
+        raise DataError(f"the chat template cannot be read: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in a few words; those of Python with their names."""
+    words = " ".join(str(error).split())
+    if isinstance(error, TemplateError):
+        return (words or type(error).__name__)[:200]
+    return f"{type(error).__name__}{words and ': '}{words:.200}"
 
 
 def known(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> dict[str, Any]:

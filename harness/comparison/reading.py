@@ -222,8 +222,9 @@ def _run_folders(pattern: str, own: Path | None) -> list[Path]:
     names = [place] if os.path.isdir(place) else sorted(glob.glob(place))
     roots = [Path(name) for name in names if os.path.isdir(name)]
     if not roots:
+        several = f"; several are given as a list, 'runs=[{pattern}]'" if "," in pattern else ""
         raise DataError(
-            f"runs={pattern}: no such folder; give folders of runs or sweeps, or a glob"
+            f"runs={pattern}: no such folder; give folders of runs or sweeps, or a glob{several}"
         )
     return [folder for root in roots for folder in _below(root, own)]
 

@@ -1,6 +1,7 @@
 """What a user should know of a model's chat format, in lines."""
 
 from datamodules.tokenization.chat_format import ChatFormat
+from datamodules.tokenization.templates import PLAIN_TEMPLATE
 
 
 def date_notes(chat: ChatFormat) -> list[str]:
@@ -16,7 +17,13 @@ def chat_notes(chat: ChatFormat) -> list[str]:
     names = chat.tokenizer.convert_ids_to_tokens
     stops = names(list(chat.stop_ids))
     also = f"; taught responses end with {names(chat.stop_id)}" if len(stops) > 1 else ""
-    lines = [f"a response stops at {', '.join(stops)}{also}"]
+    lines = []
+    if chat.template.text == PLAIN_TEMPLATE:
+        lines += [
+            "the chat template is the plain one, turns headed User: and Assistant:, as for every"
+            " tokenizer that brings none"
+        ]
+    lines += [f"a response stops at {', '.join(stops)}{also}"]
     if not chat.writes_stop and chat.frame.after.strip():
         lines += [
             f"the template writes {chat.frame.after!r} after a response, and no token in it could"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -37,7 +39,7 @@ def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedCon
 
 
 def _why_not(path: str | Path, error: Exception) -> str:
-    local = "model=llama or model=gpt2 need no network and no download"
+    local = "to begin with, model=llama or model=gpt2 need no network and no download"
     text = str(error)
     if "gated" in text.lower():
         return (
@@ -62,13 +64,20 @@ def _why_not(path: str | Path, error: Exception) -> str:
         )
     if os.path.isdir(path):
         return f"{path}: not a complete model folder: {first_line(error)}"
-    if str(path).startswith((".", "/", "~")) or str(path).count("/") > 1:
+    if not _may_be_hub_id(str(path)):
         return f"{path}: no such folder, and not a hub id either. ({local})"
     return (
         f"{path}: cannot be reached on the Hugging Face hub and is not in the local cache: check"
-        f" the name, the network and HF_HUB_OFFLINE, or give a local folder with"
-        f" model.pretrained=<folder>. ({local})"
+        f" the name, the network and HF_HUB_OFFLINE, or give a local folder in its place. ({local})"
     )
+
+
+def _may_be_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.isascii()
 
 
 def check_causal_lm(path: str | Path, revision: str | None = None) -> PretrainedConfig:

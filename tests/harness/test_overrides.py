@@ -146,6 +146,18 @@ def test_a_sweep_goes_through_names(start, typed, meant):
     assert understood(*start, f"data.path={typed}") == meant
 
 
+@pytest.mark.parametrize(
+    "name", ["glob(x)", "glob(*.jsonl)", "range(1,3)", "choice(a)", "interval(0,1)", "a,b"]
+)
+def test_what_would_go_through_values_is_a_name_where_nothing_does(name):
+    assert understood(f"data.path={name}") == name
+    assert understood("-m", f"hydra.run.dir={name}") == name
+
+
+def test_a_range_is_one_where_values_are_gone_through():
+    assert with_names_as_text(["-m", "checkpoint=range(1,3)"]) == ["-m", "checkpoint=range(1,3)"]
+
+
 def test_hydras_own_options_are_not_swept_over():
     assert understood("-m", "hydra.sweep.dir=a,b") == "a,b"
 

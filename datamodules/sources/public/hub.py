@@ -26,7 +26,14 @@ from datamodules.sources.public.normalising import (
     normalise_row,
     parsed,
 )
-from datamodules.sources.public.repository import Part, Published, hub_copy, local_copy, open_parts
+from datamodules.sources.public.repository import (
+    Part,
+    Published,
+    damage_of,
+    hub_copy,
+    local_copy,
+    open_parts,
+)
 from datamodules.sources.source import Source, Split
 from datamodules.sources.splits import held_out_prompts, require_limit, require_share
 
@@ -170,7 +177,8 @@ class HubSource(Source):
         except DataError:
             raise
         except Exception as error:  # the library's own, Arrow's, of the network
-            raise DataError(f"{self.place}: cannot be read further ({error})") from error
+            found = damage_of(part.files) or f"{self.place}: cannot be read further ({error})"
+            raise DataError(found) from error
         if set(reasons) == {MALFORMED}:
             raise self._wrong_schema(parsed(next(iter(part.rows)), part.lines))
         self.counts["rows"] += len(reasons)

@@ -22,6 +22,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import filter_repo_objects
 
 from datamodules.records import DataError
+from datamodules.sources.reading.text import lines_of, reading, refuse_pointer
 
 READABLE = (".parquet", ".json", ".jsonl", ".json.gz", ".jsonl.gz")
 SAVED = ("dataset_dict.json", "dataset_info.json")  # what save_to_disk writes
@@ -50,10 +51,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows as they were published; `lines` says that each is a line of JSON in column "text"."""
+    """Rows as they were published; `lines` says that each is a line of JSON in column "text".
+    `files` of JSON on this machine are those that they come from.
+    """
 
     rows: Dataset | IterableDataset
     lines: bool
+    files: tuple[str, ...] = ()
 
 
 def local_copy(path: Path) -> Copy:
@@ -177,6 +181,11 @@ def _open(root: str, names: list[str], streaming: bool) -> Part:
             f"data.path={root}: the datasets library takes '::' in a name for a link; rename the"
             " folder"
         )
+    for file in files if is_local else ():
+        with reading(file):
+            refuse_pointer(Path(file))
+    texts = tuple(files) if is_local and not tables else ()
+    _require_rows(texts)
     # It takes names for patterns, too.
     patterns = [glob.escape(file) for file in files] if is_local else files
     try:
@@ -188,8 +197,29 @@ def _open(root: str, names: list[str], streaming: bool) -> Part:
             streaming=streaming,
         )
     except Exception as error:  # the library's own, Arrow's, of the file system
-        raise DataError(f"{files[0]}: cannot be read ({_reason(error)})") from error
-    return Part(rows, kind == "text")
+        found = damage_of(texts) or f"{files[0]}: cannot be read ({_reason(error)})"
+        raise DataError(found) from error
+    return Part(rows, kind == "text", texts)
+
+
+def _require_rows(files: Iterable[str]) -> None:
+    """The library has no word on an empty file beside others. Raises DataError for one, which may
+    be what is left of a download, and for another encoding.
+    """
+    for file in files:
+        if next(lines_of(Path(file)), None) is None:
+            raise DataError(f"{file}: is empty, no rows in it; copy or download it again")
+
+
+def damage_of(files: Iterable[str]) -> str | None:
+    """What makes these files unreadable as UTF-8, with the place; None if it is something else."""
+    for file in files:
+        try:
+            for _ in lines_of(Path(file)):
+                pass
+        except DataError as error:
+            return str(error)
+    return None
 
 
 def _is_array(file: str) -> bool:

@@ -12,6 +12,7 @@ from datamodules.records import DataError
 
 CONVERSATIONS = ("conversations", "conversation", "messages")
 PAIR = ("chosen", "rejected")
+RANKED = ("completions", "outputs", "answers", "candidates", "generations")
 OPENAI = ("preferred_output", "non_preferred_output")
 Row = dict[str, Any]
 
@@ -20,9 +21,11 @@ def in_our_form(
     rows: Iterable[tuple[str, Any]], columns: Mapping[str, str]
 ) -> Iterator[tuple[str, Any]]:
     """The rows with their places; `columns` says what the file calls our columns. Raises DataError
-    for a row that says how one response is, and compares it with none.
+    for a row that says how one response is, and compares it with none, and for an empty one.
     """
     for where, row in rows:
+        if row == {}:
+            raise DataError(f"{where}: the row is empty, no columns at all")
         yield where, _translated(dict(row), columns, where) if isinstance(row, Mapping) else row
 
 
@@ -30,7 +33,7 @@ def _translated(row: Row, columns: Mapping[str, str], where: str) -> Row:
     if not _has_responses(row, columns):
         _add_responses(row, columns)
     if not _has_responses(row, columns):
-        _refuse_single(row, where)
+        _refuse_single(row, columns, where)
         return row
     for name in PAIR:
         if columns[name] in row:
@@ -60,15 +63,32 @@ def _add_responses(row: Row, columns: Mapping[str, str]) -> None:
         row[rejected] = row.pop("rejected_response")
 
 
-def _refuse_single(row: Row, where: str) -> None:
-    """Raise DataError if the row is a demonstration, or a response that was liked or disliked."""
+def _refuse_single(row: Row, columns: Mapping[str, str], where: str) -> None:
+    """Raise DataError if the row is a demonstration, a response that was liked or disliked, or has
+    what it is compared with under another name.
+    """
     prompt = [name for name in (*CONVERSATIONS, "instruction") if name in row]
-    if prompt:
+    if not prompt or any(columns[name] in row for name in PAIR):
+        return
+    missing = f"{where}: has {', '.join(map(repr, row))}, and neither "
+    missing += f"{columns['chosen']!r} and {columns['rejected']!r} nor {columns['responses']!r}; "
+    if worse := [name for name in row if "reject" in str(name).lower()]:
         raise DataError(
-            f"{where}: has one response to {prompt[0]!r} and none that is worse; a comparison needs"
-            f" two ('chosen' and 'rejected', or a list 'responses'). It has"
-            f" {', '.join(map(repr, row))}"
+            f"{missing}name what they are called: data.columns.rejected={worse[0]} and"
+            " data.columns.chosen=<name of the better one>"
         )
+    if ranked := [n for n in RANKED if isinstance(row.get(n), list) and len(row[n]) > 1]:
+        if all(isinstance(each, Mapping) and "response" in each for each in row[ranked[0]]):
+            raise DataError(
+                f"{missing}{ranked[0]!r} as UltraFeedback has them are read by"
+                " data=ultrafeedback data.path=<this file>"
+            )
+        raise DataError(f"{missing}{ranked[0]!r} is read with data.columns.responses={ranked[0]}")
+    raise DataError(
+        f"{where}: has one response to {prompt[0]!r} and none that is worse; a comparison needs"
+        f" two ('chosen' and 'rejected', or a list 'responses'). It has"
+        f" {', '.join(map(repr, row))}"
+    )
 
 
 def _tells_prompt(row: Row, columns: Mapping[str, str]) -> bool:

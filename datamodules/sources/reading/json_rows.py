@@ -1,4 +1,4 @@
-"""The rows of a JSON file: one object a line, an array of objects, or {"data": [...]}."""
+"""The rows of a JSON file: one object a line, an array of objects, {"data": [...]} or its like."""
 
 import contextlib
 import json
@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.records import DataError
+from datamodules.sources.reading.tables import refuse_table
 from datamodules.sources.reading.text import lines_of, refuse_halves, whole_text
 
-WRAPPER = "data"  # the name under which a file may hold its rows, beside what it says of itself
+# The names under which a file may hold its rows, beside what it says of itself; under the latter
+# two if it has no other list of objects, but for what the hub's viewer says of columns.
+WRAPPERS = ("data", "train", "rows")
+ABOUT = "features"
 DEEPEST = 100  # levels of lists and objects within a row
 SPACE = re.compile(r"[ \t\r\n]*")
 MAYBE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
@@ -24,8 +28,11 @@ def json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The rows of a file with their places. What it holds counts, not whether it is called .json or
     .jsonl; objects that go over several lines are read from .json alone.
     """
-    _, first = next(lines_of(path), (1, ""))
-    return _rows_of_lines(path) if _is_a_row(first, path) else _rows_of_values(path)
+    lines = lines_of(path)
+    _, first = next(lines, (1, ""))
+    if _is_a_row(first, path):
+        return _rows_of_lines(path, is_alone=next(lines, None) is None)
+    return _rows_of_values(path)
 
 
 def _is_a_row(line: str, path: Path) -> bool:
@@ -39,18 +46,36 @@ def _is_a_row(line: str, path: Path) -> bool:
 
 
 def _wrapped(value: Any) -> list | None:
-    """The rows of {"data": [...]}; None if it is a row itself."""
-    rows = value.get(WRAPPER) if isinstance(value, dict) else None
-    is_wrapper = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    return rows if is_wrapper and not {"chosen", "rejected", "responses"} & value.keys() else None
+    """The rows of {"data": [...]} and its like; None if it is a row itself."""
+    if not isinstance(value, dict) or {"chosen", "rejected", "responses"} & value.keys():
+        return None
+    lists = [name for name, rows in value.items() if name != ABOUT and _are_objects(rows)]
+    names = WRAPPERS if len(lists) == 1 else WRAPPERS[:1]
+    return next((value[name] for name in names if name in lists), None)
 
 
-def _rows_of_lines(path: Path) -> Iterator[tuple[str, Any]]:
+def _are_objects(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+
+
+def _inner(rows: list[dict]) -> list[dict]:
+    """The rows as they are, or those that the hub's viewer puts into others with their numbers."""
+    if not all("row_idx" in row and isinstance(row.get("row"), dict) for row in rows):
+        return rows
+    if cut := [row["row_idx"] for row in rows if row.get("truncated_cells")]:
+        raise Unusable(f"'truncated_cells' says that texts of 'row_idx' {cut[0]} are cut")
+    return [row["row"] for row in rows]
+
+
+def _rows_of_lines(path: Path, *, is_alone: bool) -> Iterator[tuple[str, Any]]:
+    """A row on each line; a line that is alone may be something else."""
     for number, line in lines_of(path):
         where = f"{path}, line {number}"
         with _naming(where):
             value = DECODER.decode(line)
             _check(value, line, where)
+        if is_alone:
+            refuse_table(value, path)
         yield where, value
 
 
@@ -63,10 +88,14 @@ def _rows_of_values(path: Path) -> Iterator[tuple[str, Any]]:
             continue
         where, value = scanner.value()
         rows = _wrapped(value)
-        if rows is None:
-            yield where, value
-        else:
+        if rows is not None:
+            with _naming(where):
+                rows = _inner(rows)
             yield from ((f"{path}, row {n}", row) for n, row in enumerate(rows, start=1))
+            continue
+        if scanner.number == 1 and not scanner.next():
+            refuse_table(value, path)
+        yield where, value
 
 
 class Scanner:

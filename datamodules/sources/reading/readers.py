@@ -10,12 +10,13 @@ from typing import Any
 
 from datamodules.records import DataError
 from datamodules.sources.reading.json_rows import json_rows
-from datamodules.sources.reading.text import not_utf8, open_bytes, reading
+from datamodules.sources.reading.text import not_utf8, open_bytes, reading, refuse_pointer
 
 JSON = (".jsonl", ".json", ".ndjson")
 TABLES = (".csv", ".tsv")
 READABLE = (*JSON, *TABLES, *(f"{ending}.gz" for ending in (*JSON, *TABLES)), ".parquet")
 SEPARATORS = (",", "\t", ";", "|")
+NAMED_SEPARATOR = re.compile(r'"?sep=(.)"?[;,\t]*\s*', re.IGNORECASE)  # Excel's first line
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
@@ -40,10 +41,14 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
             first = lines.readline()
-            reader = csv.reader(_joined(first, lines), delimiter=_separator(first), strict=True)
+            named = NAMED_SEPARATOR.fullmatch(first)
+            above = 1 if named else 0
+            first, start = lines.readline() if named else first, start + above
+            separator = named[1] if named else _separator(first)
+            reader = csv.reader(_joined(first, lines), delimiter=separator, strict=True)
             names: list[str] | None = None
             for fields in reader:
-                where, start = f"{path}, line {start}", reader.line_num + 1
+                where, start = f"{path}, line {start}", reader.line_num + 1 + above
                 if names is None:
                     names = _header(fields, where)
                 elif fields:  # a line with nothing on it is no row
@@ -89,6 +94,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
     number = 0
     try:
+        with reading(path):
+            refuse_pointer(path)
         with reading(path), pq.ParquetFile(path) as file:
             names = Counter(file.schema_arrow.names)
             if twice := [name for name, count in names.items() if count > 1]:

@@ -21,26 +21,51 @@ OTHERS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
     *((bracket.encode(code), code) for bracket in "{[" for code in ("UTF-16LE", "UTF-16BE")),
 )
+# Latin-1 and the quotes and dashes of Windows, which have their place where Latin-1 has nothing.
+WESTERN = "WINDOWS-1252"
 GZIP = b"\x1f\x8b"
+# What begins with these is no text, whatever its name says.
+NO_TEXT = (
+    (b"PAR1", "a Parquet file; give it a name that ends in .parquet"),
+    (b"PK\x03\x04", "a zip archive or a workbook; unpack it, or save the sheet as CSV"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd; unpack it, or pack it with gzip"),
+    (b"BZh", "packed with bzip2; unpack it, or pack it with gzip"),
+    (b"\xfd7zXZ\x00", "packed with xz; unpack it, or pack it with gzip"),
+)
+POINTER = b"version https://git-lfs.github.com/"
 HALF = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file as they were before they were packed. Raises DataError for UTF-16, and
-    for what cannot be read while the file is open.
+    """The bytes of a file as they were before they were packed. Raises DataError for UTF-16, for a
+    pointer, and for what cannot be read while the file is open.
     """
     with reading(path):
+        refuse_pointer(path)
         with open(path, "rb") as file:
             packed = file.read(2) == GZIP
         opener = gzip.open if packed or path.name.lower().endswith(".gz") else open
         with opener(path, "rb") as file:
-            head = file.read(4)
+            head = file.read(8)
+        for beginning, what in NO_TEXT:
+            if head.startswith(beginning):
+                raise DataError(f"{path}: is {what}")
         for beginning, encoding in OTHERS:
             if head.startswith(beginning):
-                raise DataError(f"{path}: is {encoding} text; {_convert(encoding)}")
+                raise DataError(f"{path}: is {encoding} text; {_convert(encoding, path)}")
         with opener(path, "rb") as file:
             yield file
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise DataError for what git keeps in the place of a large file until that is fetched."""
+    with open(path, "rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise DataError(
+                f"{path}: is a pointer of Git LFS and not the file itself; fetch that with"
+                " `git lfs pull` in its repository, or download it"
+            )
 
 
 @contextlib.contextmanager
@@ -72,7 +97,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
                 at, byte = raw.find(error.object) + error.start, error.object[error.start]
                 raise DataError(
                     f"{path}, line {number}, byte {at + 1}: not UTF-8 text (byte 0x{byte:02x});"
-                    f" if it is Latin-1, {_convert('ISO-8859-1')}"
+                    f" if it is Western European text, {_convert(WESTERN, path)}"
                 ) from error
             if text.strip():
                 yield number, text
@@ -97,8 +122,14 @@ def not_utf8(path: Path) -> DataError:
     return DataError(f"{path}: not UTF-8 text")
 
 
-def _convert(encoding: str) -> str:
-    return f"convert it: iconv -f {encoding} -t UTF-8 <file> > <new file>"
+def _convert(encoding: str, path: Path) -> str:
+    command = f"iconv -f {encoding} -t UTF-8"
+    is_packed = path.name.lower().endswith(".gz")
+    return "convert it: " + (
+        f"gzip -dc <file> | {command} > <new file>"
+        if is_packed
+        else f"{command} <file> > <new file>"
+    )
 
 
 def refuse_halves(value: Any, where: str) -> None:

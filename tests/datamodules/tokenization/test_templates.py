@@ -127,6 +127,26 @@ def test_a_template_that_cannot_be_used_is_an_error_and_no_traceback(tokenizer, 
         written(tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{{ 1 // (messages | length - 1) }}", "ZeroDivisionError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{% for i in range(999999999) %}{{ i }}{% endfor %}", "OverflowError"),
+        ("{{ 'x' * 9999999999999999999 }}", "OverflowError"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ 10.0 ** 999 }}", "OverflowError"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "RecursionError"),
+        ("{{ raise_exception('no ' * 5000) }}", "no no"),
+    ],
+)
+def test_whatever_a_template_raises_is_an_error_of_the_template(tokenizer, text, name):
+    tokenizer.chat_template = text + EMBEDDED_TEMPLATE
+    with pytest.raises(DataError, match=f"the chat template.*{name}") as error:
+        written(tokenizer)
+    assert len(str(error.value)) < 600
+
+
 def test_a_template_that_leaves_responses_out_is_refused(tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"

@@ -90,6 +90,8 @@ def test_what_lies_within_a_run_or_a_comparison_is_no_run(tmp_path):
 def test_nothing_to_compare_is_an_error_that_says_why(tmp_path):
     with pytest.raises(DataError, match=r"runs=.*nowhere: no such folder"):
         collect([str(tmp_path / "nowhere")])
+    with pytest.raises(DataError, match=r"given as a list, 'runs=\[one,two\]'$"):
+        collect(["one,two"])
     write_run(tmp_path / "stopped", finished=False)
     with pytest.raises(DataError, match=r"(?s)no finished policy run in 1.*stopped: not finished"):
         collect([str(tmp_path)])

@@ -518,3 +518,21 @@ def test_the_check_reads_no_weights(folder, monkeypatch):
 def test_configs_are_those_of_the_families(encoder):
     types = {family_config(name, encoder.tokenizer).model_type for name in FAMILIES}
     assert len(types) == len(FAMILIES) - 1  # two are of OPT
+
+
+@pytest.mark.parametrize(
+    "name", ["v[2]", "{x}", "it's é", "é", "a b", "../x", "~/x", "/x", "a/b/c", "x:1", "-x", "a..b"]
+)
+def test_a_name_that_no_hub_has_gets_no_advice_on_the_network(name):
+    for check in (check_causal_lm, check_scorer):
+        with pytest.raises(ModelError, match="no such folder, and not a hub id either") as error:
+            check(name)
+        assert "HF_HUB_OFFLINE" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gpt-none", "some.one/no_model-2"])
+def test_a_name_that_the_hub_may_have_gets_it_whatever_the_option(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="check the name, the network and HF_HUB_OFFLINE") as error:
+        check_causal_lm(name)
+    assert "model.pretrained" not in str(error.value)

@@ -404,12 +404,19 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path):
     [
         ("a.csv", "chosen,rejected\n", [".parquet", ".jsonl.gz"]),
         ("a.parquet", "no", ["a.parquet", "Arrow"]),
-        ("a.jsonl", "", ["a.jsonl"]),
+        ("a.jsonl", "", ["a.jsonl: is empty"]),
         ("a.jsonl", "\n\n", ["no rows"]),
         ("a.jsonl", "no\n", ["none of its rows", "'no'"]),
         ("a.jsonl.gz", "no", ["a.jsonl.gz"]),
-        ("a.jsonl", b'{"chosen": "\xe9"}', ["a.jsonl", "utf-8"]),
+        ("a.jsonl", b'{"chosen": "\xe9"}', ["a.jsonl, line 1, byte 13: not UTF-8", "iconv"]),
+        ("a.jsonl", b'{"q": 1}\n' * 999 + b'{"\xe9"}', ["a.jsonl, line 1000, byte 3: not UTF-8"]),
+        ("a.jsonl.gz", gzip.compress(b'{}\n"\xff"'), ["a.jsonl.gz, line 2, byte 2: not UTF-8"]),
+        ("a.json", b'[{"q": "\xe9"}]', ["a.json, line 1, byte 9: not UTF-8"]),
+        ("a.jsonl", lines(rows(4)).encode("utf-16"), ["a.jsonl: is UTF-16 text", "iconv"]),
+        ("a.json", json.dumps(rows(4)).encode("utf-16-le"), ["a.json: is UTF-16LE text"]),
         ("a.json", "[1, 2", ["a.json"]),
+        ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", ["a.parquet: is a pointer"]),
+        ("a.jsonl.gz", "version https://git-lfs.github.com/spec/v1\n", ["gz: is a pointer"]),
         ("a.jsonl", '{"q": 1}\n' * 3, ["score_rejected", "columns q: {'q': 1}", "data=files"]),
         ("a.jsonl", lines([row("q") | {"chosen": "x"}] * 3), ["none of its rows", "'x'"]),
         ("a.jsonl", lines(rows(1) * 3), ["no comparisons for train", "two different prompts"]),
@@ -424,6 +431,14 @@ def test_what_cannot_be_read_is_an_error(tmp_path, name, content, words, streami
     message = fail(path=str(path), streaming=streaming)
     assert str(tmp_path) in message
     assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_empty_file_beside_others_is_named(tmp_path, streaming):
+    to_jsonl(tmp_path / "train_prefs.jsonl", rows(9))
+    (tmp_path / "test_prefs.jsonl").touch()
+    message = fail(path=str(tmp_path), streaming=streaming)
+    assert message.startswith(f"{tmp_path}/test_prefs.jsonl: is empty")
 
 
 def test_a_damaged_saved_folder_is_an_error(tmp_path):

@@ -1,6 +1,7 @@
 """Rows as other frameworks have them."""
 
 import json
+import re
 
 import pytest
 
@@ -148,3 +149,47 @@ def test_a_column_that_was_named_is_the_prompt(tmp_path):
 def test_a_response_without_another_is_no_comparison(tmp_path, row):
     with pytest.raises(DataError, match=r"line 1 \(row 1\): has one response to '.*two"):
         comparisons(tmp_path, row, OTHER)
+
+
+def mapped(folder, row, message):
+    """The comparisons that are read once the columns are named as a message advises."""
+    columns = dict(re.findall(r"data\.columns\.(\w+)=(\w+)", message))
+    path = folder / "mapped.jsonl"
+    other = {name: f"other {value}" for name, value in row.items() if isinstance(value, str)}
+    path.write_text("\n".join(map(json.dumps, (row, row | other))), encoding="utf-8")
+    source = Files(path=str(path), columns=columns, held_out=0.5)
+    return [c for split in ("train", "val") for c in source.comparisons(split)]
+
+
+def test_a_worse_response_of_another_name_is_named(tmp_path):
+    row = {"instruction": QUESTION, "output": GOOD, "rejected_response": BAD}
+    with pytest.raises(DataError, match=r"'output', 'rejected_response', and neither") as error:
+        comparisons(tmp_path, row, row)
+    message = str(error.value).replace("<name of the better one>", "output")
+    assert (GOOD, BAD) in [(c.chosen, c.rejected) for c in mapped(tmp_path, row, message)]
+
+
+@pytest.mark.parametrize("name", ["completions", "candidates"])
+def test_a_list_of_responses_of_another_name_is_named(tmp_path, name):
+    row = {"instruction": QUESTION, name: [GOOD, BAD, FIRST]}
+    with pytest.raises(DataError, match=f"data.columns.responses={name}$") as error:
+        comparisons(tmp_path, row, row)
+    found = mapped(tmp_path, row, str(error.value))
+    assert {c.responses for c in found} == {(GOOD, BAD, FIRST)}
+
+
+def test_completions_with_ratings_are_those_of_a_public_set(tmp_path):
+    row = {"instruction": QUESTION, "completions": [{"response": GOOD}, {"response": BAD}]}
+    with pytest.raises(DataError, match=r"are read by data=ultrafeedback data\.path=<"):
+        comparisons(tmp_path, row, row)
+
+
+def test_half_of_a_pair_is_told_which_half_is_missing(tmp_path):
+    row = {"instruction": QUESTION, "output": GOOD, "rejected": BAD}
+    with pytest.raises(DataError, match=r"no column 'chosen'.*data\.columns\.chosen="):
+        comparisons(tmp_path, row, row)
+
+
+def test_a_row_of_nothing_is_empty(tmp_path):
+    with pytest.raises(DataError, match=r"line 1.*: the row is empty"):
+        comparisons(tmp_path, {}, OTHER)

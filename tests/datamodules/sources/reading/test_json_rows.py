@@ -22,6 +22,13 @@ LAYOUTS = {
     "array over lines": json.dumps(ROWS, indent=2),
     "array with a last comma": "[" + ",".join(LINES) + ",]",
     "wrapped": json.dumps({"version": 1, "data": ROWS}),
+    "wrapped as a split": json.dumps({"train": ROWS, "features": ["a"]}),
+    "wrapped as the hub's viewer has it": json.dumps(
+        {
+            "features": [{"name": "a"}],
+            "rows": [{"row_idx": i, "row": row} for i, row in enumerate(ROWS)],
+        }
+    ),
     "arrays after each other": json.dumps(ROWS[:2]) + "\n" + json.dumps(ROWS[2:]),
 }
 OVER_LINES = {

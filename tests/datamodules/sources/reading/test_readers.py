@@ -78,6 +78,21 @@ def test_the_header_tells_what_parts_the_fields(tmp_path, header, separator):
     assert row == dict(zip(names, fields, strict=True))
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "!"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_first_line_may_say_what_parts_the_fields(tmp_path, separator, quote):
+    """As Excel has it, which counts as a line."""
+    table = [NAMES, ["q", "a", "b"], ["r", "c\r\nd", "e"], ["s", "f", "g"]]
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=separator).writerows(table)
+    content = f"{quote}sep={separator}{quote}\r\n{out.getvalue()}"
+    assert rows(tmp_path / "a.csv", content) == [
+        (f"{tmp_path}/a.csv, line {line}", dict(zip(NAMES, fields, strict=True)))
+        for line, fields in zip((3, 4, 6), table[1:], strict=True)
+    ]
+    assert fail(tmp_path / "a.csv", content + separator).startswith(", line 7: has 2 fields")
+
+
 def test_a_column_without_a_name_is_left_out(tmp_path):
     """As the index of a table is written, or what is behind the last column of a sheet."""
     ((_, row),) = rows(tmp_path / "a.csv", ", prompt ,chosen,rejected,,\n0,q,a,b,,\n")

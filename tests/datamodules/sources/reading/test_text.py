@@ -1,10 +1,16 @@
 """Bytes as text: marks, encodings, damage."""
 
+import bz2
 import codecs
 import gzip
 import json
+import lzma
 import os
+import subprocess
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datamodules.records import DataError
@@ -79,6 +85,44 @@ def test_what_is_not_utf8_has_its_line_and_byte(tmp_path, ending, packed, line, 
     lines.insert(0, b"")
     message = fail(written(tmp_path, f"a{ending}{packed}", end.join(lines)))
     assert message.startswith(f", line {line + 1}, byte {at}: not UTF-8 text (byte 0xe9)")
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_the_advice_for_western_text_brings_back_its_letters(tmp_path, packed):
+    """Quotes and dashes of Windows are where Latin-1 has control characters."""
+    row = {"prompt": "“Où?” – 5 €", "chosen": "a", "rejected": "b"}
+    encoded = json.dumps(row, ensure_ascii=False).encode("cp1252")
+    path = written(tmp_path, f"a.jsonl{packed}", encoded)
+    message = fail(path)
+    assert "if it is Western European text, convert it: " in message
+    command = message.split("convert it: ")[1]
+    command = command.replace("<new file>", "new.jsonl").replace("<file>", path.name)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert read(tmp_path / "new.jsonl") == [row]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.parquet"])
+def test_a_pointer_in_the_place_of_a_file_is_named(tmp_path, name):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n"
+    (tmp_path / name).write_bytes(pointer)
+    assert "is a pointer of Git LFS" in fail(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".jsonl.gz"])
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_what_is_packed_otherwise_is_named(tmp_path, ending, pack):
+    path = written(tmp_path, f"a{ending}", pack(TEXTS[".jsonl"].encode()))
+    assert f"is packed with {'bzip2' if pack is bz2.compress else 'xz'}; unpack it" in fail(path)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_tables_and_archives_under_names_of_text_are_named(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+    assert "is a Parquet file; give it a name that ends in .parquet" in fail(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jsonl", TEXTS[".jsonl"])
+    assert "is a zip archive" in fail(path)
 
 
 def test_the_line_is_right_far_into_a_file(tmp_path):
