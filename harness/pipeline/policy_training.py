@@ -53,6 +53,7 @@ def train_policy(
         options.micro_batch_size,
         cfg.seed,
     )
+    counts = dict(encoder.counts)  # of the data; checks encode some prompts again
     done = steps_done(run.checkpoint)
     samples = SampleTable(run.folder / "samples.jsonl", cfg.callbacks.samples, done)
     tracking = {"is_run": True, "x_axis": "rollout/episodes", "keep_steps": done}
@@ -97,7 +98,7 @@ def train_policy(
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
-    return result | dict(encoder.counts), drawings
+    return result | counts, drawings
 
 
 def say_start(
