@@ -104,7 +104,7 @@ def test_ratings_that_look_like_ranks_are_pointed_out_unless_it_is_said_what_the
     assert not files([*rows, ranked(3, ratings=[1, 2, 5])]).cautions
 
 
-@pytest.mark.parametrize("name", ["rank", "Ranks", "ranking"])
+@pytest.mark.parametrize("name", ["rank", "Ranks", "ranking", "human_rank", "averageRank", "Place"])
 def test_a_column_of_ranks_is_not_read_before_it_is_said_which_is_the_best(files, name):
     rows = [ranked(i, **{name: [1, 2, 3]}) for i in range(4)]
     with pytest.raises(DataError, match=rf"line 1, column '{name}': .*data\.best=lowest"):
@@ -121,6 +121,63 @@ def test_responses_are_not_best_first_where_another_column_rates_them(files, nam
         files(rows)
     source = files([ranked(i, **{name: 0.5}) for i in range(4)])  # of the row, not of responses
     assert {c.ratings for c in comparisons(source)} == {(2.0, 1.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"responses": [said("assistant", f"{n}") | {"rank": n} for n in (3, 2, 1)]}, "'rank'"),
+        ({"responses": [[said("assistant", f"{n}") | {"score": n}] for n in (1, 2)]}, "'score'"),
+        ({"annotations": [{"helpfulness": {"Rating": n}} for n in (1, 2, 5)]}, "'Rating'"),
+        ({"model_scores": {"a": 1, "b": 2, "c": 3}}, "'model_scores' has 3"),
+        ({"humanRank": [3, 1, 1]}, "data.columns.ratings=humanRank"),
+        ({"best": 2}, "'best' is 2"),
+        ({"chosen_idx": 1}, "'chosen_idx' is 1"),
+        ({"chosen": "second"}, "'chosen' is 'second'"),
+        ({"label": 1}, "'label' is 1"),
+    ],
+)
+def test_responses_are_not_best_first_where_anything_rates_them(files, values, found):
+    with pytest.raises(DataError) as error:
+        files([ranked(0, note="a", best=0), ranked(1, **values)])
+    assert "line 2" in str(error.value)
+    assert found in str(error.value)
+    given = {"ratings": list(range(len(values.get("responses", "abc"))))}
+    assert files([ranked(i, **values | given) for i in range(4)]).counts == {"rows": 4}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"best": 0, "label": "helpful"},
+        {"chosen": "first", "order_id": 7},
+        {"models": ["a", "b", "c"], "lengths": [3, 2, 1]},
+        {"responses": [said("assistant", a) | {"rank": None} for a in "abc"], "best_score": 9},
+    ],
+)
+def test_what_agrees_or_says_something_else_leaves_them_best_first(files, values):
+    source = files([ranked(i, **values) for i in range(4)])
+    assert {c.ratings for c in comparisons(source)} == {(2.0, 1.0, 0.0)}
+
+
+def test_scores_that_say_the_rejected_response_is_better_are_pointed_out(files):
+    right = [row(i, score_chosen=4, score_rejected=4) for i in range(4)]
+    assert not files(right).cautions
+    wrong = [row(4 + i, score_chosen=2, score_rejected=3) for i in range(3)]
+    (caution,) = files([*right, *wrong]).cautions
+    assert caution.startswith("in 3 rows score_chosen and score_rejected")
+    assert len(files([row(i, chosen_rank=1, rejected_rank=2) for i in range(2)]).cautions) == 0
+    assert len(files([row(i, chosen_rank=2, rejected_rank=1) for i in range(2)]).cautions) == 1
+    turns = {
+        name: [said("assistant", text) | {"rating": n}]
+        for name, text, n in (("chosen", GOOD, 1), ("rejected", BAD, "2"))
+    }
+    assert "in 2 rows rating" in files([row(i, **turns) for i in range(2)]).cautions[0]
+
+
+def test_a_few_rows_without_ranks_do_not_hide_that_the_others_have_some(files):
+    rows = [ranked(i, ratings=[1, 1, 3]) for i in range(19)]
+    assert len(files([*rows, ranked(20, ratings=[1, 1, 9])]).cautions) == 1
 
 
 @pytest.mark.parametrize("rows", [[row(0), row(1)], [ranked(0), ranked(1)]])
