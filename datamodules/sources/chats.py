@@ -23,7 +23,7 @@ def read_chat(value: Any, where: str) -> Chat:
     """Text as it is, or a list as messages (in a CSV file it is text); DataError if it is
     neither.
     """
-    messages = written_list(value) if isinstance(value, str) else value
+    messages = written_list(value, where) if isinstance(value, str) else value
     if isinstance(messages, list):
         return read_messages(messages, where)
     if isinstance(value, str):
