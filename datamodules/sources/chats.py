@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from datamodules.records import DataError, Message, Prompt
 from datamodules.sources.messages import read_messages, written_list
-from datamodules.sources.transcripts import conversation, split_transcripts
+from datamodules.sources.transcripts import begun, conversation, split_transcripts
 
 Chat = str | tuple[Message, ...]
 
@@ -40,6 +40,12 @@ def from_prompt(
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     is_text = len(messages) == 1 and messages[0].role == "user"
     turns = conversation(messages[0].content) if is_text else None
+    if is_text and turns is None and (said := begun(messages[0].content)):
+        raise DataError(
+            f"{where}, prompt: is a transcript in which the assistant has begun to speak"
+            f" ({said!r:.60}); let it end with the user's turn, or with the marker that asks the"
+            " assistant, and put what was begun before the responses"
+        )
     whole = _with_system(turns or messages, system, where)
     checked = _prompt(whole, f"{where}, prompt")
     for response in responses:

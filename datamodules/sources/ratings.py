@@ -9,15 +9,11 @@ from datamodules.records import DataError
 
 BEST = ("highest", "lowest")
 # Words in the name of a column that leave open whether 1 is the best or the worst.
-LOWEST_WORDS = frozenset(
-    ("rank", "ranks", "ranked", "ranking", "rankings", "place", "places", "position", "positions")
-    + ("loss", "losses")
-)
+LOWEST_WORDS = {"rank", "ranks", "ranked", "ranking", "rankings", "place", "places"}
+LOWEST_WORDS |= {"position", "positions", "loss", "losses"}
 OPEN_WORDS = LOWEST_WORDS | {"order", "ordering"}
-RATING_WORDS = OPEN_WORDS | frozenset(
-    ("rating", "ratings", "score", "scores", "reward", "rewards", "grade", "grades")
-    + ("quality", "votes", "elo", "labels")
-)
+RATING_WORDS = OPEN_WORDS | {"rating", "ratings", "score", "scores", "reward", "rewards"}
+RATING_WORDS |= {"grade", "grades", "quality", "votes", "elo", "labels"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "<na>")  # what tables have where nothing is said
 
