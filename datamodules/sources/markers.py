@@ -47,11 +47,12 @@ ENDS = (
     *("<|endoftext|>", "<|end_of_text|>", "<|END_OF_TURN_TOKEN|>", "<eos>"),
     "<\N{FULLWIDTH VERTICAL LINE}end\u2581of\u2581sentence\N{FULLWIDTH VERTICAL LINE}>",
 )
-# Tokens with which a text begins before anybody speaks.
-SPECIAL = re.compile(
-    r"(?:\s|<s>|<bos>|<BOS_TOKEN>|<sop>|\[gMASK\]|<\|[^|<>\s]{1,40}\|>"
-    r"|<\N{FULLWIDTH VERTICAL LINE}[^<>\s]{1,40}>)*"
+# Tokens with which a text begins before anybody speaks, and any that may stand there.
+START = re.compile(
+    r"\s*(?:(?:<s>|<bos>|<BOS_TOKEN>|<sop>|\[gMASK\]|<\|begin_of_text\|>|<\|startoftext\|>"
+    r"|<\|endoftext\|>|<\N{FULLWIDTH VERTICAL LINE}begin[^<>\s]{1,40}>)[ \t]*)+"
 )
+SPECIAL = re.compile(r"(?:\s|<s>|<\|[^|<>\s]{1,40}\|>)*")
 FENCE = re.compile(
     r"^[ \t>]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(`{3,}(?=[^`\n]*$)|~{3,})(.*)$", re.MULTILINE
 )
@@ -82,6 +83,12 @@ def without_end(text: str) -> str:
     while ended := next((end for end in ENDS if text.endswith(end)), None):
         text = text.removesuffix(ended).rstrip()
     return text
+
+
+def without_start(text: str) -> str:
+    """A text without the tokens with which a model's texts begin."""
+    found = START.match(text)
+    return text[found.end() :] if found else text
 
 
 def words_before(text: str) -> str:

@@ -58,9 +58,9 @@ def written_list(text: str, where: str) -> list | None:
             return None
     if BROKEN.match(plain):
         raise DataError(
-            f"{where}: begins like a list of messages and cannot be read as one, neither as JSON nor"
-            f" as Python writes it: {plain[:40]!r} ... {plain[-20:]!r}; write the list whole, with"
-            " commas between its messages"
+            f"{where}: begins like a list of messages and cannot be read as one, neither as JSON"
+            f" nor as Python writes it: {plain[:40]!r} ... {plain[-20:]!r}; write the list whole,"
+            " with commas between its messages"
         )
     return None
 

@@ -22,6 +22,7 @@ from datamodules.sources.markers import (
     is_code,
     markers,
     without_end,
+    without_start,
     words_before,
 )
 
@@ -81,6 +82,7 @@ def conversation(text: str) -> tuple[Message, ...] | None:
 
     The marker at its end, with which an assistant is asked to speak, is dropped.
     """
+    text = without_start(text)
     for dialect in DIALECTS:
         if turns := _turns(text, list(markers(dialect, text)), dialect):
             return turns
@@ -89,6 +91,7 @@ def conversation(text: str) -> tuple[Message, ...] | None:
 
 def after_turns(text: str, turns: tuple[Message, ...]) -> str | None:
     """What a transcript that begins with these turns goes on with; None for any other text."""
+    text = without_start(text)
     spoken = tuple(turn for turn in turns if turn.role != "system")
     for dialect in DIALECTS:
         found = list(markers(dialect, text))
@@ -105,6 +108,7 @@ def after_turns(text: str, turns: tuple[Message, ...]) -> str | None:
 
 def begun(text: str) -> str | None:
     """What the assistant says already at the end of a transcript; None for any other text."""
+    text = without_start(text)
     for dialect in DIALECTS:
         found = list(markers(dialect, text))
         if not found or found[-1].role != "assistant" or words_before(text[: found[0].start]):
@@ -123,7 +127,7 @@ def _turns(text: str, found: list[Marker], dialect: re.Pattern) -> tuple[Message
         return None
     asked = found[-1].role == "assistant" and bool(NO_THOUGHT.match(text, found[-1].end))
     ends = [marker.start for marker in found[1:]] + [len(text)]
-    said = without_end if dialect in (*OF_TOKENS, ONE_LINE) else str
+    said = _without_tokens if dialect in (*OF_TOKENS, ONE_LINE) else str
     turns = [
         Message(marker.role, said(text[marker.end : end]).strip())
         for marker, end in zip(found, ends, strict=True)

@@ -246,7 +246,7 @@ def test_a_turn_that_nobody_answers_ends_a_response_too(rest):
         "Roles\n\n### User:\nreads",
         "Kinds of error\n\nHuman: mistakes",
         "It wraps what is said in [INST] and [/INST] tags.",
-        "It looks so.\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nho<|im_end|>\nand so on.",
+        "So.\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nho<|im_end|>\nand so on.",
         "",
     ],
 )
