@@ -20,17 +20,28 @@ class Told(NamedTuple):
 
 
 def read_chat(value: Any, where: str) -> Chat:
-    """Text as it is, or a list as messages (in a CSV file it is text); DataError if it is
-    neither.
+    """Text as it is, or a list as messages (in a CSV file it is text). DataError if it is neither,
+    or if somebody says nothing before the last message.
     """
     messages = written_list(value, where) if isinstance(value, str) else value
     if isinstance(messages, list):
-        return read_messages(messages, where)
+        return _with_words(read_messages(messages, where), where)
     if isinstance(value, str):
         return value
     raise DataError(
         f"{where}: must be text or a list of messages with 'role' and 'content', not {value!r:.60}"
     )
+
+
+def _with_words(messages: tuple[Message, ...], where: str) -> tuple[Message, ...]:
+    """The messages; an empty last one only leaves its row out, and the system's may be empty."""
+    for i, message in enumerate(messages[:-1], start=1):
+        if message.role != "system" and not message.content.strip():
+            raise DataError(
+                f"{where}, message {i}: the {message.role} says nothing, and others go on after it;"
+                " leave such rows out, or write what was said"
+            )
+    return messages
 
 
 def from_prompt(

@@ -1,6 +1,4 @@
-"""Responses that hold more than a response: their prompt once more, the turns that followed, or what
-a chat format puts around them.
-"""
+"""Responses that hold more than a response: their prompt once more, turns that followed, tokens."""
 
 import re
 from collections import Counter

@@ -11,6 +11,8 @@ import pytest
 from datamodules.records import DataError, Message, Preference, Prompt, Ranking
 from datamodules.sources.cleaning import (
     CONTRADICTORY,
+    CUT_ENDS,
+    CUT_MARKERS,
     CUT_REPEATS,
     CUT_TURNS,
     KEPT_REPEATS,
@@ -309,6 +311,28 @@ def test_messages_in_parts_with_other_names_and_as_text_are_the_same_messages(fi
             assert pairs(files(table(*names, write))) == plain()
 
 
+@pytest.mark.parametrize("nothing", ["", " \n", []])
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_empty_turn_before_the_last_is_an_error_with_its_number(files, nothing, at):
+    talk = [said("user", "Hi."), said("assistant", "Hello."), said("user", "Why?")]
+    talk[at] = said(talk[at]["role"], nothing)
+    with pytest.raises(DataError, match=rf"line 2, column 'prompt', message {at + 1}: .*nothing"):
+        files([row(0), row(1, prompt=talk)])
+    silent = [said("system", ""), said("user", question(1))]
+    assert len(comparisons(files([row(0), row(1, prompt=silent), row(2)]))) == 3
+
+
+def test_a_prompt_whose_answer_has_begun_is_an_error_with_its_line(files):
+    for begun in (
+        "\n\nHuman: Why?\n\nAssistant: Well,",
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nWell,",
+        "[INST] Why? [/INST] Well,",
+    ):
+        for prompt in (begun, [said("user", begun)]):
+            with pytest.raises(DataError, match=r"line 2, prompt: .*begun to speak \('Well,'\)"):
+                files([row(0), row(1, prompt=prompt)])
+
+
 @pytest.mark.parametrize("turns", ["uu", "au", "usu"])
 def test_roles_in_another_order_are_left_to_the_chat_template(files, turns):
     names = {"u": "user", "a": "assistant", "s": "system"}
@@ -382,6 +406,62 @@ def test_a_response_that_is_a_transcript_of_its_prompt_is_cut(files):
     source = files([row(i, chosen=whole(i, GOOD), rejected=whole(i, BAD)) for i in range(4)])
     assert pairs(source) == plain()
     assert source.counts[CUT_REPEATS] == 8
+
+
+@pytest.mark.parametrize("as_turns", [True, False])
+def test_a_last_turn_that_the_responses_repeat_is_cut_and_counted(files, as_turns):
+    def talk(i):
+        if as_turns:
+            return [said("user", "Hi"), said("assistant", "Yes?"), said("user", question(i))]
+        return f"Human: Hi\n\nAssistant: Yes?\n\nHuman: {question(i)}\n\nAssistant:"
+
+    rows = [
+        row(i, prompt=talk(i), chosen=f"{question(i)} {GOOD}", rejected=f"{question(i)}\n{BAD}")
+        for i in range(4)
+    ]
+    source = files(rows)
+    assert {(a, b) for _, a, b in pairs(source)} == {(GOOD, BAD)}
+    assert source.counts[CUT_REPEATS] == 8
+    short = [said("user", "Hi"), said("assistant", "Yes?"), said("user", "I")]
+    odd = [row(i, prompt=short, chosen="In it.", rejected=f"It is {i}.") for i in range(3)]
+    source = files([*odd, row(3)])
+    assert {a for _, a, _ in pairs(source)} == {"In it.", GOOD}
+    assert source.counts[CUT_REPEATS] == source.counts[KEPT_REPEATS] == 0
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_end|>", "</s>", "<|endoftext|>", "<|eot_id|>\n", " <end_of_turn>", "</s><|im_end|>"],
+)
+def test_tokens_that_end_most_answers_of_a_file_are_cut_and_counted(files, token):
+    ended = [row(i, chosen=GOOD + token, rejected=BAD + token) for i in range(3)]
+    source = files([*ended, row(3)])
+    assert pairs(source) == plain()
+    assert source.counts == {"rows": 4, CUT_ENDS: 6}
+    source = files([ended[0], *(row(i) for i in range(1, 4))])
+    assert GOOD + token in {a for _, a, _ in pairs(source)}
+    assert CUT_ENDS not in source.counts
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["Assistant: ", "\n\nAssistant: ", "### Response:\n", "<|im_start|>assistant\n", "[/INST] "],
+)
+def test_a_marker_with_which_most_answers_of_a_file_begin_is_cut_and_counted(files, marker):
+    begun = [row(i, chosen=marker + GOOD, rejected=marker + BAD) for i in range(3)]
+    source = files([*begun, row(3)])
+    assert pairs(source) == plain()
+    assert source.counts == {"rows": 4, CUT_MARKERS: 6}
+    source = files([begun[0], *(row(i) for i in range(1, 4))])
+    assert marker + GOOD in {a for _, a, _ in pairs(source)}
+    assert CUT_MARKERS not in source.counts
+
+
+def test_a_token_that_ends_a_repeated_transcript_is_cut_too(files):
+    form = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>"
+    rows = [row(i) for i in range(3)]
+    rows += [row(3, chosen=form.format(question(3), GOOD), rejected=form.format(question(3), BAD))]
+    assert pairs(files(rows)) == plain()
 
 
 # Transcripts
