@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from datamodules.records import DataError, Message, Prompt
 from datamodules.sources.messages import read_messages, written_list
-from datamodules.sources.transcripts import begun, conversation, split_transcripts
+from datamodules.sources.transcripts import begun, conversation, split_transcripts, tells_dialogue
 
 Chat = str | tuple[Message, ...]
 
@@ -16,6 +16,7 @@ class Told(NamedTuple):
     prompt: Prompt
     responses: list[str]
     was_transcript: bool = False  # a prompt that was one text with several speakers
+    tells_dialogue: bool = False  # a prompt that was such a text, but ends with the assistant
     cut: int = 0  # responses that went on with further turns
 
 
@@ -65,7 +66,8 @@ def from_prompt(
                 f"{where}: the messages before a response's last turn are not its prompt's"
             )
     texts = [_response(a, where) for a in responses]
-    return Told(checked, texts, was_transcript=turns is not None)
+    tells = is_text and turns is None and tells_dialogue(messages[0].content)
+    return Told(checked, texts, was_transcript=turns is not None, tells_dialogue=tells)
 
 
 def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | None = None) -> Told:

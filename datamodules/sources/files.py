@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from datamodules.records import Comparison, DataError, Prompt
-from datamodules.sources.cleaning import TRANSCRIPTS, agreement, cleaned
+from datamodules.sources.cleaning import TOLD, TRANSCRIPTS, agreement, cleaned
 from datamodules.sources.lessons import COLUMNS, Lesson, RowReader
 from datamodules.sources.mending import mend
 from datamodules.sources.ratings import are_ranks, require_best
@@ -130,6 +130,8 @@ class Files(Source):
             raise DataError(f"{named(files)}: no comparisons in it{_listed(self.counts)}")
         if transcripts := sum(lesson.told.was_transcript for lesson in lessons):
             self.counts[TRANSCRIPTS] += transcripts
+        if dialogues := sum(lesson.told.tells_dialogue for lesson in lessons):
+            self.counts[TOLD] += dialogues
         self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
         self._against.update(lesson.against for lesson in lessons if lesson.against)
         for lesson in lessons:

@@ -46,41 +46,51 @@ def require_best_first(
 
 def _rates(name: str, value: Any, count: int) -> str:
     """How a column rates the responses, and what to do; "" if it does not."""
-    a_list = isinstance(value, list) and len(value) == count
-    if a_list and any(isinstance(part, Mapping) for part in value):
-        if key := next(_judging(value), None):
-            return f"has {key!r} for each: write them as a list of numbers 'ratings'"
-    elif a_list and RATING_WORDS & words(name):
-        return (
-            f"has a value for each: data.columns.ratings={name} reads it, and with data.best=lowest"
-            " 1 is better than 2"
-        )
-    if isinstance(value, Mapping) and RATING_WORDS & words(name):
+    is_rating = bool((RATING_WORDS | PICKS) & words(name))
+    if isinstance(value, Mapping):
         numbers = [part for part in value.values() if as_number(part) is not None]
-        if len(numbers) == count:
+        if is_rating and len(numbers) == count:
             return f"has {count} numbers: write them as a list 'ratings', in the responses' order"
-    return ""
+        inner = next((k for k, v in value.items() if _rates(str(k), v, count)), None)
+        return f"has {inner!r}: write it as a column 'ratings'" if inner is not None else ""
+    if not isinstance(value, list) or not value:
+        return ""
+    if is_rating and all(isinstance(part, list) and len(part) == count for part in value):
+        return "has several for each: write a list 'ratings' with one number for each response"
+    if len(value) != count:
+        return ""
+    if any(isinstance(part, Mapping) for part in value):
+        key = next(_judging(value), None)
+        return f"has {key!r} for each: write them as a list of numbers 'ratings'" if key else ""
+    if not is_rating:
+        return ""
+    if any(isinstance(part, bool) for part in value):
+        return "has true or false for each: write a list 'ratings' with 1 or 0 for each instead"
+    return (
+        f"has a value for each: data.columns.ratings={name} reads it, and with data.best=lowest 1"
+        " is better than 2"
+    )
 
 
 def _picks_another(name: str, value: Any, first: Any) -> bool:
     """Whether a column may say that another response than the first is the best."""
     said = words(name)
-    if not (said & PICKS and said <= OF_PICKS) or value is None or value == first:
+    if not (said & PICKS and said <= OF_PICKS) or value == first:
         return False
-    if isinstance(value, str):
-        return bool(value.strip()) and value.strip() != "0" and "label" not in said
-    return isinstance(value, int | float) and not isinstance(value, bool) and value not in (0,)
+    number = as_number(value)
+    if number is None and isinstance(value, str):
+        return bool(value.strip()) and "label" not in said
+    return number not in (None, 0)
 
 
 def _judging(value: Any) -> Iterator[str]:
-    """The names of ratings in objects and in lists of them."""
+    """The names of ratings in objects and in lists of them, the innermost first."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if name in TEXT or inner is None:
-                continue
-            if RATING_WORDS & words(str(name)):
-                yield str(name)
-            yield from _judging(inner)
+            if name not in TEXT:
+                yield from _judging(inner)
+                if inner not in (None, "", []) and RATING_WORDS & words(str(name)):
+                    yield str(name)
     elif isinstance(value, list):
         for inner in value:
             yield from _judging(inner)

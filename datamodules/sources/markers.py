@@ -17,8 +17,10 @@ ROLES = {
 # Ways in which dialogues are written, the most telling first.
 TOKENS = re.compile(
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?=\w+\|>))"
-    r"(user|assistant|system|model|prompter)(?:<\|end_header_id\|>|\|>)?[ \t]*(?:\n|$|(?<=>))\n?"
+    r"(user|assistant|system|model|prompter)(?:<\|end_header_id\|>|<\|im_sep\|>|\|>)?"
+    r"[ \t]*(?:\n|$|(?<=>))\n?"
     r"|(?:<\|START_OF_TURN_TOKEN\|>)?<\|(USER|CHATBOT|SYSTEM)_TOKEN\|>"
+    r"|<\|start_of_role\|>(user|assistant|system)<\|end_of_role\|>"
     r"|<\|start\|>(user|assistant|system)(?:<\|channel\|>\w+)?(?:<\|message\|>|\Z)"
     r"|<\N{FULLWIDTH VERTICAL LINE}(User|Assistant)\N{FULLWIDTH VERTICAL LINE}>"
 )
@@ -44,7 +46,7 @@ NEEDED = {
 # Tokens that end a turn. DeepSeek's has a bar and spaces of its own.
 ENDS = (
     *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<end_of_turn>", "</s>"),
-    *("<|endoftext|>", "<|end_of_text|>", "<|END_OF_TURN_TOKEN|>", "<eos>"),
+    *("<|endoftext|>", "<|end_of_text|>", "<|END_OF_TURN_TOKEN|>", "<eos>", "<pad>"),
     "<\N{FULLWIDTH VERTICAL LINE}end\u2581of\u2581sentence\N{FULLWIDTH VERTICAL LINE}>",
 )
 # Tokens with which a text begins before anybody speaks, and any that may stand there.

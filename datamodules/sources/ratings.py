@@ -13,7 +13,8 @@ LOWEST_WORDS = {"rank", "ranks", "ranked", "ranking", "rankings", "place", "plac
 LOWEST_WORDS |= {"position", "positions", "loss", "losses"}
 OPEN_WORDS = LOWEST_WORDS | {"order", "ordering"}
 RATING_WORDS = OPEN_WORDS | {"rating", "ratings", "score", "scores", "reward", "rewards"}
-RATING_WORDS |= {"grade", "grades", "quality", "votes", "elo", "labels"}
+RATING_WORDS |= {"grade", "grades", "quality", "votes", "upvotes", "elo", "labels", "stars"}
+RATING_WORDS |= {"overall", "helpfulness", "win", "wins", "preference", "preferences", "utility"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "<na>")  # what tables have where nothing is said
 

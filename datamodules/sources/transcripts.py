@@ -30,8 +30,10 @@ TURN = re.compile(r"\n\n(Human|Assistant):")
 ASSISTANT = "\n\nAssistant:"
 # In some of HH-RLHF's responses the blank line before the next turn has become two spaces.
 FURTHER = re.compile(r"\n\n(?:Human|Assistant):|(?<=\S) {2,}(?:Human|Assistant): ")
+NAMED = re.compile(r"\s*(?:#{2,3} ?|\*\*)?(?:Assistant|AI|Bot|Response)(?::\*\*|\*\*:|:)\s*", re.I)
 ANY_SPEAKER = re.compile(r"\n[ \t]*(?:#{2,3} ?)?(?!Input:)(\w[\w ]{0,30}):")
 SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+TAGGED = re.compile(r"\[SYSTEM_PROMPT\](.*)\[/SYSTEM_PROMPT\]\Z", re.DOTALL)  # Mistral's
 NO_THOUGHT = re.compile(r"\s*(?:<think>\s*</think>\s*)?\Z")
 # What may go on in the assistant's turn that a prompt has begun, where it is no special token.
 ONE_PARAGRAPH = {SECTIONS: "\n\n", HH: "\n\n", LINES: "\n", ONE_LINE: "\n"}
@@ -111,7 +113,10 @@ def begun(text: str) -> str | None:
     text = without_start(text)
     for dialect in DIALECTS:
         found = list(markers(dialect, text))
-        if not found or found[-1].role != "assistant" or words_before(text[: found[0].start]):
+        if not found or found[-1].role != "assistant":
+            continue
+        before = words_before(text[: found[0].start])
+        if before and (dialect in (INST, HH, LINES) or announces(before)):
             continue
         roles = [marker.role for marker in found]
         said = text[found[-1].end :].strip()
@@ -120,6 +125,17 @@ def begun(text: str) -> str | None:
         if _alternate(roles[:-1]) and said and not about:
             return said
     return None
+
+
+def tells_dialogue(text: str) -> bool:
+    """Whether a text that is no transcript has a dialogue of user and assistant in it, which ends
+    with the assistant.
+    """
+    for dialect in DIALECTS:
+        roles = [marker.role for marker in markers(dialect, text)]
+        if roles and roles[-1] == "assistant" and _alternate(roles[:-1]):
+            return True
+    return False
 
 
 def _turns(text: str, found: list[Marker], dialect: re.Pattern) -> tuple[Message, ...] | None:
@@ -135,6 +151,7 @@ def _turns(text: str, found: list[Marker], dialect: re.Pattern) -> tuple[Message
     if before := words_before(text[: found[0].start]):
         if not asked or _is_about(before, text, found, dialect):
             return None
+        before = TAGGED.sub(r"\1", before).strip() if dialect is INST else before
         turns.insert(0, Message("user" if found[0].role == "assistant" else "system", before))
     if dialect is INST:
         turns = _with_their_system(turns)
@@ -148,7 +165,9 @@ def _is_about(before: str, text: str, found: list[Marker], dialect: re.Pattern) 
     with a question to the assistant; then "Assistant:" may also be the last field of a form.
     """
     if dialect is INST:
-        return True
+        return not TAGGED.match(before)
+    if dialect is HH and LINES.match(before):
+        return True  # somebody speaks there already
     if dialect is ONE_LINE:
         return found[0].role == "assistant" or not ends_a_sentence(before)
     return len(found) == 1 and dialect is LINES and _is_form(before, text)
@@ -196,12 +215,17 @@ def _without_tokens(text: str) -> str:
 
 
 def without_marker(text: str) -> str | None:
-    """A response without the assistant's marker that it begins with; None if it has none."""
-    for dialect in DIALECTS:
-        first = next(markers(dialect, text), None)
-        if first and first.role == "assistant" and not words_before(text[: first.start]):
-            return text[first.end :].lstrip()
-    return None
+    """A response without the assistant's marker, or the token, that it begins with; None if it has
+    none.
+    """
+    rest = without_start(text)
+    if named := NAMED.match(rest):
+        return rest[named.end() :]
+    for dialect in OF_TOKENS:
+        first = next(markers(dialect, rest), None)
+        if first and first.role == "assistant" and not words_before(rest[: first.start]):
+            return rest[first.end :].lstrip()
+    return None if rest == text else rest.lstrip()
 
 
 def _cut(text: str, dialect: re.Pattern) -> int | None:

@@ -16,6 +16,7 @@ from datamodules.sources.cleaning import (
     CUT_REPEATS,
     CUT_TURNS,
     KEPT_REPEATS,
+    TOLD,
     TRANSCRIPTS,
 )
 from datamodules.sources.files import Files
@@ -137,6 +138,10 @@ def test_responses_are_not_best_first_where_another_column_rates_them(files, nam
         ({"chosen_idx": 1}, "'chosen_idx' is 1"),
         ({"chosen": "second"}, "'chosen' is 'second'"),
         ({"label": 1}, "'label' is 1"),
+        ({"label": "2"}, "'label' is '2'"),
+        ({"is_best": [False, True, False]}, "'is_best'"),
+        ({"metadata": {"scores": [1, 2, 3]}}, "'metadata' has 'scores'"),
+        ({"ranks": [[3, 1, 2], [2, 1, 3]]}, "'ranks'"),
     ],
 )
 def test_responses_are_not_best_first_where_anything_rates_them(files, values, found):
@@ -333,6 +338,13 @@ def test_a_prompt_whose_answer_has_begun_is_an_error_with_its_line(files):
                 files([row(0), row(1, prompt=prompt)])
 
 
+def test_a_prompt_that_only_tells_a_dialogue_stays_one_turn_and_is_counted(files):
+    prompt = "You are nice.\n\nHuman: Why?\n\nAssistant: Well,"
+    source = files([row(0, prompt=prompt), row(1)])
+    assert source.counts == {"rows": 2, TOLD: 1}
+    assert ((Message("user", prompt),), GOOD, BAD) in pairs(source)
+
+
 @pytest.mark.parametrize("turns", ["uu", "au", "usu"])
 def test_roles_in_another_order_are_left_to_the_chat_template(files, turns):
     names = {"u": "user", "a": "assistant", "s": "system"}
@@ -445,7 +457,16 @@ def test_tokens_that_end_most_answers_of_a_file_are_cut_and_counted(files, token
 
 @pytest.mark.parametrize(
     "marker",
-    ["Assistant: ", "\n\nAssistant: ", "### Response:\n", "<|im_start|>assistant\n", "[/INST] "],
+    [
+        *(
+            "Assistant: ",
+            "\n\nAssistant: ",
+            "### Response:\n",
+            "<|im_start|>assistant\n",
+            "[/INST] ",
+        ),
+        *("**Assistant:** ", "assistant: ", "<s> ", "<s>Assistant:"),
+    ],
 )
 def test_a_marker_with_which_most_answers_of_a_file_begin_is_cut_and_counted(files, marker):
     begun = [row(i, chosen=marker + GOOD, rejected=marker + BAD) for i in range(3)]

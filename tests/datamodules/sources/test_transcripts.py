@@ -70,6 +70,24 @@ WRITTEN = {
         },
         "<|start|>assistant<|channel|>final<|message|>",
     ),
+    "roles": (
+        {
+            "user": "<|start_of_role|>user<|end_of_role|>{}<|end_of_text|>\n",
+            "assistant": "<|start_of_role|>assistant<|end_of_role|>{}<|end_of_text|>\n",
+        },
+        "<|start_of_role|>assistant<|end_of_role|>",
+    ),
+    "User, blank lines": (
+        {"user": "User: {}\n\n", "assistant": "Assistant: {}\n\n"},
+        "Assistant:",
+    ),
+    "separated": (
+        {
+            "user": "<|im_start|>user<|im_sep|>{}<|im_end|>",
+            "assistant": "<|im_start|>assistant<|im_sep|>{}<|im_end|>",
+        },
+        "<|im_start|>assistant<|im_sep|>",
+    ),
     "turns": (
         {
             "user": "<start_of_turn>user\n{}<end_of_turn>\n",
@@ -119,6 +137,8 @@ def test_turns_between_tags_or_on_one_line_are_turns():
     brief = (Message("system", "Be brief."), *TALK)
     assert conversation(INSTRUCTIONS.format("<<SYS>>\nBe brief.\n<</SYS>>\n\n")) == brief
     assert conversation(ON_ONE_LINE.format("Be brief. ")) == brief
+    tagged = "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT]" + INSTRUCTIONS[3:].format("")
+    assert conversation(tagged) == brief
     for text in (INSTRUCTIONS.format(""), ON_ONE_LINE.format("")):
         assert after_turns(f"{text} Because.</s>", TALK) == "Because.</s>"
 
