@@ -60,7 +60,9 @@ FENCE = re.compile(
 )
 PRE = re.compile(r"<pre\b.*?(?:</pre>|\Z)", re.DOTALL | re.IGNORECASE)
 INDENT = 4  # spaces before a line of code, in Markdown
-HEADING = re.compile(r"#{1,6} \S|\*\*[^*]+\*\*\Z|__[^_]+__\Z")
+HEADING = re.compile(r"#{1,6} \S|(\*{1,3}|_{1,3})[^*_]+\1\Z")
+RULE = re.compile(r"(?:-{3,}|={3,}|\*{3,}|_{3,})\Z")
+TAG = re.compile(r"<(?!s>)[A-Za-z][^<>/|]*>\Z")
 SENTENCE_ENDS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
 
 
@@ -120,9 +122,14 @@ def is_code(text: str, marker: Marker, spans: list[tuple[int, int]]) -> bool:
 
 
 def announces(before: str) -> bool:
-    """Whether a text ends with a colon or a heading: what follows is part of it."""
-    last = before.rstrip().rpartition("\n")[2].strip()
-    return last.rstrip("*_\"'` ").endswith((":", "\uff1a")) or bool(HEADING.match(last))
+    """Whether a text ends with a colon, dash, heading or opening tag: what follows is part of it."""
+    *above, last = [line.strip() for line in before.rstrip().rsplit("\n", 3)]
+    if RULE.match(last):  # one below a line makes it a heading
+        if above and above[-1]:
+            return not ends_a_sentence(above[-1])
+        last = above[-2] if len(above) > 1 else ""
+    told = last.rstrip("*_\"'` ").endswith((":", "\uff1a", "\u2013", "\u2014"))
+    return told or bool(HEADING.match(last)) or bool(TAG.match(last) and not last.endswith(ENDS))
 
 
 def ends_a_sentence(text: str) -> bool:

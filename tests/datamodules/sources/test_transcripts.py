@@ -264,6 +264,11 @@ def test_a_turn_that_nobody_answers_ends_a_response_too(rest):
         "**An example**\nUser: a\nAssistant: b",
         "Roles\n\n### User:\nreads\n\n### Admin:\nwrites",
         "Roles\n\n### User:\nreads",
+        "A talk\n------\nUser: a\nAssistant: b",
+        "A talk:\n\n---\n\nUser: a\nAssistant: b\n\n---",
+        "*A talk*\n\nUser: a\nAssistant: b",
+        "A talk \u2014\n\nUser: a\nAssistant: b",
+        "<details>\nUser: a\nAssistant: b\n</details>",
         "Kinds of error\n\nHuman: mistakes",
         "It wraps what is said in [INST] and [/INST] tags.",
         "So.\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nho<|im_end|>\nand so on.",
@@ -280,14 +285,16 @@ def test_a_response_that_only_looks_like_it_is_left_as_it_is(text):
         " [INST] And? [/INST] So.",
         " </s><s>[INST] And? [/INST] So.",
         " USER: And? ASSISTANT: So.",
+        "\n\n---\n\nHuman: And?\n\nAssistant: So.",
+        "\n<end_of_turn>\n<start_of_turn>user\nAnd?",
         "\n\nHuman: And?\n\nAssistant: See\n```\nx\n```",
         "<|endoftext|><|prompter|>And?<|endoftext|><|assistant|>So.",
     ],
 )
 def test_turns_in_other_ways_end_a_response(rest):
-    assert until_next_turn(f"It is.{rest}") == "It is."
+    assert until_next_turn(f"It is.{rest}").removesuffix("\n\n---") == "It is."
     code = "It is\n```\nUser: a\nAssistant: b\n```\nso."
-    assert until_next_turn(code + rest) == code
+    assert until_next_turn(code + rest).removesuffix("\n\n---") == code
 
 
 def test_nothing_is_left_of_a_response_that_begins_with_the_next_turn():
