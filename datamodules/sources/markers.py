@@ -122,7 +122,7 @@ def is_code(text: str, marker: Marker, spans: list[tuple[int, int]]) -> bool:
 
 
 def announces(before: str) -> bool:
-    """Whether a text ends with a colon, dash, heading or opening tag: what follows is part of it."""
+    """Whether a text ends with a colon, dash, heading or opening tag, to which more belongs."""
     *above, last = [line.strip() for line in before.rstrip().rsplit("\n", 3)]
     if RULE.match(last):  # one below a line makes it a heading
         if above and above[-1]:

@@ -90,11 +90,14 @@ def _repeats(lesson: Lesson) -> list[str]:
     """
     whole = (lesson.repeatable or "").strip()
     last = lesson.prompt.messages[-1].content.strip()
-    turn = re.compile(rf"{re.escape(last)}(?!\w)") if last else None
-    return [
-        whole if whole and text.startswith(whole) else (last if turn and turn.match(text) else "")
-        for text in (response.lstrip() for response in lesson.responses)
-    ]
+    found = []
+    for text in map(str.lstrip, lesson.responses):
+        if whole and text.startswith(whole):
+            found.append(whole)
+        else:
+            is_turn = last and text.startswith(last) and not text[len(last) :][:1].isalnum()
+            found.append(last if is_turn else "")
+    return found
 
 
 def _without(text: str, response: str) -> str:
