@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from datamodules.records import DataError, Message, Prompt
 from datamodules.sources.messages import read_messages, written_list
-from datamodules.sources.transcripts import conversation, split_transcripts
+from datamodules.sources.transcripts import begun, conversation, split_transcripts, tells_dialogue
 
 Chat = str | tuple[Message, ...]
 
@@ -16,21 +16,33 @@ class Told(NamedTuple):
     prompt: Prompt
     responses: list[str]
     was_transcript: bool = False  # a prompt that was one text with several speakers
+    tells_dialogue: bool = False  # a prompt that was such a text, but ends with the assistant
     cut: int = 0  # responses that went on with further turns
 
 
 def read_chat(value: Any, where: str) -> Chat:
-    """Text as it is, or a list as messages (in a CSV file it is text); DataError if it is
-    neither.
+    """Text as it is, or a list as messages (in a CSV file it is text). DataError if it is neither,
+    or if somebody says nothing before the last message.
     """
-    messages = written_list(value) if isinstance(value, str) else value
+    messages = written_list(value, where) if isinstance(value, str) else value
     if isinstance(messages, list):
-        return read_messages(messages, where)
+        return _with_words(read_messages(messages, where), where)
     if isinstance(value, str):
         return value
     raise DataError(
         f"{where}: must be text or a list of messages with 'role' and 'content', not {value!r:.60}"
     )
+
+
+def _with_words(messages: tuple[Message, ...], where: str) -> tuple[Message, ...]:
+    """The messages; an empty last one only leaves its row out, and the system's may be empty."""
+    for i, message in enumerate(messages[:-1], start=1):
+        if message.role != "system" and not message.content.strip():
+            raise DataError(
+                f"{where}, message {i}: the {message.role} says nothing, and others go on after it;"
+                " leave such rows out, or write what was said"
+            )
+    return messages
 
 
 def from_prompt(
@@ -40,6 +52,12 @@ def from_prompt(
     messages = (Message("user", prompt),) if isinstance(prompt, str) else prompt
     is_text = len(messages) == 1 and messages[0].role == "user"
     turns = conversation(messages[0].content) if is_text else None
+    if is_text and turns is None and (said := begun(messages[0].content)):
+        raise DataError(
+            f"{where}, prompt: is a transcript in which the assistant has begun to speak"
+            f" ({said!r:.60}); let it end with the user's turn, or with the marker that asks the"
+            " assistant, and put what was begun before the responses"
+        )
     whole = _with_system(turns or messages, system, where)
     checked = _prompt(whole, f"{where}, prompt")
     for response in responses:
@@ -48,7 +66,8 @@ def from_prompt(
                 f"{where}: the messages before a response's last turn are not its prompt's"
             )
     texts = [_response(a, where) for a in responses]
-    return Told(checked, texts, was_transcript=turns is not None)
+    tells = is_text and turns is None and tells_dialogue(messages[0].content)
+    return Told(checked, texts, was_transcript=turns is not None, tells_dialogue=tells)
 
 
 def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | None = None) -> Told:

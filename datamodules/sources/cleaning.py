@@ -11,12 +11,16 @@ REFUSED = "refused by the chat template"
 CUT_REPEATS = "responses that repeated their prompt, cut"
 KEPT_REPEATS = "responses that begin with their prompt, kept"
 CUT_TURNS = "responses with further turns, cut"
+CUT_MARKERS = "responses that began with a marker of the assistant, cut"
+CUT_ENDS = "responses that ended with a token of a chat format, cut"
 TRANSCRIPTS = "prompts that were transcripts, read as turns"
+TOLD = "prompts with a dialogue that ends with the assistant, kept as one turn"
 CONTRADICTORY = "contradictory pairs"
 REPEATED = "repeated pairs"
 NO_LOSS = (
     *("rows", "kept"),
-    *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, TRANSCRIPTS, CONTRADICTORY, REPEATED),
+    *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, CUT_MARKERS, CUT_ENDS),
+    *(TRANSCRIPTS, TOLD, CONTRADICTORY, REPEATED),
 )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from datamodules.records import Comparison, DataError, Prompt
-from datamodules.sources.cleaning import TRANSCRIPTS, agreement, cleaned
+from datamodules.sources.cleaning import TOLD, TRANSCRIPTS, agreement, cleaned
 from datamodules.sources.lessons import COLUMNS, Lesson, RowReader
 from datamodules.sources.mending import mend
 from datamodules.sources.ratings import are_ranks, require_best
@@ -23,6 +23,7 @@ from datamodules.sources.source import Source, Split
 from datamodules.sources.splits import held_out_prompts, require_limit, require_share
 
 MOST_NAMES = 12  # of columns that are not read, on the terminal
+NEARLY = 0.9  # share of the rows that look like ranks, above which the file may hold ranks
 
 
 class Files(Source):
@@ -68,6 +69,7 @@ class Files(Source):
         self._places: dict[Prompt, str] = {}
         self._unread: Counter[str] = Counter()
         self._ranks: list[bool] = []  # of each row with ratings, whether they look like ranks
+        self._against: Counter[str] = Counter()  # rows by what rates the rejected response higher
         self._splits = self._read()
         self._note()
         for comparisons in self._splits.values():
@@ -128,7 +130,10 @@ class Files(Source):
             raise DataError(f"{named(files)}: no comparisons in it{_listed(self.counts)}")
         if transcripts := sum(lesson.told.was_transcript for lesson in lessons):
             self.counts[TRANSCRIPTS] += transcripts
+        if dialogues := sum(lesson.told.tells_dialogue for lesson in lessons):
+            self.counts[TOLD] += dialogues
         self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
+        self._against.update(lesson.against for lesson in lessons if lesson.against)
         for lesson in lessons:
             self._places.setdefault(lesson.prompt, lesson.where)
         return [lesson.comparison() for lesson in lessons]
@@ -168,10 +173,15 @@ class Files(Source):
                 f"data.best=lowest: {named(self.files)} has no ratings; of pairs the chosen"
                 " response is the best, and responses without ratings are best first"
             )
-        if self.best is None and self._ranks and all(self._ranks):
+        if self.best is None and self._ranks and sum(self._ranks) >= NEARLY * len(self._ranks):
             self.cautions.append(
                 "the ratings look like ranks, and the highest number is taken as the best; if the"
                 " lowest is the best, set data.best=lowest (data.best=highest: all is right)"
+            )
+        for names, rows in self._against.items():
+            self.cautions.append(
+                f"in {rows} rows {names} say that the rejected response is the better one; the"
+                " chosen one is taught as it stands"
             )
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
 from datamodules.sources.chats import Chat, Told, from_prompt, from_shared_beginning, read_chat
+from datamodules.sources.judgements import rates_rejected_higher, require_best_first
 from datamodules.sources.messages import unread_keys
-from datamodules.sources.ratings import RANK_NAMES, RATING_NAMES, number, oriented, strength
+from datamodules.sources.ratings import OPEN_WORDS, number, oriented, strength, words
 
 PAIR = ("chosen", "rejected")
 COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", "system")
@@ -30,6 +31,7 @@ class Lesson:
     given: list[float] | None
     strength: float | None
     is_pair: bool
+    against: str = ""
 
     @property
     def prompt(self) -> Prompt:
@@ -72,6 +74,7 @@ class RowReader:
             given=given,
             strength=self._strength(row, where) if columns == PAIR else None,
             is_pair=columns == PAIR,
+            against=self._against(row) if columns == PAIR else "",
         )
 
     def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
@@ -123,7 +126,7 @@ class RowReader:
                 f" responses, not {responses!r:.60}"
             )
         if ratings is None:
-            self._require_no_other_ratings(row, len(responses), where)
+            require_best_first(row, responses, self.columns, where)
             return responses, None
         place = self._place("ratings", where)
         if not isinstance(ratings, list) or len(ratings) != len(responses):
@@ -131,31 +134,18 @@ class RowReader:
                 f"{place}: must be a list of {len(responses)} numbers, one for each response,"
                 f" not {ratings!r:.60}"
             )
-        if self.best is None and self.columns["ratings"].lower() in RANK_NAMES:
+        if self.best is None and OPEN_WORDS & words(self.columns["ratings"]):
             raise DataError(
                 f"{place}: say which of these numbers is the best with data.best=lowest (1 is"
                 " better than 2) or data.best=highest"
             )
         return responses, [number(rating, place) for rating in ratings]
 
-    def _require_no_other_ratings(self, row: Mapping, count: int, where: str) -> None:
-        """Responses without ratings are best first; a row that rates them otherwise says more."""
-        for name, value in row.items():
-            if (
-                str(name).lower() in RATING_NAMES
-                and name not in self.columns.values()
-                and isinstance(value, list)
-                and len(value) == count
-            ):
-                raise DataError(
-                    f"{where}: has no column {self.columns['ratings']!r}, so that its responses"
-                    f" would count as best first, but {name!r} has a value for each:"
-                    f" data.columns.ratings={name} reads it, and with data.best=lowest 1 is better"
-                    " than 2; without that column they are best first"
-                )
-
     def _strength(self, row: Mapping, where: str) -> float | None:
         return strength(self._optional(row, "strength", where), self._place("strength", where))
+
+    def _against(self, row: Mapping) -> str:
+        return rates_rejected_higher(row, *(self.columns[c] for c in PAIR))
 
     def _system(self, row: Mapping, where: str) -> str | None:
         """The text of the system turn that belongs before the prompt; None if there is none."""

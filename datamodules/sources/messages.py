@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,12 @@ NOT_TAUGHT = (
     "conversations with tools cannot be taught; leave such rows out, or write as text what was"
     " called and what it returned"
 )
+# Texts that may be lists of objects, numpy's arrays of them, and those that would be messages.
+LIST = re.compile(r"\s*(?:array\()?\[\s*\{")
+ARRAY = re.compile(r"\Aarray\((.*?)(?:,\s*dtype=object)?\)\Z", re.DOTALL)
+BROKEN = re.compile(
+    r"""(?:array\()?\[\s*\{\s*(['"])(?:role|content|from|value)\1\s*:\s*(?:['"\[]|None|null)"""
+)
 READ = {"role", "content", "from", "value", *CALLS}
 
 
@@ -32,17 +39,29 @@ def read_messages(value: Sequence[Any], where: str) -> tuple[Message, ...]:
     return tuple(_message(m, f"{where}, message {i}") for i, m in enumerate(value, start=1))
 
 
-def written_list(text: str) -> list | None:
-    """The messages that a text holds as JSON or as Python writes them; None if it is just text."""
-    if not text.lstrip().startswith(("[{", "[ {", "[\n")):
+def written_list(text: str, where: str) -> list | None:
+    """The messages that a text holds as JSON, Python or numpy writes them; None if it is just text,
+    and DataError if it begins like such a list and goes on otherwise.
+    """
+    if not LIST.match(text):
         return None
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            value = parse(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list) and all(_is_message(m) for m in value):
-            return value or None
+    plain = ARRAY.sub(r"\1", text.strip())
+    # Between two objects numpy writes a line's end and no comma; in what is said it is written \n.
+    for written in (plain, plain.replace("}\n {", "},\n {")):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                value = parse(written)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            if isinstance(value, list) and all(_is_message(m) for m in value):
+                return value or None
+            return None
+    if BROKEN.match(plain):
+        raise DataError(
+            f"{where}: begins like a list of messages and cannot be read as one, neither as JSON"
+            f" nor as Python writes it: {plain[:40]!r} ... {plain[-20:]!r}; write the list whole,"
+            " with commas between its messages"
+        )
     return None
 
 

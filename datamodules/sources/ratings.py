@@ -1,16 +1,21 @@
 """Numbers of your own files: ratings of responses, and how much better one of two is."""
 
 import math
+import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from datamodules.records import DataError
 
 BEST = ("highest", "lowest")
-# Columns whose name leaves open whether 1 is the best or the worst.
-RANK_NAMES = ("rank", "ranks", "ranking", "rankings", "position", "positions", "place", "order")
-RATING_NAMES = ("rating", "score", "scores", "reward", "rewards", *RANK_NAMES)
+# Words in the name of a column that leave open whether 1 is the best or the worst.
+LOWEST_WORDS = {"rank", "ranks", "ranked", "ranking", "rankings", "place", "places"}
+LOWEST_WORDS |= {"position", "positions", "loss", "losses"}
+OPEN_WORDS = LOWEST_WORDS | {"order", "ordering"}
+RATING_WORDS = OPEN_WORDS | {"rating", "ratings", "score", "scores", "reward", "rewards"}
+RATING_WORDS |= {"grade", "grades", "quality", "votes", "upvotes", "elo", "labels", "stars"}
+RATING_WORDS |= {"overall", "helpfulness", "win", "wins", "preference", "preferences", "utility"}
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "<na>")  # what tables have where nothing is said
 
 
@@ -25,19 +30,47 @@ def oriented(ratings: Sequence[float], best: str | None) -> list[float]:
     return [0.0 - rating for rating in ratings] if best == "lowest" else list(ratings)
 
 
+def words(name: str) -> set[str]:
+    """The words of a column's name: of "average_rank" and "averageRank" the same two."""
+    return {word.lower() for word in WORD.findall(name)}
+
+
 def are_ranks(ratings: Sequence[float]) -> bool:
-    """Whether they are 0 to k - 1 or 1 to k, in any order."""
-    ordered = sorted(ratings)
-    return ordered[0] in (0, 1) and all(b - a == 1 for a, b in pairwise(ordered))
+    """Whether they may be ranks from 0 or from 1, in any order and with any of the ways in which
+    ties are ranked, or the mean of several such ranks.
+
+    Several zeros and ones are not: they say right or wrong.
+    """
+    count = len(ratings)
+    if count > 2 and set(ratings) <= {0, 1}:
+        return False
+    dense = {value: place for place, value in enumerate(sorted(set(ratings)))}
+    fewer = {value: sum(other < value for other in ratings) for value in ratings}
+    up_to = {value: sum(other <= value for other in ratings) - 1 for value in ratings}
+    for first in (0, 1):
+        if any(all(r == first + place[r] for r in ratings) for place in (dense, fewer, up_to)):
+            return True
+        # The mean rank is the same whatever the ties; two that add up to one may be probabilities.
+        middle = first + (count - 1) / 2
+        within = first <= min(ratings) and max(ratings) <= first + count - 1
+        if within and (first or count > 2) and math.isclose(sum(ratings) / count, middle):
+            return True
+    return False
+
+
+def as_number(value: Any) -> float | None:
+    """A finite number, which may be written as text; None for anything else."""
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def number(value: Any, where: str) -> float:
     """A finite number, which may be written as text; DataError otherwise."""
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+    found = as_number(value)
+    if found is None:
         raise DataError(f"{where}: must be a finite number, not {value!r:.60}")
     return found
 

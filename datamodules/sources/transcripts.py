@@ -1,54 +1,42 @@
-"""Dialogues that are written as one text: "\\n\\nHuman: ...\\n\\nAssistant: ..." and its kin.
-
-A marker opens a line (or is a special token) and says who speaks; "Human:" in the middle of a
-sentence is a word, and so is a heading.
-"""
+"""Dialogues that are written as one text: "\\n\\nHuman: ...\\n\\nAssistant: ..." and its kin."""
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from datamodules.records import Message
+from datamodules.sources.markers import (
+    DIALECTS,
+    ENDS,
+    HH,
+    INST,
+    LINES,
+    OF_TOKENS,
+    ONE_LINE,
+    ROLES,
+    SECTIONS,
+    TOKENS,
+    Marker,
+    announces,
+    code_spans,
+    ends_a_sentence,
+    is_code,
+    markers,
+    without_end,
+    without_start,
+    words_before,
+)
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 ASSISTANT = "\n\nAssistant:"
 # In some of HH-RLHF's responses the blank line before the next turn has become two spaces.
 FURTHER = re.compile(r"\n\n(?:Human|Assistant):|(?<=\S) {2,}(?:Human|Assistant): ")
-ROLES = {
-    **dict.fromkeys(("human", "user", "instruction"), "user"),
-    **dict.fromkeys(("assistant", "ai", "bot", "model", "response"), "assistant"),
-    "system": "system",
-}
-# Ways in which dialogues are written, the most telling first.
-TOKENS = re.compile(
-    r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|(?=\w+\|>))"
-    r"(user|assistant|system|model)(?:<\|end_header_id\|>|\|>)?[ \t]*(?:\n|$|(?<=>))\n?"
-)
-ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>")
-SECTIONS = re.compile(
-    r"(?:\A|(?<=\n))[ \t]*#{2,3} ?(Human|User|Instruction|Assistant|Response|System):"
-)
-HH = re.compile(r"(?:\A\s*|\n[ \t]*\n[ \t]*)(Human|Assistant):")
-SPEAKERS = "Human|User|Assistant|AI|Bot|System|HUMAN|USER|ASSISTANT|SYSTEM"
-LINES = re.compile(rf"(?:\A|(?<=\n))[ \t]*({SPEAKERS}):")
-DIALECTS = (TOKENS, SECTIONS, HH, LINES)
-# What a text must have for its markers to be looked for: most have none of it.
-NEEDED = {
-    TOKENS: ("<|", "<start_of_turn>"),
-    SECTIONS: ("##",),
-    HH: ("Human:", "Assistant:"),
-    LINES: tuple(f"{name}:" for name in SPEAKERS.split("|")),
-}
-ANY_SPEAKER = re.compile(r"\n[ \t]*(\w[\w ]{0,30}):")
-FENCE = "```"
-
-
-class Marker(NamedTuple):
-    """Who speaks from `end` on, by a marker that begins at `start`."""
-
-    role: str
-    start: int
-    end: int
+NAMED = re.compile(r"\s*(?:#{2,3} ?|\*\*)?(?:Assistant|AI|Bot|Response)(?::\*\*|\*\*:|:)\s*", re.I)
+ANY_SPEAKER = re.compile(r"\n[ \t]*(?:#{2,3} ?)?(?!Input:)(\w[\w ]{0,30}):")
+SYSTEM = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+TAGGED = re.compile(r"\[SYSTEM_PROMPT\](.*)\[/SYSTEM_PROMPT\]\Z", re.DOTALL)  # Mistral's
+NO_THOUGHT = re.compile(r"\s*(?:<think>\s*</think>\s*)?\Z")
+# What may go on in the assistant's turn that a prompt has begun, where it is no special token.
+ONE_PARAGRAPH = {SECTIONS: "\n\n", HH: "\n\n", LINES: "\n", ONE_LINE: "\n"}
 
 
 class Parted(NamedTuple):
@@ -96,55 +84,102 @@ def conversation(text: str) -> tuple[Message, ...] | None:
 
     The marker at its end, with which an assistant is asked to speak, is dropped.
     """
+    text = without_start(text)
     for dialect in DIALECTS:
-        if turns := _turns(text, list(_markers(dialect, text)), dialect):
+        if turns := _turns(text, list(markers(dialect, text)), dialect):
             return turns
     return None
 
 
 def after_turns(text: str, turns: tuple[Message, ...]) -> str | None:
     """What a transcript that begins with these turns goes on with; None for any other text."""
+    text = without_start(text)
     spoken = tuple(turn for turn in turns if turn.role != "system")
     for dialect in DIALECTS:
-        markers = list(_markers(dialect, text))
-        if not markers or text[: markers[0].start].strip():
+        found = list(markers(dialect, text))
+        if not found or words_before(text[: found[0].start]):
             continue
         # As many turns as the prompt has, and the assistant's.
-        first = len(turns) - len(spoken) if markers[0].role == "system" else 0
-        if len(markers) > first + len(spoken):
-            end = markers[first + len(spoken)].end
+        first = len(turns) - len(spoken) if found[0].role == "system" else 0
+        if len(found) > first + len(spoken):
+            end = found[first + len(spoken)].end
             if conversation(text[:end]) in (turns, spoken):
                 return text[end:].strip()
     return None
 
 
-def _markers(dialect: re.Pattern, text: str) -> Iterator[Marker]:
-    found = dialect.finditer(text) if any(part in text for part in NEEDED[dialect]) else ()
-    for match in found:
-        name = next(group for group in match.groups() if group)
-        yield Marker(ROLES[name.lower()], match.start(), match.end())
+def begun(text: str) -> str | None:
+    """What the assistant says already at the end of a transcript; None for any other text."""
+    text = without_start(text)
+    for dialect in DIALECTS:
+        found = list(markers(dialect, text))
+        if not found or found[-1].role != "assistant":
+            continue
+        before = words_before(text[: found[0].start])
+        if before and (dialect in (INST, HH, LINES) or announces(before)):
+            continue
+        roles = [marker.role for marker in found]
+        said = text[found[-1].end :].strip()
+        # Words in a paragraph of their own may be about a dialogue that the prompt shows.
+        about = ONE_PARAGRAPH.get(dialect, "\0") in said and not text.startswith("\n\nHuman:")
+        if _alternate(roles[:-1]) and said and not about:
+            return said
+    return None
 
 
-def _turns(text: str, markers: list[Marker], dialect: re.Pattern) -> tuple[Message, ...] | None:
-    if not markers:
+def tells_dialogue(text: str) -> bool:
+    """Whether a text that is no transcript has a dialogue of user and assistant in it, which ends
+    with the assistant.
+    """
+    for dialect in DIALECTS:
+        roles = [marker.role for marker in markers(dialect, text)]
+        if roles and roles[-1] == "assistant" and _alternate(roles[:-1]):
+            return True
+    return False
+
+
+def _turns(text: str, found: list[Marker], dialect: re.Pattern) -> tuple[Message, ...] | None:
+    if not found:
         return None
-    asked = markers[-1].role == "assistant" and not text[markers[-1].end :].strip()
-    ends = [marker.start for marker in markers[1:]] + [len(text)]
-    said = _without_end if dialect is TOKENS else str
+    asked = found[-1].role == "assistant" and bool(NO_THOUGHT.match(text, found[-1].end))
+    ends = [marker.start for marker in found[1:]] + [len(text)]
+    said = _without_tokens if dialect in (*OF_TOKENS, ONE_LINE) else str
     turns = [
         Message(marker.role, said(text[marker.end : end]).strip())
-        for marker, end in zip(markers, ends, strict=True)
+        for marker, end in zip(found, ends, strict=True)
     ][: -1 if asked else None]
-    if before := text[: markers[0].start].strip():
-        # Without a question to the assistant it is a text with a dialogue in it, and "Assistant:"
-        # may be the last field of a form.
-        form = len(markers) == 1 and dialect is LINES and _is_form(before, text)
-        if not asked or form:
+    if before := words_before(text[: found[0].start]):
+        if not asked or _is_about(before, text, found, dialect):
             return None
-        turns.insert(0, Message("user" if markers[0].role == "assistant" else "system", before))
+        before = TAGGED.sub(r"\1", before).strip() if dialect is INST else before
+        turns.insert(0, Message("user" if found[0].role == "assistant" else "system", before))
+    if dialect is INST:
+        turns = _with_their_system(turns)
     begins = dialect is TOKENS or text.startswith("\n\nHuman:")
     is_one = _alternate([turn.role for turn in turns]) and (asked or begins or len(turns) > 1)
     return tuple(turns) if is_one else None
+
+
+def _is_about(before: str, text: str, found: list[Marker], dialect: re.Pattern) -> bool:
+    """Whether a text with words before its first marker is one about a dialogue, although it ends
+    with a question to the assistant; then "Assistant:" may also be the last field of a form.
+    """
+    if dialect is INST:
+        return not TAGGED.match(before)
+    if dialect is HH and LINES.match(before):
+        return True  # somebody speaks there already
+    if dialect is ONE_LINE:
+        return found[0].role == "assistant" or not ends_a_sentence(before)
+    return len(found) == 1 and dialect is LINES and _is_form(before, text)
+
+
+def _with_their_system(turns: list[Message]) -> list[Message]:
+    """Turns of which the first holds the system message (Llama 2)."""
+    system = SYSTEM.match(turns[0].content) if turns else None
+    if system is None:
+        return turns
+    question = Message("user", turns[0].content[system.end() :].strip())
+    return [Message("system", system[1].strip()), question, *turns[1:]]
 
 
 def _is_form(before: str, text: str) -> bool:
@@ -164,38 +199,73 @@ def until_next_turn(text: str) -> str:
     """A response up to where it goes on with a turn of the user: models that were not stopped, and
     careless extraction, leave such turns behind.
 
-    A turn of the user is a marker at the beginning of a line, outside of a block of code. It is
-    none where the text before it announces it with a colon, and where the next one to speak is no
+    A turn of the user is a marker at the beginning of a line, outside of code. It is none where the
+    text before it announces it with a colon or a heading, and where the next one to speak is no
     assistant: that is a dialogue which the response tells.
     """
     cuts = [_cut(text, dialect) for dialect in DIALECTS]
     end = min((cut for cut in cuts if cut is not None), default=None)
-    return text if end is None else _without_end(text[:end])
+    return text if end is None else _without_tokens(text[:end])
 
 
-def _without_end(text: str) -> str:
-    """A turn without the tokens that end it."""
-    text = text.rstrip()
-    while ended := next((end for end in ENDS if text.endswith(end)), None):
-        text = text.removesuffix(ended).rstrip()
-    return text
+def _without_tokens(text: str) -> str:
+    """A turn without the tokens that end it, and those that begin the next one (Llama 2)."""
+    ended = without_end(text)
+    return without_end(ended.removesuffix("<s>")) if ended.endswith("<s>") else ended
+
+
+def without_marker(text: str) -> str | None:
+    """A response without the assistant's marker, or the token, that it begins with; None if it has
+    none.
+    """
+    rest = without_start(text)
+    if named := NAMED.match(rest):
+        return rest[named.end() :]
+    for dialect in OF_TOKENS:
+        first = next(markers(dialect, rest), None)
+        if first and first.role == "assistant" and not words_before(rest[: first.start]):
+            return rest[first.end :].lstrip()
+    return None if rest == text else rest.lstrip()
 
 
 def _cut(text: str, dialect: re.Pattern) -> int | None:
     """Where the first turn of the user begins, in this way of writing."""
-    marker = next(_markers(dialect, text), None)
-    if marker is None or marker.role != "user":
+    found = markers(dialect, text)
+    if first := next(found, None):
+        spans = code_spans(text)
+        while first and is_code(text, first, spans):
+            first = next(found, None)
+    if first is None or first.role != "user":
         return None
-    before = text[: marker.start].rstrip()
-    if before.endswith(":") or before.count(FENCE) % 2:
+    before = text[: first.start].rstrip()
+    if announces(before):
         return None
     if not (before or dialect is TOKENS or text.startswith("\n\nHuman:")):
         return None  # it begins as a dialogue that it tells
-    if dialect is TOKENS:
-        opens = before.endswith(ENDS) or text[: marker.start].endswith("\n")
-        return marker.start if opens else None
-    following = ANY_SPEAKER.search(text, marker.end)
+    if dialect in OF_TOKENS or dialect is ONE_LINE:
+        return first.start if _opens(text, first, dialect) else None
+    following = ANY_SPEAKER.search(text, first.end)
     if following is None:
-        # "User: root" may be anything.
-        return None if dialect is LINES else marker.start
-    return marker.start if ROLES.get(following[1].lower()) == "assistant" else None
+        # "User: root" may be anything, and "Human: mistakes" the last point of a list.
+        asks = ends_a_sentence(before) or not before or not text[first.end :].strip()
+        return first.start if asks and dialect is not LINES else None
+    return first.start if ROLES.get(following[1].lower()) == "assistant" else None
+
+
+def _opens(text: str, first: Marker, dialect: re.Pattern) -> bool:
+    """Whether a token of the user opens a turn, and is not a word of a sentence."""
+    before = text[: first.start].rstrip()
+    if dialect is not TOKENS:
+        return ends_a_sentence(before.removesuffix("<s>").rstrip()) and any(
+            marker.role == "assistant" for marker in markers(dialect, text[first.end :])
+        )
+    if before.endswith(ENDS):
+        return True
+    # What is said after the last turn has ended is about the turns.
+    last = max(text.rfind(end) for end in ENDS)
+    quoted = last >= 0 and without_end(text) == text.rstrip() and not _speaks(text[last:])
+    return text[: first.start].endswith("\n") and not quoted
+
+
+def _speaks(text: str) -> bool:
+    return next(markers(TOKENS, text), None) is not None

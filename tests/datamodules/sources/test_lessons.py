@@ -11,9 +11,12 @@ import pytest
 from datamodules.records import DataError, Message, Preference, Prompt, Ranking
 from datamodules.sources.cleaning import (
     CONTRADICTORY,
+    CUT_ENDS,
+    CUT_MARKERS,
     CUT_REPEATS,
     CUT_TURNS,
     KEPT_REPEATS,
+    TOLD,
     TRANSCRIPTS,
 )
 from datamodules.sources.files import Files
@@ -104,7 +107,7 @@ def test_ratings_that_look_like_ranks_are_pointed_out_unless_it_is_said_what_the
     assert not files([*rows, ranked(3, ratings=[1, 2, 5])]).cautions
 
 
-@pytest.mark.parametrize("name", ["rank", "Ranks", "ranking"])
+@pytest.mark.parametrize("name", ["rank", "Ranks", "ranking", "human_rank", "averageRank", "Place"])
 def test_a_column_of_ranks_is_not_read_before_it_is_said_which_is_the_best(files, name):
     rows = [ranked(i, **{name: [1, 2, 3]}) for i in range(4)]
     with pytest.raises(DataError, match=rf"line 1, column '{name}': .*data\.best=lowest"):
@@ -121,6 +124,67 @@ def test_responses_are_not_best_first_where_another_column_rates_them(files, nam
         files(rows)
     source = files([ranked(i, **{name: 0.5}) for i in range(4)])  # of the row, not of responses
     assert {c.ratings for c in comparisons(source)} == {(2.0, 1.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"responses": [said("assistant", f"{n}") | {"rank": n} for n in (3, 2, 1)]}, "'rank'"),
+        ({"responses": [[said("assistant", f"{n}") | {"score": n}] for n in (1, 2)]}, "'score'"),
+        ({"annotations": [{"helpfulness": {"Rating": n}} for n in (1, 2, 5)]}, "'Rating'"),
+        ({"model_scores": {"a": 1, "b": 2, "c": 3}}, "'model_scores' has 3"),
+        ({"humanRank": [3, 1, 1]}, "data.columns.ratings=humanRank"),
+        ({"best": 2}, "'best' is 2"),
+        ({"chosen_idx": 1}, "'chosen_idx' is 1"),
+        ({"chosen": "second"}, "'chosen' is 'second'"),
+        ({"label": 1}, "'label' is 1"),
+        ({"label": "2"}, "'label' is '2'"),
+        ({"is_best": [False, True, False]}, "'is_best'"),
+        ({"metadata": {"scores": [1, 2, 3]}}, "'metadata' has 'scores'"),
+        ({"ranks": [[3, 1, 2], [2, 1, 3]]}, "'ranks'"),
+    ],
+)
+def test_responses_are_not_best_first_where_anything_rates_them(files, values, found):
+    with pytest.raises(DataError) as error:
+        files([ranked(0, note="a", best=0), ranked(1, **values)])
+    assert "line 2" in str(error.value)
+    assert found in str(error.value)
+    given = {"ratings": list(range(len(values.get("responses", "abc"))))}
+    assert files([ranked(i, **values | given) for i in range(4)]).counts == {"rows": 4}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"best": 0, "label": "helpful"},
+        {"chosen": "first", "order_id": 7},
+        {"models": ["a", "b", "c"], "lengths": [3, 2, 1]},
+        {"responses": [said("assistant", a) | {"rank": None} for a in "abc"], "best_score": 9},
+    ],
+)
+def test_what_agrees_or_says_something_else_leaves_them_best_first(files, values):
+    source = files([ranked(i, **values) for i in range(4)])
+    assert {c.ratings for c in comparisons(source)} == {(2.0, 1.0, 0.0)}
+
+
+def test_scores_that_say_the_rejected_response_is_better_are_pointed_out(files):
+    right = [row(i, score_chosen=4, score_rejected=4) for i in range(4)]
+    assert not files(right).cautions
+    wrong = [row(4 + i, score_chosen=2, score_rejected=3) for i in range(3)]
+    (caution,) = files([*right, *wrong]).cautions
+    assert caution.startswith("in 3 rows score_chosen and score_rejected")
+    assert len(files([row(i, chosen_rank=1, rejected_rank=2) for i in range(2)]).cautions) == 0
+    assert len(files([row(i, chosen_rank=2, rejected_rank=1) for i in range(2)]).cautions) == 1
+    turns = {
+        name: [said("assistant", text) | {"rating": n}]
+        for name, text, n in (("chosen", GOOD, 1), ("rejected", BAD, "2"))
+    }
+    assert "in 2 rows rating" in files([row(i, **turns) for i in range(2)]).cautions[0]
+
+
+def test_a_few_rows_without_ranks_do_not_hide_that_the_others_have_some(files):
+    rows = [ranked(i, ratings=[1, 1, 3]) for i in range(19)]
+    assert len(files([*rows, ranked(20, ratings=[1, 1, 9])]).cautions) == 1
 
 
 @pytest.mark.parametrize("rows", [[row(0), row(1)], [ranked(0), ranked(1)]])
@@ -252,6 +316,35 @@ def test_messages_in_parts_with_other_names_and_as_text_are_the_same_messages(fi
             assert pairs(files(table(*names, write))) == plain()
 
 
+@pytest.mark.parametrize("nothing", ["", " \n", []])
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_empty_turn_before_the_last_is_an_error_with_its_number(files, nothing, at):
+    talk = [said("user", "Hi."), said("assistant", "Hello."), said("user", "Why?")]
+    talk[at] = said(talk[at]["role"], nothing)
+    with pytest.raises(DataError, match=rf"line 2, column 'prompt', message {at + 1}: .*nothing"):
+        files([row(0), row(1, prompt=talk)])
+    silent = [said("system", ""), said("user", question(1))]
+    assert len(comparisons(files([row(0), row(1, prompt=silent), row(2)]))) == 3
+
+
+def test_a_prompt_whose_answer_has_begun_is_an_error_with_its_line(files):
+    for begun in (
+        "\n\nHuman: Why?\n\nAssistant: Well,",
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\nWell,",
+        "[INST] Why? [/INST] Well,",
+    ):
+        for prompt in (begun, [said("user", begun)]):
+            with pytest.raises(DataError, match=r"line 2, prompt: .*begun to speak \('Well,'\)"):
+                files([row(0), row(1, prompt=prompt)])
+
+
+def test_a_prompt_that_only_tells_a_dialogue_stays_one_turn_and_is_counted(files):
+    prompt = "You are nice.\n\nHuman: Why?\n\nAssistant: Well,"
+    source = files([row(0, prompt=prompt), row(1)])
+    assert source.counts == {"rows": 2, TOLD: 1}
+    assert ((Message("user", prompt),), GOOD, BAD) in pairs(source)
+
+
 @pytest.mark.parametrize("turns", ["uu", "au", "usu"])
 def test_roles_in_another_order_are_left_to_the_chat_template(files, turns):
     names = {"u": "user", "a": "assistant", "s": "system"}
@@ -325,6 +418,71 @@ def test_a_response_that_is_a_transcript_of_its_prompt_is_cut(files):
     source = files([row(i, chosen=whole(i, GOOD), rejected=whole(i, BAD)) for i in range(4)])
     assert pairs(source) == plain()
     assert source.counts[CUT_REPEATS] == 8
+
+
+@pytest.mark.parametrize("as_turns", [True, False])
+def test_a_last_turn_that_the_responses_repeat_is_cut_and_counted(files, as_turns):
+    def talk(i):
+        if as_turns:
+            return [said("user", "Hi"), said("assistant", "Yes?"), said("user", question(i))]
+        return f"Human: Hi\n\nAssistant: Yes?\n\nHuman: {question(i)}\n\nAssistant:"
+
+    rows = [
+        row(i, prompt=talk(i), chosen=f"{question(i)} {GOOD}", rejected=f"{question(i)}\n{BAD}")
+        for i in range(4)
+    ]
+    source = files(rows)
+    assert {(a, b) for _, a, b in pairs(source)} == {(GOOD, BAD)}
+    assert source.counts[CUT_REPEATS] == 8
+    short = [said("user", "Hi"), said("assistant", "Yes?"), said("user", "I")]
+    odd = [row(i, prompt=short, chosen="In it.", rejected=f"It is {i}.") for i in range(3)]
+    source = files([*odd, row(3)])
+    assert {a for _, a, _ in pairs(source)} == {"In it.", GOOD}
+    assert source.counts[CUT_REPEATS] == source.counts[KEPT_REPEATS] == 0
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_end|>", "</s>", "<|endoftext|>", "<|eot_id|>\n", " <end_of_turn>", "</s><|im_end|>"],
+)
+def test_tokens_that_end_most_answers_of_a_file_are_cut_and_counted(files, token):
+    ended = [row(i, chosen=GOOD + token, rejected=BAD + token) for i in range(3)]
+    source = files([*ended, row(3)])
+    assert pairs(source) == plain()
+    assert source.counts == {"rows": 4, CUT_ENDS: 6}
+    source = files([ended[0], *(row(i) for i in range(1, 4))])
+    assert GOOD + token in {a for _, a, _ in pairs(source)}
+    assert CUT_ENDS not in source.counts
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        *(
+            "Assistant: ",
+            "\n\nAssistant: ",
+            "### Response:\n",
+            "<|im_start|>assistant\n",
+            "[/INST] ",
+        ),
+        *("**Assistant:** ", "assistant: ", "<s> ", "<s>Assistant:"),
+    ],
+)
+def test_a_marker_with_which_most_answers_of_a_file_begin_is_cut_and_counted(files, marker):
+    begun = [row(i, chosen=marker + GOOD, rejected=marker + BAD) for i in range(3)]
+    source = files([*begun, row(3)])
+    assert pairs(source) == plain()
+    assert source.counts == {"rows": 4, CUT_MARKERS: 6}
+    source = files([begun[0], *(row(i) for i in range(1, 4))])
+    assert marker + GOOD in {a for _, a, _ in pairs(source)}
+    assert CUT_MARKERS not in source.counts
+
+
+def test_a_token_that_ends_a_repeated_transcript_is_cut_too(files):
+    form = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>"
+    rows = [row(i) for i in range(3)]
+    rows += [row(3, chosen=form.format(question(3), GOOD), rejected=form.format(question(3), BAD))]
+    assert pairs(files(rows)) == plain()
 
 
 # Transcripts

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy
 import pytest
 
 from datamodules.records import DataError, Message
@@ -103,8 +104,43 @@ def test_keys_that_are_not_read_are_named():
     assert unread_keys("Hi.") == set()
 
 
-def test_messages_that_a_table_has_as_text_are_messages():
-    for written in (json.dumps([USER]), repr([USER]), f" {json.dumps([USER], indent=1)}\n"):
-        assert written_list(written) == [USER]
-    for other in ("Hi.", "[{", "[{}]", '[{"a": 1}]', "[1, 2]", "[{'role': 'user'", "[]"):
-        assert written_list(other) is None
+TALK = [USER, {"content": 'It\'s "so".\nYes}\n {no', "role": "assistant"}]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        json.dumps,
+        repr,
+        lambda talk: f" {json.dumps(talk, indent=1)}\n",
+        lambda talk: str(numpy.array(talk, dtype=object)),
+        lambda talk: repr(numpy.array(talk, dtype=object)),
+    ],
+)
+def test_messages_that_a_table_has_as_text_are_messages(write):
+    for talk in ([USER], TALK, [*TALK, USER]):
+        assert written_list(write(talk), "x") == talk
+
+
+@pytest.mark.parametrize(
+    "text", ["Hi.", "[{", "[{}]", '[{"a": 1}]', "[1, 2]", "[]", "[{x: 1}]", '[{"role": 3} or so']
+)
+def test_other_texts_are_texts(text):
+    assert written_list(text, "x") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'role': 'user'",
+        json.dumps(TALK)[:-1],
+        json.dumps(TALK)[:-30],
+        json.dumps(TALK) + " and more",
+        "array([{'content': 'Hi.', 'role': 'user'}, dtype=object)",
+        "[{'from': 'human', 'value': 'Hi.'} {'from': 'gpt', 'value': 'Hello.'}]",
+        "[{'content': None, 'role' 'user'}]",
+    ],
+)
+def test_a_list_of_messages_that_is_broken_is_an_error_with_its_place(text):
+    with pytest.raises(DataError, match=r"^line 3, column 'prompt': begins like a list"):
+        written_list(text, "line 3, column 'prompt'")

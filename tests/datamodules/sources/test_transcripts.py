@@ -7,6 +7,7 @@ import pytest
 from datamodules.records import Message
 from datamodules.sources.transcripts import (
     after_turns,
+    begun,
     conversation,
     split_transcripts,
     until_next_turn,
@@ -43,6 +44,49 @@ WRITTEN = {
     "names": (
         {"user": "<|user|>\n{}</s>\n", "assistant": "<|assistant|>\n{}</s>\n"},
         "<|assistant|>\n",
+    ),
+    "OASST": (
+        {"user": "<|prompter|>{}<|endoftext|>", "assistant": "<|assistant|>{}<|endoftext|>"},
+        "<|assistant|>",
+    ),
+    "Command-R": (
+        {
+            "user": "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>{}<|END_OF_TURN_TOKEN|>",
+            "assistant": "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{}<|END_OF_TURN_TOKEN|>",
+        },
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+    ),
+    "DeepSeek": (
+        {
+            "user": "<\uff5cUser\uff5c>{}",
+            "assistant": "<\uff5cAssistant\uff5c>{}<\uff5cend\u2581of\u2581sentence\uff5c>",
+        },
+        "<\uff5cAssistant\uff5c>",
+    ),
+    "harmony": (
+        {
+            "user": "<|start|>user<|message|>{}<|end|>",
+            "assistant": "<|start|>assistant<|channel|>final<|message|>{}<|end|>",
+        },
+        "<|start|>assistant<|channel|>final<|message|>",
+    ),
+    "roles": (
+        {
+            "user": "<|start_of_role|>user<|end_of_role|>{}<|end_of_text|>\n",
+            "assistant": "<|start_of_role|>assistant<|end_of_role|>{}<|end_of_text|>\n",
+        },
+        "<|start_of_role|>assistant<|end_of_role|>",
+    ),
+    "User, blank lines": (
+        {"user": "User: {}\n\n", "assistant": "Assistant: {}\n\n"},
+        "Assistant:",
+    ),
+    "separated": (
+        {
+            "user": "<|im_start|>user<|im_sep|>{}<|im_end|>",
+            "assistant": "<|im_start|>assistant<|im_sep|>{}<|im_end|>",
+        },
+        "<|im_start|>assistant<|im_sep|>",
     ),
     "turns": (
         {
@@ -81,6 +125,64 @@ def test_what_stands_before_the_first_turn_is_the_system_s():
     system = "<|im_start|>system\nBe brief.<|im_end|>\n"
     turns = conversation(system + written("ChatML", *TALK))
     assert turns == (Message("system", "Be brief."), *TALK)
+
+
+INSTRUCTIONS = "<s>[INST] {}Hi. [/INST] Hello.</s><s>[INST] Why so? [/INST]"
+ON_ONE_LINE = "{}USER: Hi. ASSISTANT: Hello.</s>USER: Why so? ASSISTANT:"
+
+
+def test_turns_between_tags_or_on_one_line_are_turns():
+    assert conversation(INSTRUCTIONS.format("")) == TALK
+    assert conversation(ON_ONE_LINE.format("")) == TALK
+    brief = (Message("system", "Be brief."), *TALK)
+    assert conversation(INSTRUCTIONS.format("<<SYS>>\nBe brief.\n<</SYS>>\n\n")) == brief
+    assert conversation(ON_ONE_LINE.format("Be brief. ")) == brief
+    tagged = "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT]" + INSTRUCTIONS[3:].format("")
+    assert conversation(tagged) == brief
+    for text in (INSTRUCTIONS.format(""), ON_ONE_LINE.format("")):
+        assert after_turns(f"{text} Because.</s>", TALK) == "Because.</s>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What do [INST] and [/INST]",
+        "[INST] is a tag.",
+        "Say what USER: Hi. ASSISTANT:",
+        "USER: root",
+        "opcode[INST] = 4; [/INST]",
+    ],
+)
+def test_tags_in_a_sentence_are_no_turns(text):
+    assert conversation(text) is None
+    assert begun(text) is None
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        "<s>",
+        "<bos>",
+        "<|begin_of_text|>",
+        "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+        "<BOS_TOKEN> ",
+    ],
+)
+@pytest.mark.parametrize("way", WRITTEN)
+def test_a_token_before_the_first_turn_is_nobody_s_turn(special, way):
+    text = special + written(way, *TALK)
+    assert conversation(text) == TALK
+    assert after_turns(f"{text} Because.", TALK) == "Because."
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_an_assistant_that_has_begun_to_speak_is_told(way):
+    text = written(way, *TALK)
+    assert begun(f"{text} Well, I") == "Well, I"
+    assert begun(text) is None
+    assert conversation(f"{text}\n<think>\n\n</think>\n\n") == TALK
+    assert begun("Summarise:\n\nUser: Hi.\nAssistant: Hello.") is None
+    assert begun("Human: Hi.\nAssistant: Hello.\nSum this talk up.") is None
 
 
 @pytest.mark.parametrize("end", ["\n\nAssistant:", "\nAssistant: ", "\n### Response:\n"])
@@ -152,11 +254,47 @@ def test_a_turn_that_nobody_answers_ends_a_response_too(rest):
         "Words such as </s> <|im_end|> <|eos|> are tokens.",
         "It is so.\n\nAssistant: and more",
         "  spaces stay  ",
+        "Put\n~~~\n\nHuman: Hi.\n\nAssistant: Hello.\n~~~\nthere.",
+        "Put\n````\n```\nUser: a\nAssistant: b\n```\nUser: a\nAssistant: b\n````\nthere.",
+        "Put\n\n    Human: Hi.\n\n    Assistant: Hello.\n\nthere.",
+        "<pre>\nUser: a\nAssistant: b\n</pre>\nand so on",
+        "**Example:**\n\nUser: a\nAssistant: b",
+        "*Example*:\n\nUser: a\nAssistant: b",
+        "## Example\n\nUser: a\nAssistant: b",
+        "**An example**\nUser: a\nAssistant: b",
+        "Roles\n\n### User:\nreads\n\n### Admin:\nwrites",
+        "Roles\n\n### User:\nreads",
+        "A talk\n------\nUser: a\nAssistant: b",
+        "A talk:\n\n---\n\nUser: a\nAssistant: b\n\n---",
+        "*A talk*\n\nUser: a\nAssistant: b",
+        "A talk \u2014\n\nUser: a\nAssistant: b",
+        "<details>\nUser: a\nAssistant: b\n</details>",
+        "Kinds of error\n\nHuman: mistakes",
+        "It wraps what is said in [INST] and [/INST] tags.",
+        "So.\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nho<|im_end|>\nand so on.",
         "",
     ],
 )
 def test_a_response_that_only_looks_like_it_is_left_as_it_is(text):
     assert until_next_turn(text) == text
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        " [INST] And? [/INST] So.",
+        " </s><s>[INST] And? [/INST] So.",
+        " USER: And? ASSISTANT: So.",
+        "\n\n---\n\nHuman: And?\n\nAssistant: So.",
+        "\n<end_of_turn>\n<start_of_turn>user\nAnd?",
+        "\n\nHuman: And?\n\nAssistant: See\n```\nx\n```",
+        "<|endoftext|><|prompter|>And?<|endoftext|><|assistant|>So.",
+    ],
+)
+def test_turns_in_other_ways_end_a_response(rest):
+    assert until_next_turn(f"It is.{rest}").removesuffix("\n\n---") == "It is."
+    code = "It is\n```\nUser: a\nAssistant: b\n```\nso."
+    assert until_next_turn(code + rest).removesuffix("\n\n---") == code
 
 
 def test_nothing_is_left_of_a_response_that_begins_with_the_next_turn():
