@@ -26,7 +26,6 @@ from harness.disk.files import (
     JOB_LOCK,
     OUTPUT,
     SKIPPED,
-    STATE,
     SUMMARY,
     TRACEBACK,
     disk_trouble,
@@ -37,13 +36,11 @@ from harness.disk.files import (
     writing,
 )
 from harness.errors import USER_ERRORS, RunError
-from harness.parts.choices import Choices
-from harness.parts.inputs import inputs
 from harness.printable import printable, say
-from harness.runs.identity import Found, input_differences, runs_like
-from harness.runs.own_folders import is_free, try_to_hold, wait_for, with_numbers
-from harness.runs.secrets import kept, without_secrets
+from harness.runs.own_folders import try_to_hold, with_numbers
+from harness.runs.secrets import without_secrets
 from harness.streams import make_streams_last
+from harness.sweeps.earlier import earlier, files_of_jobs
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
 _IN_HAND = threading.Lock()
@@ -148,7 +145,7 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """What the task returns, or has returned in a run like this one."""
     if reason := refusal(cfg):
         raise RunError(reason)
-    run, status = _earlier(cfg, folder) if cfg.sweep.resume else (folder, "done")
+    run, status = earlier(cfg, folder, _say) if cfg.sweep.resume else (folder, "done")
     update_job(folder, run=str(run))
     if run.resolve() != folder.resolve():
         write_json(folder / SKIPPED, {"run": str(run), "status": status})
@@ -163,69 +160,12 @@ def _run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     return result or {}
 
 
-def _earlier(cfg: DictConfig, folder: Path) -> tuple[Path, str]:
-    """The folder where this job's run is or shall be, and what the job will have been: skipped (it
-    was finished), continued, or done (it is new). Waits for another process that is running it.
-    """
-    while True:
-        runs = _same_runs(cfg, folder)
-        if finished := [run.folder for run in runs if run.finished]:
-            return finished[-1], "skipped"
-        busy = [run.folder for run in runs if not is_free(run.folder)]
-        if not busy:
-            return (runs[-1].folder, "continued") if runs else (folder, "done")
-        _say(f"waits for another process, which has this run in hand: {busy[-1]}")
-        wait_for(busy[-1])
-
-
-def _same_runs(cfg: DictConfig, folder: Path) -> list[Found]:
-    """Runs of the same config on the same inputs, the newest last; says what is left out."""
-    notes: list[str] = []
-    runs = runs_like(kept(cfg), _state_files(folder), notes)
-    same = []
-    if runs:
-        made_of = inputs(cfg, Choices(cfg).source)
-        for run in runs:
-            if run.inputs is None:
-                notes.append(f"left out: {run.folder} does not say of what inputs it was made")
-            elif changed := input_differences(run.inputs, made_of):
-                notes.append(f"left out: {run.folder} is on other inputs: {'; '.join(changed)}")
-            elif not run.finished or _has_summary(run.folder, notes):
-                same.append(run)
-    for note in notes:
-        _say(note)
-    return same
-
-
-def _has_summary(run: Path, notes: list[str]) -> bool:
-    try:
-        if read_json(run / SUMMARY):
-            return True
-        notes.append(f"left out: {run / SUMMARY}: is damaged, it holds nothing")
-    except RunError as error:
-        notes.append(f"left out: {error}")
-    return False
-
-
-def _state_files(folder: Path) -> Iterator[Path]:
-    """Of all runs in the sweeps beside this one; of this one alone if the user named its folder."""
-    return _files(folder, STATE, beside=not job_in_hand()["named"])
-
-
-def _files(folder: Path, name: str, beside: bool) -> Iterator[Path]:
-    """Files of this name in the jobs of this sweep, or also of the sweeps beside it."""
-    sweep = Path(os.path.abspath(HydraConfig.get().sweep.dir))
-    levels = len(folder.relative_to(sweep).parts)
-    root, levels = (sweep.parent, levels + 1) if beside else (sweep, levels)
-    return root.glob("/".join(["*"] * levels + [name]))
-
-
 def _check_objective(cfg: DictConfig, folder: Path) -> None:
     """Raise RunError if a finished job of this sweep shows that all training would be in vain."""
     if not _optimised():
         return
     alike = {"algo": cfg.algo.name, "data": cfg.data.name}
-    for file in _files(folder, SUMMARY, beside=False):
+    for file in files_of_jobs(folder, SUMMARY, beside=False):
         try:
             summary = read_json(file)
         except RunError:  # of another job, and no matter of this one
