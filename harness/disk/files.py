@@ -5,12 +5,12 @@ import errno
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import USER_ERRORS, DiskError, RunError
+from harness.typed import option
 
 STATE = "run.json"
 LOCK = ".lock"
@@ -124,7 +124,7 @@ def going_on_later(folder: Path) -> Iterator[None]:
             what = refused(cause, folder)
         else:
             raise
-        raise DiskError(f"{what}. Then resume={shlex.quote(str(folder))} goes on") from error
+        raise DiskError(f"{what}. Then {option('resume', folder)} goes on") from error
 
 
 def refused(trouble: OSError, folder: Path | str) -> str:

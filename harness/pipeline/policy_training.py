@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 
@@ -76,17 +77,7 @@ def train_policy(
         traces = [watcher for watcher in trainer.callbacks if isinstance(watcher, TokenTrace)]
         say(console, [note for kept in (*loggers[:1], samples, *traces) for note in kept.notes])
         say_start(pipeline, algorithm, data, trainer.world_size)
-        try:
-            trainer.fit(
-                algorithm,
-                datamodule=data,
-                ckpt_path=run.checkpoint,
-                weights_only=True if run.checkpoint else None,
-            )
-        except (KeyboardInterrupt, SystemExit):
-            resume = option("resume", run.folder)
-            console.print(f"stopped; the same command with {resume} goes on", soft_wrap=True)
-            raise
+        _fit(pipeline, trainer, algorithm, data)
         if not trainer.is_global_zero:
             return {}, []
         result = loggers[0].last_values()
@@ -99,6 +90,25 @@ def train_policy(
             tracker.log_model(run.folder)
     drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
     return result | counts, drawings
+
+
+def _fit(
+    pipeline: Pipeline, trainer: pl.Trainer, algorithm: PolicyModule, data: PromptDataModule
+) -> None:
+    """Train, from the run's checkpoint if there is one; who stops it is told how to go on."""
+    run = pipeline.run
+    try:
+        trainer.fit(
+            algorithm,
+            datamodule=data,
+            ckpt_path=run.checkpoint,
+            weights_only=True if run.checkpoint else None,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        resume = option("resume", run.folder)
+        told = f"stopped; the same command with {resume} goes on"
+        pipeline.console.print(told, soft_wrap=True)
+        raise
 
 
 def say_start(

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shlex
 
 import pytest
 import torch
 from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -43,11 +45,14 @@ def test_other_errors_stay_what_they_are(tmp_path):
         raise RunError("mine")
 
 
-def test_a_run_that_a_disk_ends_says_how_to_go_on_for_a_shell(tmp_path):
-    folder = tmp_path / "a run"
-    message = r"No space.*Then resume='.*a run' goes on"
-    with pytest.raises(DiskError, match=message), going_on_later(folder):
+@pytest.mark.parametrize("name", ["a run", "v[2] (é), it's"])
+def test_a_run_that_a_disk_ends_says_how_to_go_on(tmp_path, name):
+    """As one can paste it: a shell takes it apart, then Hydra."""
+    with pytest.raises(DiskError, match="No space") as refused, going_on_later(tmp_path / name):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    pasted = str(refused.value).partition("Then ")[2].removesuffix(" goes on")
+    (override,) = OverridesParser.create().parse_overrides(shlex.split(pasted))
+    assert (override.key_or_group, override.value()) == ("resume", str(tmp_path / name))
 
 
 def test_a_text_that_does_not_fit_leaves_the_one_before(tmp_path):
