@@ -5,7 +5,13 @@ from functools import partial
 from typing import Any
 
 from harness.disk.files import write_text
-from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
+from harness.evaluation.match import (
+    check_players,
+    evaluate_policy,
+    fit_to_players,
+    held_out,
+    template_notes,
+)
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
@@ -23,6 +29,7 @@ from harness.reports.console import (
 )
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
+from harness.reports.limits import say_limits
 from harness.reports.plain_console import line
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
@@ -44,8 +51,13 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
         say(pipeline.console, run.notes)
         judged = _policy if pipeline.cfg.policy else _reward
         numbers, drawings = judged(pipeline)
+        limits = pipeline.limits.options() if pipeline.cfg.policy else {}
         summary = write_summary(
-            run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
+            run,
+            pipeline.cfg,
+            numbers,
+            data={**pipeline.source.counts, **limits},
+            stages=pipeline.stages,
         )
         run.save(finished=True)
         draw(pipeline.console, *drawings, partial(places, run.folder))
@@ -60,6 +72,8 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
     console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
+    fit_to_players(pipeline, cfg.policy, cfg.against)
+    say_limits(console, pipeline.limits)
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
         say(console, reward_notes(pipeline.reward))

@@ -38,7 +38,7 @@ def export_checkpoint(
     pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
     model, _ = actor_critic(pipeline, None, config.seed)
     load_trained(model.lm, checkpoint)
-    encoder = pipeline.load_encoder(*pipeline.reference())
+    encoder = pipeline.load_unlimited(*pipeline.reference())
     export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
     pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
     return target

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from harness.disk.files import SUMMARY, going_on_later, read_json
+from harness.parts.advice import say_advice
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
@@ -22,6 +23,7 @@ from harness.reports.console import (
     what_was_cut,
 )
 from harness.reports.lessons import say_lessons
+from harness.reports.limits import say_limits
 from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
 from harness.runs.folder import open_run
@@ -61,6 +63,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         place += f", resumed from {run.checkpoint or 'its beginning'}"
     console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
     say_lessons(console, pipeline.source)
+    say_advice(console, pipeline)
+    say_limits(console, pipeline.limits)
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result, drawings = train_policy(pipeline, algorithm)
@@ -73,7 +77,11 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     if this_rank() > 0:
         return {}
     summary = write_summary(
-        run, pipeline.cfg, result, rows=pipeline.source.counts, stages=pipeline.stages
+        run,
+        pipeline.cfg,
+        result,
+        data={**pipeline.source.counts, **pipeline.limits.options()},
+        stages=pipeline.stages,
     )
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))

@@ -104,6 +104,12 @@ def say(console: Console, lines: Iterable[str]) -> None:
         console.print(text, soft_wrap=True)
 
 
+def warn(console: Console, lines: Iterable[str]) -> None:
+    """Lines that must not be missed."""
+    for text in lines:
+        console.print(f"CAUTION: {text}", style="bold yellow", soft_wrap=True)
+
+
 def draw(console: Console, *drawings: Drawing) -> None:
     """Print what is only to be looked at; what cannot be drawn is one line, and ends nothing."""
     for drawing in drawings:
