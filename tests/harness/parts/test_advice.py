@@ -67,8 +67,8 @@ def test_pretrained_weights_and_the_embedded_world_need_no_such_words(
     assert "toy of" not in said("algo=sft")
     for part in (lm, encoder.tokenizer):
         part.save_pretrained(tmp_path / "mine")
-    mine = ("model=pretrained", f"model.pretrained={tmp_path / 'mine'}")
-    shown = said("data=files", f"data.path={quoted(str(pairs))}", "algo=sft", *mine)
+    mine = f"model.pretrained={tmp_path / 'mine'}"
+    shown = said("data=files", f"data.path={quoted(str(pairs))}", "algo=sft", mine)
     assert "CAUTION" not in shown
     assert "algo.epochs=3 (" in shown
     assert "stages" not in shown
