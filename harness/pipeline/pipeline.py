@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
+from harness.reports.plain_console import PlainConsole
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
@@ -38,7 +38,7 @@ class Pipeline(Parts):
     `reward_model` train what is not in the cache, at the first call.
     """
 
-    def __init__(self, choices: Choices, console: Console):
+    def __init__(self, choices: Choices, console: PlainConsole):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
@@ -137,5 +137,5 @@ class Pipeline(Parts):
 
         stage = self.cache.get(name, shaped_by, make, self.console.print)
         self.stages.append(stage)
-        self.console.print(stage_line(stage), soft_wrap=True)
+        self.console.print(stage_line(stage))
         return stage
