@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from harness.reports.plain_console import PlainConsole
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
@@ -23,6 +22,7 @@ from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import stage_line
+from harness.reports.plain_console import PlainConsole
 from harness.runs.stages import Stage, StageCache, fingerprint
 from harness.tracking.loggers import tracked
 from lightning_modules.models.loading import load_causal_lm
