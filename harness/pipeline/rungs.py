@@ -9,6 +9,7 @@ from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import plan_of
 from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
@@ -61,6 +62,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         place += f", resumed from {run.checkpoint or 'its beginning'}"
     console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
     say_lessons(console, pipeline.source)
+    pipeline.plan = plan_of(pipeline)
+    pipeline.plan.show()
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result, drawings = train_policy(pipeline, algorithm)
@@ -77,6 +80,7 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     )
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))
+    pipeline.plan.finish()
     return summary
 
 
@@ -86,6 +90,7 @@ def _train_supervised(
     """SFT or a reward model as a run of its own; its export is the run's model."""
     cfg, run = pipeline.cfg, pipeline.run
     done = steps_done(run.checkpoint)
+    pipeline.plan.begin(module.name)
     with tracked(cfg, run, run.folder, module.name, is_run=True, keep_steps=done) as loggers:
         say(pipeline.console, [note for log in loggers[:1] for note in log.notes])
         result = fit(

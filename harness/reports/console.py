@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.durations import duration
 from harness.ranks import this_rank
 from harness.reports.plain_console import PlainConsole, line
 from harness.runs.stages import Stage
@@ -139,7 +140,7 @@ def stage_line(stage: Stage) -> Text:
     made = (
         f"reused from {stage.path}"
         if stage.reused
-        else f"trained in {stage.seconds:.0f} s, kept in {stage.path}"
+        else f"trained in {duration(stage.seconds)}, kept in {stage.path}"
     )
     numbers = ""
     if "val/accuracy" in stage.summary:

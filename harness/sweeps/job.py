@@ -35,6 +35,7 @@ from harness.disk.files import (
     write_text,
     writing,
 )
+from harness.durations import duration
 from harness.errors import USER_ERRORS, RunError
 from harness.printable import printable, say
 from harness.runs.own_folders import try_to_hold, with_numbers
@@ -130,7 +131,7 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
     except (Exception, SystemExit) as error:
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
     told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
-    _say(f"done in {time.perf_counter() - started:.0f} s{told}")
+    _say(f"done in {duration(time.perf_counter() - started)}{told}")
     return value
 
 
