@@ -60,7 +60,7 @@ class SelfCheck(Callback):
             raise CheckError(f"{int(failures)} other ranks failed", "one of them says why")
         if trainer.is_global_zero:
             for line in lines:
-                self.console.print(f"  {line}", soft_wrap=True)
+                self.console.print(f"  {line}")
 
     def _check(self, trainer: pl.Trainer, module: PolicyModule) -> list[str]:
         started = time.perf_counter()

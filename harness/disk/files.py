@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+
 from harness.errors import USER_ERRORS, DiskError, RunError
 from harness.typed import option
 
@@ -16,6 +18,7 @@ STATE = "run.json"
 LOCK = ".lock"
 CONFIG = "config.yaml"
 SUMMARY = "summary.json"
+LOG = "run.log"
 # Of the jobs of a sweep.
 JOB = "job.json"
 JOB_LOCK = ".job.lock"
@@ -125,6 +128,15 @@ def going_on_later(folder: Path) -> Iterator[None]:
         else:
             raise
         raise DiskError(f"{what}. Then {option('resume', folder)} goes on") from error
+
+
+def message(error: BaseException, folder: Path | str) -> str | None:
+    """What is said of an error that the user can fix; None of any other. `folder` as in `refused`."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    if isinstance(cause, USER_ERRORS):
+        return str(cause)
+    trouble = disk_trouble(error)
+    return trouble and refused(trouble, folder)
 
 
 def refused(trouble: OSError, folder: Path | str) -> str:

@@ -42,14 +42,15 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, run.notes)
-        judged = _policy if pipeline.cfg.policy else _reward
-        numbers, drawings = judged(pipeline)
-        summary = write_summary(
-            run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
-        )
-        run.save(finished=True)
-        draw(pipeline.console, *drawings, partial(places, run.folder))
-        return summary
+        with pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed):
+            judged = _policy if pipeline.cfg.policy else _reward
+            numbers, drawings = judged(pipeline)
+            summary = write_summary(
+                run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
+            )
+            run.save(finished=True)
+            draw(pipeline.console, *drawings, partial(places, run.folder))
+            return summary
     finally:
         run.release()
 
@@ -58,7 +59,7 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     opponent = cfg.against or "the reference"
     rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
-    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
+    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -74,7 +75,7 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     pairs = pipeline.source.preferences("val")
     reward, data = (f"reward {cfg.reward.name}", "bold"), (cfg.data.name, "bold")
     on = f" on {len(pairs):,} held-out pairs of "
-    console.print(line(reward, on, data, f"; in {run.folder}"), soft_wrap=True)
+    console.print(line(reward, on, data, f"; in {run.folder}"))
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))

@@ -40,5 +40,5 @@ def export_checkpoint(
     load_trained(model.lm, checkpoint)
     encoder = pipeline.load_encoder(*pipeline.reference())
     export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-    pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
+    pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}")
     return target

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
@@ -23,6 +22,7 @@ from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import stage_line
+from harness.reports.plain_console import PlainConsole
 from harness.runs.stages import Stage, StageCache, fingerprint
 from harness.tracking.loggers import tracked
 from lightning_modules.models.loading import load_causal_lm
@@ -38,7 +38,7 @@ class Pipeline(Parts):
     `reward_model` train what is not in the cache, at the first call.
     """
 
-    def __init__(self, choices: Choices, console: Console):
+    def __init__(self, choices: Choices, console: PlainConsole):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
@@ -151,5 +151,5 @@ class Pipeline(Parts):
         self.stages.append(stage)
         if stage.reused:
             self.plan.reuse(name)
-        self.console.print(stage_line(stage), soft_wrap=True)
+        self.console.print(stage_line(stage))
         return stage

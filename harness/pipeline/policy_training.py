@@ -110,7 +110,7 @@ def _fit(
     except (KeyboardInterrupt, SystemExit):
         resume = option("resume", run.folder)
         told = f"stopped; the same command with {resume} goes on"
-        pipeline.console.print(told, soft_wrap=True)
+        pipeline.console.print(told)
         raise
 
 

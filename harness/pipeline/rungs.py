@@ -23,7 +23,7 @@ from harness.reports.console import (
     what_was_cut,
 )
 from harness.reports.lessons import say_lessons
-from harness.reports.plain_console import line
+from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
@@ -44,11 +44,13 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     try:
         say(pipeline.console, run.notes)
         if run.finished:
-            pipeline.console.print(
-                f"{run.folder} is finished already; there is nothing to resume", soft_wrap=True
-            )
+            there = (run.folder, WHOLE)
+            pipeline.console.print(line(there, " is finished already; there is nothing to resume"))
             return read_json(run.folder / SUMMARY)
-        with going_on_later(run.folder):
+        with (
+            pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
+            going_on_later(run.folder),
+        ):
             return _train(pipeline)
     finally:
         run.release()
@@ -56,11 +58,11 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
 
 def _train(pipeline: Pipeline) -> dict[str, Any]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    algo, model, data = ((part.name, "bold") for part in (cfg.algo, cfg.model, cfg.data))
-    place = f", seed {cfg.seed}; in {run.folder}"
+    algo, model, data = ((part.name, NAME) for part in (cfg.algo, cfg.model, cfg.data))
+    place = [f", seed {cfg.seed}; in ", (run.folder, WHOLE)]
     if run.resumed:
-        place += f", resumed from {run.checkpoint or 'its beginning'}"
-    console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
+        place += [", resumed from ", (run.checkpoint or "its beginning", WHOLE)]
+    console.print(line(algo, " of ", model, " on ", data, *place))
     say_lessons(console, pipeline.source)
     pipeline.plan = plan_of(pipeline)
     pipeline.plan.show()

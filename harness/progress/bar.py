@@ -130,7 +130,7 @@ class ProgressBar(Callback):
         left = self.plan.left()
         end = f"{roughly(left)} left" if left else ""
         head = f"  {self.label} {self.done}/{self.total}"
-        self.console.print(one_line(self.console.width, head, self.numbers, end), soft_wrap=True)
+        self.console.print(one_line(self.console.width, head, self.numbers, end))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar: what it is of, how far, for how long; then as many numbers as fit."""

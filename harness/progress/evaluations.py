@@ -55,4 +55,4 @@ class EvaluationLines(Callback):
         left = self.plan.left()
         head = f"  {self.what} {trainer.current_epoch + 1}/{trainer.max_epochs}"
         end = f"{roughly(left, 0.1)} left" if left else ""
-        self.console.print(one_line(self.console.width, head, numbers, end), soft_wrap=True)
+        self.console.print(one_line(self.console.width, head, numbers, end))

@@ -99,7 +99,7 @@ class Plan:
             told = (
                 f"{self._number(part)}{' (reused)' * (part.cost is None)}" for part in self.parts
             )
-            self.console.print(", ".join(told), soft_wrap=True)
+            self.console.print(", ".join(told))
 
     def begin(self, name: str) -> Part:
         """The part of this name begins, and the one before it is over."""
@@ -108,7 +108,7 @@ class Plan:
         self.part = known[0] if known else Part(name, title_of(name), Cost(1.0))
         self.part.started = self.clock()
         if known and len(self.parts) > 1:
-            self.console.print(line((self._number(self.part), "bold")), soft_wrap=True)
+            self.console.print(line((self._number(self.part), "bold")))
         return self.part
 
     def reuse(self, name: str) -> None:
@@ -140,13 +140,13 @@ class Plan:
             if abs(total - told) <= CHANGED * told or now - when < PATIENCE:
                 return
         self.said = (now, total)
-        self.console.print(f"about {roughly(total)} in all{self._by_part()}", soft_wrap=True)
+        self.console.print(f"about {roughly(total)} in all{self._by_part()}")
 
     def finish(self) -> None:
         """How long it took."""
         self._close()
         seconds = self.clock() - self.started
-        self.console.print(f"finished in {duration(seconds)}{self._by_part()}", soft_wrap=True)
+        self.console.print(f"finished in {duration(seconds)}{self._by_part()}")
 
     def _close(self) -> None:
         if self.part:

@@ -11,20 +11,23 @@ from rich.text import Text
 
 from harness.durations import duration
 from harness.ranks import this_rank
-from harness.reports.plain_console import PlainConsole, line
+from harness.reports.plain_console import USUAL, PlainConsole, line
 from harness.runs.stages import Stage
 from harness.tracking.wandb_account import sync_command
+from harness.wrapping import asked_columns
 
 # Something to look at, or lines, made when it is shown: by then the results are kept.
 Drawing = Callable[[], RenderableType | list[str]]
 
 
-def make_console(*, alone: bool = False) -> Console:
-    """Standard output; wide enough for tables where it is no terminal. One of several processes
-    speaks; one that is `alone` does whatever a scheduler's variables say.
+def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
+    """Standard output, wide enough for tables where it is no terminal, with a log of its own.
+
+    One of several processes speaks; one that is `alone` does whatever a scheduler's variables say.
+    What a `terse` one is given is in the log alone.
     """
-    width = None if sys.stdout.isatty() else 110
-    return PlainConsole(width=width, quiet=not alone and this_rank() > 0)
+    width = asked_columns() or (None if sys.stdout.isatty() else USUAL)
+    return PlainConsole(width=width, quiet=terse or (not alone and this_rank() > 0))
 
 
 def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
@@ -100,9 +103,9 @@ def places(folder: Path) -> list[str]:
 
 
 def say(console: Console, lines: Iterable[str]) -> None:
-    """Lines that are as long as they are; a terminal breaks them."""
+    """Print lines, broken between words where the console ends."""
     for text in lines:
-        console.print(text, soft_wrap=True)
+        console.print(text)
 
 
 def draw(console: Console, *drawings: Drawing) -> None:
@@ -115,7 +118,7 @@ def draw(console: Console, *drawings: Drawing) -> None:
             else:
                 console.print(drawn)
         except Exception as error:
-            console.print(f"(not shown, as it could not be drawn: {error})", soft_wrap=True)
+            console.print(f"(not shown, as it could not be drawn: {error})")
 
 
 def numbers_shown(numbers: Mapping[str, float]) -> list[str]:

@@ -182,7 +182,7 @@ def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) 
     console.print(table)
     for job in jobs:
         if line := _explanation(job):
-            console.print(f"job {job['number']} {line}", soft_wrap=True)
+            console.print(f"job {job['number']} {line}")
     if any(job["status"] not in HAS_RESULT for job in jobs):
         console.print("The same command again does what is missing, and nothing twice.")
 

@@ -42,7 +42,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     draw(console, partial(terminal_table, found.measures), partial(_what_is_where, found, folder))
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
-        console.print(f"W&B      {address}", soft_wrap=True)
+        console.print(f"W&B      {address}")
     return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
 
 
