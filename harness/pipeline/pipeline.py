@@ -151,5 +151,8 @@ class Pipeline(Parts):
         self.stages.append(stage)
         if stage.reused:
             self.plan.reuse(name)
-        self.console.print(stage_line(stage))
+        made, *details = stage_line(stage).split("\n")
+        self.console.tell(made)
+        for detail in details:
+            self.console.print(detail)
         return stage

@@ -91,7 +91,8 @@ def train_policy(
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
-    drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
+    shown = 8 if console.is_terminal else 3
+    drawings = [partial(samples_table, samples.latest, shown), partial(policy_summary, result)]
     return result | counts, drawings
 
 

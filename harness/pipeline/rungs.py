@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from harness.disk.files import SUMMARY, going_on_later, read_json
+from harness.disk.files import LOG, SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
@@ -25,6 +25,7 @@ from harness.reports.console import (
 from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -37,7 +38,7 @@ from lightning_modules.supervised import SupervisedModule
 def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console())
+    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
@@ -83,6 +84,9 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))
     pipeline.plan.finish()
+    if console.terse and console.warnings:
+        warnings = f"{console.warnings} warning{'s' * (console.warnings > 1)}"
+        console.tell(line(warnings, " in ", (run.folder / LOG, WHOLE)))
     return summary
 
 

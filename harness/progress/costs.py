@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # A backward pass after a forward pass: gradients of activations and of weights. With LoRA weights
 # take none, and the adapters take a little of their own.
-BACKWARD = 2.2
+BACKWARD = 2.0
 LORA_BACKWARD = 1.4
 # A token that is sampled: a pass for one token of each sequence uses a processor less well.
 SAMPLED = 3.0

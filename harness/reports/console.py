@@ -24,10 +24,10 @@ def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
     """Standard output, wide enough for tables where it is no terminal, with a log of its own.
 
     One of several processes speaks; one that is `alone` does whatever a scheduler's variables say.
-    What a `terse` one is given is in the log alone.
+    What a `terse` one is given is in the log alone, but for what it has to `tell`.
     """
     width = asked_columns() or (None if sys.stdout.isatty() else USUAL)
-    return PlainConsole(width=width, quiet=terse or (not alone and this_rank() > 0))
+    return PlainConsole(width=width, quiet=not alone and this_rank() > 0, terse=terse)
 
 
 def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
