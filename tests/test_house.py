@@ -35,6 +35,7 @@ FLOORS = (
     "harness.checks",
     "harness.reports",
     "harness.tracking",
+    "harness.pictures",
     "harness.runs",
     "harness.disk",
     "harness",

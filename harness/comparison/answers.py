@@ -84,7 +84,9 @@ def _asked(prompt: str, rows: Mapping[str, Rows]) -> Asked:
         shortened(prompt.strip(), LONGEST["prompt"]),
         [
             *(
-                Answer("reference" if alone else f"reference of {'; '.join(of)}", _text(text), worth)
+                Answer(
+                    "reference" if alone else f"reference of {'; '.join(of)}", _text(text), worth
+                )
                 for (text, worth), of in references.items()
             ),
             *(Answer(name, _text(row["answer"]), _worth(row)) for name, row in asked.items()),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.comparison.style import STYLE
+from harness.comparison.style import NARROW, STYLE
 from harness.printable import printable
 from harness.reports.markdown import fenced, one_line
 
@@ -22,6 +22,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
+    text: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """How to read something: on a page it is folded up below `about`."""
+
+    about: str
     text: str
 
 
@@ -76,13 +84,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file and what it shows."""
+    """A PNG file and what it shows; `narrow`: the same for narrow screens, in HTML alone."""
 
     path: Path
     shows: str
+    narrow: Path | None = None
 
 
-Block = Heading | Text | Facts | Commands | Warnings | Grid | Asked | Picture
+Block = Heading | Text | Note | Facts | Commands | Warnings | Grid | Asked | Picture
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -97,6 +106,8 @@ def markdown(block: Block) -> str:
             return f"## {one_line(text)}"
         case Text(text):
             return one_line(text)
+        case Note(about, text):
+            return f"*{one_line(about)}.* {one_line(text)}"
         case Facts(items):
             return "\n".join(f"- {one_line(name)}: {one_line(text)}" for name, text in items)
         case Commands(lines):
@@ -109,7 +120,7 @@ def markdown(block: Block) -> str:
         case Asked(prompt, answers):
             cells = [(a.name, a.text, a.worth) for a in answers]
             return f"> {one_line(prompt)}\n\n{markdown(Grid(('', 'answer', 'worth'), cells))}"
-        case Picture(path, shows):
+        case Picture(path, shows, _):
             return f"![{one_line(shows)}]({path.name})"
 
 
@@ -135,6 +146,9 @@ def _html(block: Block) -> str:
             return f"<h2>{_plain(text)}</h2>"
         case Text(text):
             return f"<p>{_plain(text)}</p>"
+        case Note(about, text):
+            summary = f"<summary>{_plain(about)}</summary>"
+            return f"<details>{summary}<p>{_plain(text)}</p></details>"
         case Facts(items):
             pairs = (f"<dt>{_plain(name)}</dt><dd>{_plain(text)}</dd>" for name, text in items)
             return f"<dl>{''.join(pairs)}</dl>"
@@ -148,9 +162,8 @@ def _html(block: Block) -> str:
             return _html_table(block)
         case Asked():
             return _html_answers(block)
-        case Picture(path, shows):
-            data = base64.b64encode(path.read_bytes()).decode()
-            return f'<img alt="{_plain(shows)}" src="data:image/png;base64,{data}">'
+        case Picture():
+            return _html_picture(block)
 
 
 def _html_table(grid: Grid) -> str:
@@ -180,6 +193,18 @@ def _html_answers(asked: Asked) -> str:
         f'<section><p class="prompt">{_plain(asked.prompt)}</p>'
         f'<div class="answers">{answers}</div></section>'
     )
+
+
+def _html_picture(picture: Picture) -> str:
+    narrow = ""
+    if picture.narrow:
+        narrow = f'<source media="{NARROW}" srcset="{_data(picture.narrow)}">'
+    alternative = _plain(picture.shows)
+    return f'<picture>{narrow}<img alt="{alternative}" src="{_data(picture.path)}"></picture>'
+
+
+def _data(png: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode()}"
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,7 @@
 """What a comparison says, in blocks that Markdown, HTML and W&B share."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,21 +13,26 @@ from harness.comparison.document import (
     Facts,
     Grid,
     Heading,
+    Note,
     Picture,
     Text,
     Warnings,
 )
-from harness.comparison.figures import DRAWN, draw_curves, draw_frontier
+from harness.comparison.figures import DRAWN, NARROW, draw_curves, draw_frontier
 from harness.comparison.grouping import ABSENT, Configuration, differing_keys, shown
 from harness.comparison.measures import ALL_PAIRS, FINALS, Measured, Measures, Pair
 from harness.comparison.origins import Origin, origins, when
 from harness.comparison.reading import GOLD, SCORE, LeftOut, PolicyRun
 from harness.comparison.references import KNOWN, Reference
 from harness.comparison.statistics import LEVEL, RESAMPLES, Estimate
-from harness.drawing import drawn
+from harness.pictures.drawing import drawn
 
 CURVES_PNG = "curves.png"
 FRONTIER_PNG = "frontier.png"
+SHOWS = {
+    CURVES_PNG: "learning curves over episodes, with bands over seeds",
+    FRONTIER_PNG: "score and gold over the square root of the KL",
+}
 MOST_LEFT_OUT = 50
 MOST_COLUMNS = 6  # configurations beside each other; more are below each other
 MOST_COMMANDS = 8
@@ -56,7 +61,7 @@ def contents(
             [final_row(row) for row in measures.rows],
             [reference_row(reference) for reference in measures.references[:MOST_REFERENCES]],
         ),
-        Text(_how_to_read(measures)),
+        Note("How to read this table", _how_to_read(measures)),
         *_pictures(configurations, folder),
         *answers(configurations),
         *_pairs(measures.pairs),
@@ -171,7 +176,8 @@ def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Blo
     few = ""
     if len(configurations) > DRAWN:
         few = f" Only the {DRAWN} configurations of the highest final score are drawn."
-    curves = drawn(folder / CURVES_PNG, partial(draw_curves, configurations))
+    curves = _picture(folder / CURVES_PNG, draw_curves, configurations)
+    frontier = _picture(folder / FRONTIER_PNG, draw_frontier, configurations)
     blocks: list[Block] = [
         Heading("Learning curves"),
         Text(
@@ -179,11 +185,9 @@ def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Blo
             " none. What is measured on held-out prompts begins at 0 episodes with the reference,"
             f" as every policy does. Dashed: the reference, where all runs share it.{few}"
         ),
-        Picture(folder / CURVES_PNG, "learning curves over episodes, with bands over seeds")
-        if curves
-        else Text("They could not be drawn."),
+        curves or Text("They could not be drawn."),
     ]
-    if drawn(folder / FRONTIER_PNG, partial(draw_frontier, configurations)):
+    if frontier:
         blocks += [
             Heading("Score against KL"),
             Text(
@@ -192,9 +196,20 @@ def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Blo
                 " higher curve is better. Gold that falls where the score still rises is"
                 f" over-optimisation.{few}"
             ),
-            Picture(folder / FRONTIER_PNG, "score and gold over the square root of the KL"),
+            frontier,
         ]
     return blocks
+
+
+def _picture(
+    path: Path, draw: Callable[..., object], configurations: Sequence[Configuration]
+) -> Picture | None:
+    """The picture, and the same for narrow screens; None if it could not be drawn."""
+    if not drawn(path, partial(draw, configurations)):
+        return None
+    narrow = path.with_stem(f"{path.stem}_narrow")
+    fits = drawn(narrow, partial(draw, configurations, layout=NARROW))
+    return Picture(path, SHOWS[path.name], narrow if fits else None)
 
 
 def _pairs(pairs: Sequence[Pair]) -> list[Block]:
@@ -202,14 +217,15 @@ def _pairs(pairs: Sequence[Pair]) -> list[Block]:
         return []
     blocks: list[Block] = [
         Heading("Differences between configurations"),
-        Text(
+        Note(
+            "How to read these tables",
             "The difference of the means of final values, and P(A > B): how often a random seed of"
             " A ends above a random seed of B, ties counting half. Intervals as above, seeds of A"
             " and B resampled independently. A result is not decided where the interval contains"
             " 0, or 1/2; so few seeds may be wholly apart by chance, and where that is more than"
             " 5% probable, it is said. No correction is made for the number of comparisons, and A"
             f" is the one that looks better. With more than {ALL_PAIRS} configurations the best is"
-            " held against each other one."
+            " held against each other one.",
         ),
     ]
     for metric in (SCORE, GOLD):

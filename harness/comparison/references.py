@@ -10,17 +10,13 @@ import numpy as np
 
 from harness.comparison import statistics
 from harness.comparison.grouping import Configuration
-from harness.comparison.reading import GOLD, INPUTS, KL, LENGTH, SCORE, WIN_RATE, Curve, PolicyRun
+from harness.comparison.reading import INPUTS, SCORE, Curve, PolicyRun
 from harness.comparison.statistics import Estimate
+from harness.pictures.panels import AT_START
 
-# What a policy that is still its reference has, by definition: no distance, and no way to win.
-KNOWN = {KL: 0.0, WIN_RATE: 0.5}
-MEASURED = {
-    SCORE: "reference/score",
-    "val/reward": "reference/score",  # nothing is taken off where there is no KL
-    GOLD: "reference/gold",
-    LENGTH: "reference/length",
-}
+# Of what a policy has at its start, what is known and what the reference's responses tell.
+KNOWN = {metric: start for metric, start in AT_START.items() if isinstance(start, float)}
+MEASURED = {metric: start for metric, start in AT_START.items() if isinstance(start, str)}
 # What the numbers of a reference depend on besides stages and seed.
 SHAPED_BY = ("model.", "data.", "reward.", INPUTS, "algo.temperature", "algo.val_prompts")
 NO_PART = ("model.lr.", "model.name", "data.recommended.")

@@ -1,5 +1,6 @@
 """How a page looks, from a phone to a wide screen."""
 
+NARROW = "(max-width: 40rem)"  # screens of phones
 STYLE = """
 :root { --ink: #1f2328; --soft: #656d76; --line: #d8dee4; --paper: #f6f8fa; }
 * { box-sizing: border-box; }
@@ -12,6 +13,8 @@ p { max-width: 48rem; } img { max-width: 100%; height: auto; display: block; }
 small { color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 1.2rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; }
+details { max-width: 48rem; color: var(--soft); font-size: 0.92rem; }
+summary { cursor: pointer; } details p { margin: 0.4rem 0 0; }
 pre { font: 0.85rem/1.5 ui-monospace, monospace; background: var(--paper); padding: 0.7rem 1rem;
   border-radius: 6px; white-space: pre-wrap; }
 .warnings { background: #fff8e5; border-left: 4px solid #e0a000; border-radius: 0 6px 6px 0;
@@ -31,13 +34,12 @@ section { border: 1px solid var(--line); border-radius: 8px; margin: 0 0 1rem; o
 .answers div { padding: 0.7rem 1rem; border-top: 1px solid var(--line); }
 .answers b { font-size: 0.8rem; color: var(--soft); font-weight: 600; }
 .answers p { margin: 0.2rem 0; white-space: pre-wrap; }
-@media (max-width: 40rem) {
+@media NARROW {
   body { margin: 1rem auto; padding: 0 0.9rem; }
   h1 { font-size: 1.45rem; }
-  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.5rem; }
   .wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff;
-    max-width: 38vw; overflow-wrap: anywhere; }
+    min-width: 7.5rem; max-width: 40vw; overflow-wrap: anywhere; }
   .wide tfoot td:first-child { background: var(--paper); }
-  .answers { grid-template-columns: 1fr; }
+  th, td { padding-right: 0.8rem; } .answers { grid-template-columns: 1fr; }
 }
-"""
+""".replace("NARROW", NARROW)

@@ -31,6 +31,8 @@ from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.progress import ProgressBar
+from harness.tracking.curves import CurvesPicture
+from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -150,7 +152,10 @@ def _fit(
     bar = ProgressBar(
         parts.console, module.name, lambda trainer: trainer.estimated_stepping_batches
     )
-    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
+    picture = CurvesPicture(run_name(parts.cfg, module.name))
+    return fit_supervised(
+        module, data, hardware, loggers=loggers, callbacks=[bar, picture], **resume
+    )
 
 
 def fit_supervised(

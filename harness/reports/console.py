@@ -84,6 +84,7 @@ def places(folder: Path) -> list[str]:
         "model": ["model"],
         "metrics": ["metrics.csv", "summary.json"],
         "samples": ["samples.jsonl"],
+        "pictures": ["curves.png", "overoptimisation.png"],
         "report": ["report.md"],
     }
     lines = []
