@@ -1,6 +1,7 @@
 """Lines end between words, and a word is never lost, changed or broken."""
 
 import io
+import itertools
 import os
 import re
 import shlex
@@ -37,7 +38,7 @@ def test_words_stay_and_lines_fit_where_they_can(words, width, indent):
     for row in lines:
         assert cell_len(row) <= width or len(row.split()) == 1
     # No line is left early: the word that begins the next one did not fit.
-    for row, after in zip(lines, lines[1:], strict=False):
+    for row, after in itertools.pairwise(lines):
         assert cell_len(f"{row} {after.split()[0]}") > width
 
 

@@ -141,7 +141,8 @@ def test_a_sum_of_rewards_is_told_part_by_part():
 
 
 @pytest.mark.parametrize(
-    ("count", "told"), [(7, "7"), (960, "960"), (999_960, "1.0M"), (564_200, "564.2k"), (134_515_008, "134.5M")]
+    ("count", "told"),
+    [(7, "7"), (960, "960"), (999_960, "1.0M"), (564_200, "564.2k"), (134_515_008, "134.5M")],
 )
 def test_counts_are_short(count, told):
     assert short(count) == told

@@ -52,7 +52,7 @@ def test_rows_stay_in_their_order_where_there_is_no_room_for_columns():
 def test_a_column_of_text_is_wide_enough_to_be_read_or_is_none():
     row = {"prompt": "a b", "answer": "c d", "reference_answer": "e f"}
     rows = [row | {"score": -1.25, "reference_score": 0.5, "gold": 1.0, "reference_gold": 0.0}]
-    long = [rows[0] | {key: "word " * 30 for key in row}]
+    long = [rows[0] | dict.fromkeys(row, "word " * 30)]
     assert any("│" in line for line in shown(samples_table(rows), 80))
     assert not any("│" in line for line in shown(samples_table(long), 80))
     for line in shown(samples_table(long), 110):
