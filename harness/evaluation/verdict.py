@@ -24,6 +24,7 @@ from harness.reports.console import (
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import NAME, WHOLE, line
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
@@ -34,7 +35,7 @@ from harness.typed import from_here
 def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console())
+    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
         check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
         pipeline.check_prompts(held_out(pipeline))

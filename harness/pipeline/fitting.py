@@ -27,11 +27,13 @@ from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
+from harness.progress.bar import ProgressBar
+from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
+from harness.progress.within import of_micro_batches
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
-from harness.reports.progress import ProgressBar
 from harness.reports.start_table import start_lines
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain, training_notes
@@ -150,10 +152,11 @@ def _fit(
     hardware = parts.cfg.hardware
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
-    bar = ProgressBar(
-        parts.console, module.name, lambda trainer: trainer.estimated_stepping_batches
-    )
-    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
+    watchers = [
+        ProgressBar(parts.console, parts.plan, of_micro_batches),
+        EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
+    ]
+    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=watchers, **resume)
 
 
 def fit_supervised(

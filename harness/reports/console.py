@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from harness.durations import duration
 from harness.ranks import this_rank
 from harness.reports.plain_console import NAME, USUAL, WHOLE, PlainConsole, line
 from harness.reports.word_table import WordTable
@@ -25,10 +26,10 @@ def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
     """Standard output, wide enough for tables where it is no terminal, with a log of its own.
 
     One of several processes speaks; one that is `alone` does whatever a scheduler's variables say.
-    What a `terse` one is given is in the log alone.
+    What a `terse` one is given is in the log alone, but for what it has to `tell`.
     """
     width = asked_columns() or (None if sys.stdout.isatty() else USUAL)
-    return PlainConsole(width=width, quiet=terse or (not alone and this_rank() > 0))
+    return PlainConsole(width=width, quiet=not alone and this_rank() > 0, terse=terse)
 
 
 def samples_table(rows: list[dict[str, Any]], count: int = 8) -> WordTable:
@@ -140,7 +141,7 @@ def what_was_cut(counts: Mapping[str, int]) -> list[str]:
 
 def stage_line(stage: Stage) -> Text:
     """What a person reads of a stage: trained or reused, from where, and how good it is."""
-    how = "reused from" if stage.reused else f"trained in {stage.seconds:.0f} s, kept in"
+    how = "reused from" if stage.reused else f"trained in {duration(stage.seconds)}, kept in"
     numbers = ""
     if "val/accuracy" in stage.summary:
         s = stage.summary

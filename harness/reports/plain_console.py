@@ -15,6 +15,7 @@ from harness.runs.run_log import RunLog
 from harness.wrapping import line_starts
 
 USUAL = 110  # columns of what is no terminal
+WARNINGS = ("warning:", "caution:")
 # The styles of parts of a line that are never broken: a name, bold; a path or a command, plain.
 NAME, WHOLE = "name", "whole"
 STYLES = Theme({NAME: "bold", WHOLE: "none"})
@@ -25,22 +26,36 @@ class PlainConsole(Console):
 
     Brackets and :names: are no markup; control characters, and what the stream's encoding lacks,
     become escapes before widths are measured. Lines are broken between words. Bold is for `Text`,
-    see `line`. What is printed goes into its `log` as well, also where the console is `quiet`.
+    see `line`. What is printed goes into its `log` as well, also where the console is `quiet`; of
+    a `terse` one only bars and what `tell` is given are shown, and `warnings` are counted.
     """
 
-    def __init__(self, **options: Any):
+    def __init__(self, *, terse: bool = False, **options: Any):
         super().__init__(markup=False, emoji=False, highlight=False, theme=STYLES, **options)
+        self.terse = terse
+        self.warnings = 0
         self.log = RunLog()
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Bars and the cursor are for the terminal alone."""
+        is_bar = bool(objects) and all(isinstance(o, Control | NewLine) for o in objects)
+        if is_bar or not self.terse:
+            self._print(objects, options)
+        if not is_bar:
+            self.warnings += any(str(o).lstrip().lower().startswith(WARNINGS) for o in objects)
+            self._log(objects, options)
+
+    def tell(self, *objects: Any, **options: Any) -> None:
+        """Print what a terse console shows too."""
         self._print(objects, options)
-        if not (objects and all(isinstance(o, Control | NewLine) for o in objects)):
-            page = PlainConsole(
-                file=io.StringIO(), width=USUAL, force_terminal=False, color_system=None
-            )
-            page._print(objects, options)
-            self.log.add(page.file.getvalue())
+        self._log(objects, options)
+
+    def _log(self, objects: tuple[Any, ...], options: dict[str, Any]) -> None:
+        page = PlainConsole(
+            file=io.StringIO(), width=USUAL, force_terminal=False, color_system=None
+        )
+        page._print(objects, options)
+        self.log.add(page.file.getvalue())
 
     def _print(self, objects: tuple[Any, ...], options: dict[str, Any]) -> None:
         if objects and all(isinstance(part, str | Text) for part in objects):
