@@ -20,9 +20,8 @@ from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import Costs, backward_passes
 from harness.pipeline.policy_models import bind_policy
-from harness.progress.bar import ProgressBar
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
-from harness.progress.within import Within, of_rollout
+from harness.progress.policy_bar import PolicyBar
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
 from harness.reports.start_table import start_table
@@ -136,19 +135,17 @@ def watchers(
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        ProgressBar(console, pipeline.plan, _within(pipeline, algorithm)),
+        _bar(pipeline, algorithm),
         EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]
 
 
-def _within(pipeline: Pipeline, algorithm: PolicyModule) -> Within:
-    """How far an iteration is that has begun."""
-    options = algorithm.options
+def _bar(pipeline: Pipeline, algorithm: PolicyModule) -> PolicyBar:
+    options, devices = algorithm.options, pipeline.cfg.hardware.devices
     each = Costs(pipeline).iteration(options, pipeline.reward)
-    devices = pipeline.cfg.hardware.devices
     passes = backward_passes(options, devices if isinstance(devices, int) else 1)
-    return of_rollout((each.sample + each.read) / each.all, passes)
+    return PolicyBar(pipeline.console, pipeline.plan, each, passes)
 
 
 def keep_best(metric: str | None) -> list[Callback]:
