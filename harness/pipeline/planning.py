@@ -40,7 +40,7 @@ def plan_of(pipeline: Pipeline) -> Plan:
     if isinstance(algorithm, PolicyModule) and learns(pipeline.reward):
         parts.append(_stage(pipeline, "reward_model", costs.reward_model))
     parts.append(Part(algorithm.name, title_of(algorithm.name, is_stage=bool(parts)), own))
-    return Plan(pipeline.console, parts)
+    return Plan(pipeline.console, parts, started=pipeline.started)
 
 
 def _stage(pipeline: Pipeline, name: str, cost: Callable[..., Cost]) -> Part:
