@@ -1,8 +1,8 @@
 """Lines broken between words; a terminal alone breaks them wherever it ends.
 
-A word is never broken: nor a path, a number with its unit, or what stands in backquotes or as a shell's quoted
-word, such as a command. One that is longer than a line is left to the terminal, so that it can
-be copied.
+A word is never broken, be it a path or a number with its unit; nor what stands in backquotes or is
+a shell's quoted word, such as a command. One that is longer than a line is left to the terminal, so
+that it can be copied.
 """
 
 import os

@@ -130,13 +130,13 @@ def going_on_later(folder: Path) -> Iterator[None]:
         raise DiskError(f"{what}. Then {option('resume', folder)} goes on") from error
 
 
-def message(error: BaseException, folder: Path | str) -> str | None:
-    """What is said of an error that the user can fix; None of any other. `folder` as in `refused`."""
+def user_error(error: BaseException, folder: Path | str) -> BaseException | None:
+    """What the user can fix of an error: one of USER_ERRORS, or None; `folder` as in `refused`."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
     if isinstance(cause, USER_ERRORS):
-        return str(cause)
+        return cause
     trouble = disk_trouble(error)
-    return trouble and refused(trouble, folder)
+    return DiskError(refused(trouble, folder)) if trouble else None
 
 
 def refused(trouble: OSError, folder: Path | str) -> str:

@@ -23,12 +23,13 @@ from harness.reports.console import (
 )
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
-from harness.reports.plain_console import line
+from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
+from harness.typed import from_here
 
 
 def evaluate_chosen(choices: Choices) -> dict[str, Any]:
@@ -59,8 +60,11 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
 def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     opponent = cfg.against or "the reference"
-    rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
-    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest))
+    rest = [
+        f" on {cfg.data.name}, by reward {cfg.reward.name}; in ",
+        (from_here(run.folder), WHOLE),
+    ]
+    console.print(line((cfg.policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -74,9 +78,9 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     pairs = pipeline.source.preferences("val")
-    reward, data = (f"reward {cfg.reward.name}", "bold"), (cfg.data.name, "bold")
+    reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
-    console.print(line(reward, on, data, f"; in {run.folder}"))
+    console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))

@@ -14,6 +14,7 @@ from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
+from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
@@ -24,13 +25,14 @@ from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.policy_bar import PolicyBar
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
+from harness.reports.plain_console import WHOLE, line
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
 from harness.tracking.loggers import tracked
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
-from harness.typed import option
+from harness.typed import from_here, option
 from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
@@ -108,8 +110,8 @@ def _fit(
             weights_only=True if run.checkpoint else None,
         )
     except (KeyboardInterrupt, SystemExit):
-        resume = option("resume", run.folder)
-        told = f"stopped; the same command with {resume} goes on"
+        resume = (option("resume", from_here(run.folder)), WHOLE)
+        told = line("stopped; the same command with ", resume, " goes on")
         pipeline.console.print(told)
         raise
 
@@ -119,7 +121,19 @@ def say_start(
 ) -> None:
     """What a person should know of a run before its first iteration."""
     console, encoder = pipeline.console, data.encoder
-    console.print(start_table(algorithm, *map(len, data.rows.values()), devices))
+    cfg, model = pipeline.cfg, pipeline.language_model
+    start = f"fine-tuned here on {cfg.data.name}" if model.embedded else model.pretrained
+    table = start_table(
+        algorithm,
+        model=model.name,
+        start=start,
+        data=cfg.data.name,
+        prompts=tuple(map(len, data.rows.values())),
+        devices=devices,
+        stages={stage.name: stage for stage in pipeline.stages},
+        changed=not_default(cfg),
+    )
+    console.print(table)
     say(console, chat_notes(encoder.format))
     say(console, reward_notes(pipeline.reward))
     say(console, what_was_cut(encoder.counts))

@@ -30,6 +30,7 @@ from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
+from harness.typed import from_here
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
@@ -45,7 +46,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     try:
         say(pipeline.console, run.notes)
         if run.finished:
-            there = (run.folder, WHOLE)
+            there = (from_here(run.folder), WHOLE)
             pipeline.console.print(line(there, " is finished already; there is nothing to resume"))
             return read_json(run.folder / SUMMARY)
         with (
@@ -60,9 +61,12 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
 def _train(pipeline: Pipeline) -> dict[str, Any]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     algo, model, data = ((part.name, NAME) for part in (cfg.algo, cfg.model, cfg.data))
-    place = [f", seed {cfg.seed}; in ", (run.folder, WHOLE)]
+    place = [f", seed {cfg.seed}; in ", (from_here(run.folder), WHOLE)]
     if run.resumed:
-        place += [", resumed from ", (run.checkpoint or "its beginning", WHOLE)]
+        place += [
+            ", resumed from ",
+            (from_here(run.checkpoint) if run.checkpoint else "its beginning", WHOLE),
+        ]
     console.print(line(algo, " of ", model, " on ", data, *place))
     say_lessons(console, pipeline.source)
     pipeline.plan = plan_of(pipeline)

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from harness import printable
-from harness.disk.files import LOG, message
+from harness.disk.files import LOG, user_error
 from harness.ranks import this_rank
 from harness.runs.command import typed_overrides
 from harness.runs.secrets import without_secrets
@@ -48,8 +48,8 @@ class RunLog:
             self._write()
             yield
         except Exception as error:
-            told = message(error, folder)
-            self.add(f"error: {told}" if told else "".join(traceback.format_exception(error)))
+            known = user_error(error, folder)
+            self.add(f"error: {known}" if known else "".join(traceback.format_exception(error)))
             raise
         finally:
             printable.listeners.remove(self.add)

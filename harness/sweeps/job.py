@@ -28,15 +28,14 @@ from harness.disk.files import (
     SKIPPED,
     SUMMARY,
     TRACEBACK,
-    disk_trouble,
     read_json,
-    refused,
+    user_error,
     write_json,
     write_text,
     writing,
 )
 from harness.durations import duration
-from harness.errors import USER_ERRORS, RunError
+from harness.errors import RunError
 from harness.printable import printable, say
 from harness.runs.own_folders import try_to_hold, with_numbers
 from harness.runs.secrets import without_secrets
@@ -204,12 +203,8 @@ def _optimised() -> bool:
 def _write_failure(cfg: DictConfig, folder: Path, error: BaseException) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
-    if isinstance(cause, USER_ERRORS):
-        text = str(cause)
-    elif trouble := disk_trouble(error):
-        text = refused(trouble, folder)
-    else:
-        text = f"{type(cause).__name__}: {cause}"
+    known = user_error(error, folder)
+    text = str(known) if known else f"{type(cause).__name__}: {cause}"
     text = without_secrets(text, cfg)
     details = without_secrets("".join(traceback.format_exception(error)), cfg)
     try:
