@@ -19,7 +19,7 @@ from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
-from harness.pipeline.planning import Costs, backward_passes
+from harness.pipeline.planning import backward_passes
 from harness.pipeline.policy_models import bind_policy
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.policy_bar import PolicyBar
@@ -149,17 +149,10 @@ def watchers(
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        _bar(pipeline, algorithm),
+        PolicyBar(console, pipeline.plan, backward_passes(algorithm.options, cfg.hardware.devices)),
         EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]
-
-
-def _bar(pipeline: Pipeline, algorithm: PolicyModule) -> PolicyBar:
-    options, devices = algorithm.options, pipeline.cfg.hardware.devices
-    each = Costs(pipeline).iteration(options, pipeline.reward)
-    passes = backward_passes(options, devices if isinstance(devices, int) else 1)
-    return PolicyBar(pipeline.console, pipeline.plan, each, passes)
 
 
 def keep_best(metric: str | None) -> list[Callback]:

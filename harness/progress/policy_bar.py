@@ -9,26 +9,24 @@ from rich.console import Console
 from torch.utils.hooks import RemovableHandle
 
 from harness.progress.bar import ProgressBar
-from harness.progress.costs import Iteration
 from harness.progress.plan import Plan
 from lightning_modules.policy import PolicyModule
 
 
 class PolicyBar(ProgressBar):
     """Moves with the tokens that are sampled, then with the `updates` backward passes of an
-    iteration that costs `each`.
+    iteration.
     """
 
-    def __init__(self, console: Console, plan: Plan, each: Iteration, updates: int):
+    def __init__(self, console: Console, plan: Plan, updates: int):
         super().__init__(console, plan, self._after)
-        self.each = each
         self.updates = updates
         self.hook: RemovableHandle | None = None
 
     def _after(self, batch: Any, passes: int) -> float:
         """The share of an iteration that is done after so many backward passes."""
-        updated = min(1.0, passes / self.updates)
-        return (self.each.sample + self.each.read + self.each.update * updated) / self.each.all
+        collected = self.part.cost.collected
+        return collected + (1 - collected) * min(1.0, passes / self.updates)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: PolicyModule, batch: Any, batch_idx: int
@@ -45,8 +43,7 @@ class PolicyBar(ProgressBar):
         if options.get("use_cache"):
             self.sampled += 1
             self.status = f"sampling {self.sampled}/{self.limit}"
-            share = self.each.sample / self.each.all
-            self.move(share * min(1.0, self.sampled / self.limit))
+            self.move(self.part.cost.sampled * min(1.0, self.sampled / self.limit))
         else:
             self.status = "reading"
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.progress.bar import ProgressBar, of_micro_batches
-from harness.progress.costs import Cost, Iteration
+from harness.progress.costs import Cost
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.plan import Part, Plan
 from harness.progress.policy_bar import PolicyBar
@@ -99,7 +99,8 @@ def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
         collector=SimpleNamespace(vocabulary=SimpleNamespace(max_response_tokens=4)),
     )
     plain, _ = bar_on(width=80)
-    bar = PolicyBar(plain.console, plain.plan, Iteration(sample=20, read=30, update=50), 4)
+    plain.plan.part.cost = Cost(100.0, sampled=0.2, collected=0.5)
+    bar = PolicyBar(plain.console, plain.plan, 4)
     trainer = trainer_at({}, steps=1)
     bar.on_train_start(trainer, None)
     bar.on_train_batch_start(trainer, module, None, 0)
