@@ -1,16 +1,19 @@
 """task=compare: finished runs beside each other, as a page that needs no account and no network."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from harness.comparison.measures import Measures
+from harness.comparison.grouping import ABSENT
+from harness.comparison.measures import FINALS, Measures
 from harness.comparison.origins import command_line
-from harness.comparison.pages import HEADER, final_row, reference_row
+from harness.comparison.pages import HEADER, PICTURES, TO_THRESHOLD, final_row, reference_row
 from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
@@ -19,6 +22,8 @@ from harness.runs.command import keep_command, typed_overrides
 from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
+# Columns of a terminal: for the names, and for a number with its interval.
+NAME, NUMBER = 16, 16
 
 
 def compare(cfg: DictConfig) -> dict[str, Any]:
@@ -40,7 +45,11 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     found = write_comparison(patterns, folder, command_line(typed_overrides()))
     keep_command(folder, cfg)
     console = make_console(alone=True)
-    draw(console, partial(terminal_table, found.measures), partial(_what_is_where, found, folder))
+    draw(
+        console,
+        partial(terminal_table, found.measures, console.width),
+        partial(_what_is_where, found, folder),
+    )
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
         console.print(f"W&B      {address}", soft_wrap=True)
@@ -52,21 +61,40 @@ def _what_is_where(found: Comparison, folder: Path) -> list[str]:
     lines = [f"left out: {item.folder}: {item.reason}" for item in found.left_out[:ON_TERMINAL]]
     if (more := len(found.left_out) - ON_TERMINAL) > 0:
         lines.append(f"and {more} more; see the page")
-    pictures = "  ".join(str(path) for path in sorted(folder.glob("*.png")))
+    pictures = "  ".join(str(folder / name) for name in PICTURES if (folder / name).is_file())
     places = (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures))
     return [*lines, *(f"{name:8} {where}" for name, where in places)]
 
 
-def terminal_table(measures: Measures) -> Table:
-    """The table of configurations, the best first; seconds are on the pages."""
-    table = Table(title="at the end of training, mean [95% interval]")
-    for name in HEADER[:-1]:
-        table.add_column(name.removeprefix("val/"), overflow="fold")
-    for row in measures.rows[:ON_TERMINAL]:
-        table.add_row(*final_row(row)[:-1])
+def terminal_table(measures: Measures, width: int = 80) -> Table:
+    """The configurations, the best first, and the references, as far as `width` columns hold them;
+    the pages have everything. An interval is below its number.
+    """
+    rows = [dict(zip(HEADER, final_row(row), strict=True)) for row in measures.rows[:ON_TERMINAL]]
+    references = [dict(zip(HEADER, reference_row(r), strict=True)) for r in measures.references]
+    columns = (*FINALS, TO_THRESHOLD)
+    known = [column for column in columns if any(row[column] != ABSENT for row in rows)]
+    known = known[: max(1, (width - NAME) // NUMBER)]
+    table = Table(
+        title="at the end of training, mean [95% interval]",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("configuration", overflow="fold")
+    for column in known:
+        table.add_column(column.removeprefix("val/").replace(" to ", " to\n"), no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row, known))
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
-        table.add_row(f"and {more} more", *[""] * (len(HEADER) - 2))
+        table.add_row(f"and {more} more")
     table.add_section()
-    for reference in measures.references[:ON_TERMINAL]:
-        table.add_row(*reference_row(reference)[:-1])
+    for row in references[:ON_TERMINAL]:
+        table.add_row(*_cells(row, known))
     return table
+
+
+def _cells(row: dict[str, str], columns: Sequence[str]) -> list[str]:
+    name, seeds = (row[column] for column in HEADER[:2])
+    numbers = (row[column].replace(" [", "\n[").replace(" (", "\n(") for column in columns)
+    return [f"{name}\nseeds {seeds.partition(': ')[2]}", *numbers]
