@@ -26,6 +26,7 @@ LONGEST_CLASS = 200
 # further down.
 FLOORS = (
     "run",
+    "harness.program",
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",
@@ -33,6 +34,7 @@ FLOORS = (
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
+    "harness.progress",
     "harness.reports",
     "harness.tracking",
     "harness.pictures",

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.text import Text
 
 from harness.comparison.grouping import ABSENT
 from harness.comparison.measures import FINALS, Measures
@@ -18,12 +18,15 @@ from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
 from harness.reports.console import draw, make_console
+from harness.reports.plain_console import WHOLE, line
+from harness.reports.word_table import WordTable
 from harness.runs.command import keep_command, typed_overrides
+from harness.typed import from_here
 from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
 # Columns of a terminal: for the names, and for a number with its interval.
-NAME, NUMBER = 16, 16
+NAME, NUMBER = 16, 14
 
 
 def compare(cfg: DictConfig) -> dict[str, Any]:
@@ -52,21 +55,24 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     )
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
-        console.print(f"W&B      {address}", soft_wrap=True)
+        console.print(line("W&B      ", (address, WHOLE)))
     return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
 
 
-def _what_is_where(found: Comparison, folder: Path) -> list[str]:
+def _what_is_where(found: Comparison, folder: Path) -> list[Text]:
     """What is left out, and where everything is."""
-    lines = [f"left out: {item.folder}: {item.reason}" for item in found.left_out[:ON_TERMINAL]]
+    lines = [
+        line("left out: ", (from_here(item.folder), WHOLE), f": {item.reason}")
+        for item in found.left_out[:ON_TERMINAL]
+    ]
     if (more := len(found.left_out) - ON_TERMINAL) > 0:
-        lines.append(f"and {more} more; see the page")
-    pictures = "  ".join(str(folder / name) for name in PICTURES if (folder / name).is_file())
-    places = (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures))
-    return [*lines, *(f"{name:8} {where}" for name, where in places)]
+        lines.append(line(f"and {more} more; see the page"))
+    places = [("page", folder / HTML), ("Markdown", folder / PAGE)]
+    places += [("PNG", folder / name) for name in PICTURES if (folder / name).is_file()]
+    return [*lines, *(line(f"{name:8} ", (from_here(where), WHOLE)) for name, where in places)]
 
 
-def terminal_table(measures: Measures, width: int = 80) -> Table:
+def terminal_table(measures: Measures, width: int = 80) -> WordTable:
     """The configurations, the best first, and the references, as far as `width` columns hold them;
     the pages have everything. An interval is below its number.
     """
@@ -74,20 +80,19 @@ def terminal_table(measures: Measures, width: int = 80) -> Table:
     references = [dict(zip(HEADER, reference_row(r), strict=True)) for r in measures.references]
     columns = (*FINALS, TO_THRESHOLD)
     known = [column for column in columns if any(row[column] != ABSENT for row in rows)]
-    known = known[: max(1, (width - NAME) // NUMBER)]
-    table = Table(
+    known = known[: max(1, (width - NAME) // (NUMBER + 2))]
+    table = WordTable(
         title="at the end of training, mean [95% interval]",
         box=SIMPLE_HEAD,
-        show_edge=False,
-        collapse_padding=True,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("configuration", overflow="fold")
+    table.add_column("configuration")
     for column in known:
-        table.add_column(column.removeprefix("val/").replace(" to ", " to\n"), no_wrap=True)
+        table.add_column(column.removeprefix("val/"), min_width=NUMBER)
     for row in rows:
         table.add_row(*_cells(row, known))
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
-        table.add_row(f"and {more} more")
+        table.add_row(f"and {more} more", *[""] * len(known))
     table.add_section()
     for row in references[:ON_TERMINAL]:
         table.add_row(*_cells(row, known))
