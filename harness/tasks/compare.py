@@ -25,8 +25,7 @@ from harness.typed import from_here
 from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
-# Columns of a terminal: for the names, and for a number with its interval.
-NAME, NUMBER = 16, 14
+NAME = 18  # columns of a terminal for names
 
 
 def compare(cfg: DictConfig) -> dict[str, Any]:
@@ -73,33 +72,39 @@ def _what_is_where(found: Comparison, folder: Path) -> list[Text]:
 
 
 def terminal_table(measures: Measures, width: int = 80) -> WordTable:
-    """The configurations, the best first, and the references, as far as `width` columns hold them;
-    the pages have everything. An interval is below its number.
+    """The configurations, the best first, and the references, with as many numbers as `width`
+    columns hold; the pages have everything. An interval is below its number.
     """
-    rows = [dict(zip(HEADER, final_row(row), strict=True)) for row in measures.rows[:ON_TERMINAL]]
-    references = [dict(zip(HEADER, reference_row(r), strict=True)) for r in measures.references]
-    columns = (*FINALS, TO_THRESHOLD)
-    known = [column for column in columns if any(row[column] != ABSENT for row in rows)]
-    known = known[: max(1, (width - NAME) // (NUMBER + 2))]
+    configurations = [_cells(final_row(row)) for row in measures.rows[:ON_TERMINAL]]
+    references = [_cells(reference_row(r)) for r in measures.references[:ON_TERMINAL]]
     table = WordTable(
-        title="at the end of training, mean [95% interval]",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        title="at the end of training, mean [95% interval]", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     table.add_column("configuration")
-    for column in known:
-        table.add_column(column.removeprefix("val/"), min_width=NUMBER)
-    for row in rows:
-        table.add_row(*_cells(row, known))
+    shown: list[str] = []
+    room = width - NAME
+    for column in (*FINALS, TO_THRESHOLD):
+        if all(row[column] == ABSENT for row in configurations):
+            continue
+        cells = [row[column] for row in (*configurations, *references)]
+        needed = max(len(text) for cell in cells for text in cell.split("\n"))
+        room -= needed + 1
+        if room >= 0:
+            table.add_column(column.removeprefix("val/"), min_width=needed)
+            shown.append(column)
+    for row in configurations:
+        table.add_row(*(row[column] for column in (HEADER[0], *shown)))
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
-        table.add_row(f"and {more} more", *[""] * len(known))
+        table.add_row(f"and {more} more", *[""] * len(shown))
     table.add_section()
-    for row in references[:ON_TERMINAL]:
-        table.add_row(*_cells(row, known))
+    for row in references:
+        table.add_row(*(row[column] for column in (HEADER[0], *shown)))
     return table
 
 
-def _cells(row: dict[str, str], columns: Sequence[str]) -> list[str]:
-    name, seeds = (row[column] for column in HEADER[:2])
-    numbers = (row[column].replace(" [", "\n[").replace(" (", "\n(") for column in columns)
-    return [f"{name}\nseeds {seeds.partition(': ')[2]}", *numbers]
+def _cells(row: Sequence[str]) -> dict[str, str]:
+    """A row of the page by HEADER, on several lines: seeds below names, intervals below numbers."""
+    name, seeds, *numbers = row
+    below = [number.replace(" [", "\n[").replace(" (", "\n(") for number in numbers]
+    named = f"{name}\nseeds {seeds.partition(': ')[2]}"
+    return dict(zip(HEADER, (named, seeds, *below), strict=True))

@@ -172,7 +172,7 @@ def test_numbers_are_whole_on_a_terminal(width, sweep, folder):
     for row in page[1:]:
         for cell in (row[0], *row[2:6]):
             assert all(part in shown for part in re.split(r" (?=\[)", cell)), cell
-    assert ("length" in shown) == (width == 120)
+    assert ("threshold" in shown) == (width == 120)
 
 
 def test_options_that_differ_and_what_is_left_out_are_on_the_page(compared, sweep, capsys):
