@@ -34,6 +34,7 @@ FLOORS = (
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
+    "harness.progress",
     "harness.reports",
     "harness.tracking",
     "harness.runs",
