@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,11 @@ LEFT_BEHIND = ("outputs", "wandb", "build", "dist", "multirun", ".*", "__pycache
 ON_THE_HUB = ("HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-0.5B-Instruct")
 ULTRAFEEDBACK, HH = "HuggingFaceH4/ultrafeedback_binarized", "Anthropic/hh-rlhf"
 HH_SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+PAIRS = [
+    {"prompt": f"What is {i}?", "chosen": f"{i} is a number.", "rejected": "I do not know."}
+    for i in range(40)
+]
+SPLITS = {"train": PAIRS[8:], "test": PAIRS[:8]}
 REWARD = "def score(prompts, responses):\n    return [-len(r) / 100 for r in responses]\n"
 CONFIG = "from transformers import LlamaConfig\n\n\nclass MyConfig(LlamaConfig):\n    pass\n"
 
@@ -35,11 +40,7 @@ class Place:
         shutil.copytree(ROOT, self.clone, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
         self._write_programs()
         self._write_models()
-        self._write_data()
-        (self.clone / "my").mkdir()
-        for name in ("my_module.py", "my/rewards.py"):
-            (self.clone / name).write_text(REWARD, encoding="utf-8")
-        (self.clone / "my_models.py").write_text(CONFIG, encoding="utf-8")
+        self._write_public_sets()
 
     def environment(self) -> dict[str, str]:
         """Of commands: without an account, a network or a GPU."""
@@ -92,6 +93,7 @@ class Place:
         """As if nothing had been run yet, but for stages, which another run of them would equal."""
         for folder in ("runs", "sweeps", "comparisons"):
             shutil.rmtree(self.clone / "outputs" / folder, ignore_errors=True)
+        self._write_files()
 
     def _write_programs(self) -> None:
         programs = self.clone / ".venv" / "bin"
@@ -117,48 +119,43 @@ class Place:
         folder = self.clone / "my_model"
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        self._write_reward_model(folder)
         for repository in ON_THE_HUB:
             shutil.copytree(folder, self._on_the_hub("models", repository))
 
-    def _write_reward_model(self, folder: Path) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
-        model.save_pretrained(self.clone / "my_reward_model")
-        AutoTokenizer.from_pretrained(folder).save_pretrained(self.clone / "my_reward_model")
-
-    def _write_data(self) -> None:
-        pairs = [
-            {"prompt": f"What is {i}?", "chosen": f"{i} is a number.", "rejected": "I do not know."}
-            for i in range(40)
-        ]
+    def _write_files(self) -> None:
+        """The reader's own: preferences and modules."""
         for name in ("pairs.jsonl", "pairs (é).jsonl"):
-            (self.clone / name).write_text(_lines(pairs), encoding="utf-8")
+            (self.clone / name).write_text(_lines(PAIRS), encoding="utf-8")
         for name in ("train.jsonl.gz", "test.jsonl.gz"):
-            rows = [row | {"prompt": f"{name}: {row['prompt']}"} for row in pairs]
+            rows = [row | {"prompt": f"{name}: {row['prompt']}"} for row in PAIRS]
             (self.clone / name).write_bytes(gzip.compress(_lines(rows).encode()))
         rankings = [
             {"prompt": row["prompt"], "responses": [row["chosen"], "No.", ""], "scores": [3, 2, 1]}
-            for row in pairs
+            for row in PAIRS
         ]
         (self.clone / "rankings.jsonl").write_text(_lines(rankings), encoding="utf-8")
-        self._write_ultrafeedback(pairs)
+        (self.clone / "my").mkdir(exist_ok=True)
+        for name in ("my_module.py", "my/rewards.py"):
+            (self.clone / name).write_text(REWARD, encoding="utf-8")
+        (self.clone / "my_models.py").write_text(CONFIG, encoding="utf-8")
+
+    def _write_public_sets(self) -> None:
+        self._write_ultrafeedback()
         hh = self._on_the_hub("datasets", HH)
         for subset in HH_SUBSETS:
-            for split, rows in (("train", pairs[8:]), ("test", pairs[:8])):
+            for split, rows in SPLITS.items():
                 file = hh / subset / f"{split}.jsonl.gz"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(gzip.compress(_lines(map(_transcripts, rows)).encode()))
         shutil.copytree(hh, self.clone / "copies" / "hh-rlhf")
 
-    def _write_ultrafeedback(self, pairs: list[dict[str, str]]) -> None:
+    def _write_ultrafeedback(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         folder = self._on_the_hub("datasets", ULTRAFEEDBACK) / "data"
         folder.mkdir(parents=True)
-        for split, rows in (("train", pairs[8:]), ("test", pairs[:8])):
+        for split, rows in SPLITS.items():
             file = folder / f"{split}_prefs-00000-of-00001.parquet"
             pq.write_table(pa.Table.from_pylist([_chats(row) for row in rows]), file)
 
@@ -170,7 +167,7 @@ class Place:
         return root / "snapshots" / ("0" * 40)
 
 
-def _lines(rows) -> str:
+def _lines(rows: Iterable[dict]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

@@ -31,12 +31,9 @@ TRL = Needs("TRL, and data of its own size")
 # By document and command, as `documents.typed` has it.
 EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("README.md", ".venv/bin/python -m pytest"): WHOLE_SUITE,
-    (
-        "README.md",
-        "python run.py model=qwen_0_5b adapter=lora hardware=gpu data=files data.path=pairs.jsonl",
-    ): GPU,
     ("CONTRIBUTING.md", ".venv/bin/python -m pytest"): WHOLE_SUITE,
     ("CONTRIBUTING.md", ".venv/bin/python -m pytest -n0 tests/exact"): WHOLE_SUITE,
+    ("CONTRIBUTING.md", "python -m tests.commands"): WHOLE_SUITE,
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
@@ -95,14 +92,14 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
 }
 
 # What stands for a name of the reader's own.
-NEWEST_RUN = "$(ls -td outputs/runs/*/ | head -1)"
-NEWEST_SWEEP = "$(ls -t outputs/sweeps | head -1)"
+NEWEST_RUN = "$(dirname $(ls -td outputs/runs/*/checkpoints | head -1))"
+NEWEST_CHECKPOINT = "$(basename -s .ckpt $(ls -t outputs/runs/*/checkpoints/*.ckpt | head -1))"
+NEWEST_REWARD_MODEL = "$(ls -td outputs/runs/*_reward_model_* | head -1)"
 PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<run>"): NEWEST_RUN,
-    ("README.md", "<sweep>"): NEWEST_SWEEP,
-    ("README.md", "<folder or hub id>"): "my_reward_model",
+    ("README.md", "<name>"): NEWEST_CHECKPOINT,
     ("models.md", "<folder>"): "my_model",
-    ("reward_models.md", "<folder or hub id>"): NEWEST_RUN,
+    ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
     ("runs.md", "<its folder>"): NEWEST_RUN,
     ("runs.md", "<folder>"): "my_run",
 }
