@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from harness.command_line.arguments import help_asked, look_through
 from harness.disk.files import disk_trouble, refused
 from harness.errors import USER_ERRORS, DiskError, OptionError
 from harness.overrides import means_multirun, with_names_as_text
@@ -41,6 +42,9 @@ def main() -> None:
         return
     try:
         sys.argv[1:] = _as_hydra_reads_them(sys.argv[1:])
+        if (text := help_asked(sys.argv[1:])) is not None:
+            print(text)
+            return
     except USER_ERRORS as error:
         sys.exit(f"error: {printable(str(error))}")
     # Hydra's own errors repeat what was typed.
@@ -127,7 +131,7 @@ def _as_hydra_reads_them(arguments: Sequence[str]) -> list[str]:
     settle()
     refuse_names_without_letters(arguments)
     refuse_old_names(arguments)
-    return with_names_as_text(arguments)
+    return look_through(with_names_as_text(arguments))
 
 
 def _call_composed(task: Callable[[DictConfig], Any]) -> None:
