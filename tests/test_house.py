@@ -35,6 +35,7 @@ FLOORS = (
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
+    "harness.progress",
     "harness.reports",
     "harness.tracking",
     "harness.runs",

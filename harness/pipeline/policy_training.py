@@ -14,21 +14,26 @@ from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
+from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import Costs, backward_passes
 from harness.pipeline.policy_models import bind_policy
+from harness.progress.bar import ProgressBar
+from harness.progress.evaluations import OF_POLICIES, EvaluationLines
+from harness.progress.within import Within, of_rollout
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
-from harness.reports.progress import ProgressBar
+from harness.reports.plain_console import WHOLE, line
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
 from harness.tracking.loggers import tracked
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
-from harness.typed import option
+from harness.typed import from_here, option
 from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
@@ -88,7 +93,8 @@ def train_policy(
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
-    drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
+    shown = 8 if console.is_terminal else 3
+    drawings = [partial(samples_table, samples.latest, shown), partial(policy_summary, result)]
     return result | counts, drawings
 
 
@@ -105,9 +111,9 @@ def _fit(
             weights_only=True if run.checkpoint else None,
         )
     except (KeyboardInterrupt, SystemExit):
-        resume = option("resume", run.folder)
-        told = f"stopped; the same command with {resume} goes on"
-        pipeline.console.print(told, soft_wrap=True)
+        resume = (option("resume", from_here(run.folder)), WHOLE)
+        told = line("stopped; the same command with ", resume, " goes on")
+        pipeline.console.print(told)
         raise
 
 
@@ -116,7 +122,19 @@ def say_start(
 ) -> None:
     """What a person should know of a run before its first iteration."""
     console, encoder = pipeline.console, data.encoder
-    console.print(start_table(algorithm, *map(len, data.rows.values()), devices))
+    cfg, model = pipeline.cfg, pipeline.language_model
+    start = f"fine-tuned here on {cfg.data.name}" if model.embedded else model.pretrained
+    table = start_table(
+        algorithm,
+        model=model.name,
+        start=start,
+        data=cfg.data.name,
+        prompts=tuple(map(len, data.rows.values())),
+        devices=devices,
+        stages={stage.name: stage for stage in pipeline.stages},
+        changed=not_default(cfg),
+    )
+    console.print(table)
     say(console, chat_notes(encoder.format))
     say(console, reward_notes(pipeline.reward))
     say(console, what_was_cut(encoder.counts))
@@ -132,9 +150,19 @@ def watchers(
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        ProgressBar(console, algorithm.name, lambda trainer: algorithm.options.iterations),
+        ProgressBar(console, pipeline.plan, _within(pipeline, algorithm)),
+        EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]
+
+
+def _within(pipeline: Pipeline, algorithm: PolicyModule) -> Within:
+    """How far an iteration is that has begun."""
+    options = algorithm.options
+    each = Costs(pipeline).iteration(options, pipeline.reward)
+    devices = pipeline.cfg.hardware.devices
+    passes = backward_passes(options, devices if isinstance(devices, int) else 1)
+    return of_rollout((each.sample + each.read) / each.all, passes)
 
 
 def keep_best(metric: str | None) -> list[Callback]:

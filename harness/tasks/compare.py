@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.table import Table
+from rich.text import Text
 
 from harness.comparison.measures import Measures
 from harness.comparison.pages import HEADER, final_row
@@ -14,7 +14,10 @@ from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
 from harness.reports.console import draw, make_console
+from harness.reports.plain_console import WHOLE, line
+from harness.reports.word_table import WordTable
 from harness.runs.command import keep_command
+from harness.typed import from_here
 from lightning_modules.options.require import require
 
 ON_TERMINAL = 20  # configurations, and folders left out
@@ -42,25 +45,28 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     draw(console, partial(terminal_table, found.measures), partial(_what_is_where, found, folder))
     if cfg.publish:
         address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
-        console.print(f"W&B      {address}", soft_wrap=True)
+        console.print(line("W&B      ", (address, WHOLE)))
     return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
 
 
-def _what_is_where(found: Comparison, folder: Path) -> list[str]:
+def _what_is_where(found: Comparison, folder: Path) -> list[Text]:
     """What is left out, and where everything is."""
-    lines = [f"left out: {item.folder}: {item.reason}" for item in found.left_out[:ON_TERMINAL]]
+    lines = [
+        line("left out: ", (from_here(item.folder), WHOLE), f": {item.reason}")
+        for item in found.left_out[:ON_TERMINAL]
+    ]
     if (more := len(found.left_out) - ON_TERMINAL) > 0:
-        lines.append(f"and {more} more; see the page")
-    pictures = "  ".join(str(path) for path in sorted(folder.glob("*.png")))
-    places = (("page", folder / HTML), ("Markdown", folder / PAGE), ("PNG", pictures))
-    return [*lines, *(f"{name:8} {where}" for name, where in places)]
+        lines.append(line(f"and {more} more; see the page"))
+    places = [("page", folder / HTML), ("Markdown", folder / PAGE)]
+    places += [("PNG", path) for path in sorted(folder.glob("*.png"))]
+    return [*lines, *(line(f"{name:8} ", (from_here(where), WHOLE)) for name, where in places)]
 
 
-def terminal_table(measures: Measures) -> Table:
+def terminal_table(measures: Measures) -> WordTable:
     """The table of configurations, the best first; seconds are on the pages."""
-    table = Table(title="at the end of training, mean [95% interval]")
+    table = WordTable(title="at the end of training, mean [95% interval]", show_lines=True)
     for name in HEADER[:-1]:
-        table.add_column(name.removeprefix("val/"), overflow="fold")
+        table.add_column(name.removeprefix("val/"))
     for row in measures.rows[:ON_TERMINAL]:
         table.add_row(*final_row(row)[:-1])
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
