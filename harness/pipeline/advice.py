@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from datamodules.sources.landmarks import Landmarks
-from harness.checks.config import rewards
 from harness.parts.parts import Parts
+from harness.pipeline.planning import learns
 from harness.reports.console import say, warn
 from harness.runs.command import typed_overrides
 from harness.typed import word
@@ -20,7 +20,6 @@ from lightning_modules.sft import SFT
 
 # How an option refers to what the data set recommends, unless a budget says something else.
 REFERENCE = re.compile(r"(?:\$\{budget:(\w+),)?\$\{data\.recommended\.\w+\}+")
-LEARNED = "lightning_modules.rewards.learned.LearnedReward"
 # A pretrained model in the place of a toy, and what is typed for a toy alone.
 PRETRAINED = ("model=smollm_135m", "adapter=lora")
 OF_A_TOY = re.compile(r"[+~]*(model|adapter|resume)([./@=]|$)")
@@ -61,9 +60,7 @@ def _trainings(parts: Parts) -> Iterator[str]:
     yield "algo"
     if parts.language_model.embedded and not isinstance(parts.algorithm, SFT):
         yield "stages.sft"
-    reward = OmegaConf.to_container(parts.cfg.reward, resolve=True)
-    targets = [part.get("_target_") for _, part in rewards("reward", reward)]
-    if isinstance(parts.algorithm, PolicyModule) and LEARNED in targets:
+    if isinstance(parts.algorithm, PolicyModule) and learns(parts.reward):
         yield "stages.reward_model"
 
 
