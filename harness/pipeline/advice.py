@@ -14,7 +14,7 @@ from harness.parts.parts import Parts
 from harness.pipeline.planning import learns
 from harness.reports.console import say, warn
 from harness.runs.command import typed_overrides
-from harness.typed import word
+from harness.typed import program, word
 from lightning_modules.policy import PolicyModule
 from lightning_modules.sft import SFT
 
@@ -72,5 +72,5 @@ def _about_toy(parts: Parts) -> str:
         f"model={parts.cfg.model.name} is a toy of {size / 1e6:.1f} million parameters, trained"
         f" from nothing: it does not learn a language from {pairs:,} comparisons, and what it"
         " writes will make no sense. With a pretrained model:"
-        f" python run.py {' '.join((*PRETRAINED, *typed))}"
+        f" {program()} {' '.join((*PRETRAINED, *typed))}"
     )
