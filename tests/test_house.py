@@ -37,6 +37,7 @@ FLOORS = (
     "harness.progress",
     "harness.reports",
     "harness.tracking",
+    "harness.pictures",
     "harness.runs",
     "harness.disk",
     "harness",

@@ -9,14 +9,15 @@ from omegaconf import DictConfig
 from rich.text import Text
 
 from harness.comparison.measures import Measures
-from harness.comparison.pages import HEADER, final_row
+from harness.comparison.origins import command_line
+from harness.comparison.pages import HEADER, final_row, reference_row
 from harness.comparison.publishing import check_can_publish, publish
 from harness.comparison.reading import PAGE, SCORE
 from harness.comparison.writing import HTML, TITLE, Comparison, write_comparison
 from harness.reports.console import draw, make_console
 from harness.reports.plain_console import WHOLE, line
 from harness.reports.word_table import WordTable
-from harness.runs.command import keep_command
+from harness.runs.command import keep_command, typed_overrides
 from harness.typed import from_here
 from lightning_modules.options.require import require
 
@@ -39,7 +40,7 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     if cfg.publish:
         check_can_publish(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    found = write_comparison(patterns, folder)
+    found = write_comparison(patterns, folder, command_line(typed_overrides()))
     keep_command(folder, cfg)
     console = make_console(alone=True)
     draw(console, partial(terminal_table, found.measures), partial(_what_is_where, found, folder))
@@ -71,4 +72,7 @@ def terminal_table(measures: Measures) -> WordTable:
         table.add_row(*final_row(row)[:-1])
     if (more := len(measures.rows) - ON_TERMINAL) > 0:
         table.add_row(f"and {more} more", *[""] * (len(HEADER) - 2))
+    table.add_section()
+    for reference in measures.references[:ON_TERMINAL]:
+        table.add_row(*reference_row(reference)[:-1])
     return table
