@@ -22,7 +22,7 @@ from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.options.require import require
 
-WATCHED = {"val/gold": "gold", "val/held_out_score": "held-out head"}
+WATCHED = {"val/gold": "gold (0 to 1)", "val/held_out_score": "held-out head"}
 COLUMNS = ("rollout/episodes", "val/kl", "val/score")
 PATIENCE = 3  # evaluations below the best one before the curve has turned
 

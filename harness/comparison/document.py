@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.comparison.style import NARROW, STYLE
 from harness.printable import printable
 from harness.reports.markdown import fenced, one_line
 
+STYLE = Path(__file__).with_name("page.css")
+NARROW = "(max-width: 40rem)"  # screens of phones, as in page.css
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 INTERVAL = re.compile(r" (\[-?[\d.,]+, -?[\d.,]+\]|\(no interval\))")
 
@@ -132,7 +133,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{name}</title><style>{STYLE}</style></head><body>",
+            f"<title>{name}</title><style>{STYLE.read_text(encoding='utf-8')}</style></head><body>",
             f"<h1>{name}</h1>",
             *map(_html, blocks),
             "</body></html>\n",

@@ -13,9 +13,8 @@ from harness.comparison.reading import PolicyRun
 from harness.disk.files import JOB
 from harness.runs.command import COMMAND
 from harness.runs.secrets import hide_overrides
-from harness.typed import word
+from harness.typed import program, word
 
-PROGRAM = "python run.py"
 SWEEP = "multirun.yaml"  # what Hydra keeps of a sweep's command line
 
 
@@ -41,7 +40,7 @@ def origins(runs: Iterable[PolicyRun]) -> list[Origin]:
 
 def command_line(overrides: Sequence[str], *, is_sweep: bool = False) -> str:
     """A command as it can be typed again."""
-    start = [PROGRAM, "-m"] if is_sweep else [PROGRAM]
+    start = [program(), "-m"] if is_sweep else [program()]
     return " ".join([*start, *map(word, overrides)])
 
 

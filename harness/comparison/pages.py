@@ -29,7 +29,7 @@ from harness.pictures.drawing import drawn
 
 CURVES_PNG = "curves.png"
 FRONTIER_PNG = "frontier.png"
-SHOWS = {
+PICTURES = {
     CURVES_PNG: "learning curves over episodes, with bands over seeds",
     FRONTIER_PNG: "score and gold over the square root of the KL",
 }
@@ -37,7 +37,8 @@ MOST_LEFT_OUT = 50
 MOST_COLUMNS = 6  # configurations beside each other; more are below each other
 MOST_COMMANDS = 8
 MOST_REFERENCES = 8
-HEADER = ("configuration", "seeds", *FINALS, "episodes to threshold", "seconds to threshold")
+TO_THRESHOLD = "episodes to threshold"
+HEADER = ("configuration", "seeds", *FINALS, TO_THRESHOLD, "seconds to threshold")
 
 
 def contents(
@@ -209,7 +210,7 @@ def _picture(
         return None
     narrow = path.with_stem(f"{path.stem}_narrow")
     fits = drawn(narrow, partial(draw, configurations, layout=NARROW))
-    return Picture(path, SHOWS[path.name], narrow if fits else None)
+    return Picture(path, PICTURES[path.name], narrow if fits else None)
 
 
 def _pairs(pairs: Sequence[Pair]) -> list[Block]:

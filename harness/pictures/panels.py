@@ -45,7 +45,7 @@ POLICY = (
     Panel("length", "tokens a response", ("val/length", "rollout/length"), "reference/length"),
     Panel("entropy", "nats a token", ("val/entropy", "rollout/entropy")),
     Panel("clip fraction", "share of tokens", ("train/clip_fraction",)),
-    Panel("explained variance", "share of the variance", ("train/explained_variance",)),
+    Panel("explained variance", "share of the returns' variance", ("train/explained_variance",)),
 )
 SUPERVISED = (
     Panel("loss", "nats", ("val/loss", "train/loss")),
@@ -54,8 +54,9 @@ SUPERVISED = (
         "share of pairs in order",
         ("val/accuracy", "train/accuracy"),
         "val/accuracy_longer",
+        ("val/accuracy_ci_low", "val/accuracy_ci_high"),
     ),
-    Panel("learning rate", "a step", ("train/lr",)),
+    Panel("learning rate", "learning rate", ("train/lr",)),
 )
 
 

@@ -49,7 +49,8 @@ def draw_accuracy(
     axes.axhline(0.5, ls="--", color="grey", label="a coin")
     _with_intervals(axes, places, buckets)
     axes.plot(places, [b.predicted for b in buckets], "_", ms=16, color=OTHER, label="predicted")
-    labels = [f"{name}\n{b.pairs:,} pairs" for name, b in zip(names, buckets, strict=True)]
+    several = [name.replace(" to ", "\nto ") for name in names]
+    labels = [f"{name}\n{b.pairs:,} pairs" for name, b in zip(several, buckets, strict=True)]
     axes.set_xticks(places, labels, fontsize=8)
     axes.set(title=title, xlabel=xlabel, ylabel="share of pairs in the right order", ylim=(0, 1.02))
     axes.set_xlim(-0.5, len(buckets) - 0.5)

@@ -75,7 +75,7 @@ def _draw_panel(axes: "Axes", panel: Panel, rows: Rows) -> None:
             y,
             color=colour,
             label=metric,
-            lw=1.6 if main else 1,
+            lw=1.6 if main else 0.9,
             alpha=1 if main else 0.6,
             marker="." if len(x) < MANY else "",
             zorder=3 if main else 2,

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import io
 import json
 import re
 import shutil
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 
 from datamodules.records import DataError
-from harness.comparison.measures import first_reached
+from harness.comparison.grouping import configurations
+from harness.comparison.measures import first_reached, measure
 from harness.comparison.publishing import curves_grid, report_blocks
 from harness.comparison.reading import collect
 from harness.comparison.writing import write_comparison
-from harness.tasks.compare import compare
+from harness.reports.plain_console import PlainConsole
+from harness.tasks.compare import compare, terminal_table
 from harness.tasks.train import train
 from lightning_modules.errors import OptionError
 from tests.harness.comparison.synthetic_runs import EPISODES, keep_samples, write_run
@@ -156,6 +159,20 @@ def test_what_overlaps_is_not_decided_and_one_seed_has_no_interval(compared, tmp
     assert "0.100 (no interval)" in finals[3]
     assert [row[3] for row in pairs[1:]] == ["not decided"] * 3
     assert [row[5] for row in pairs[1:]] == ["not decided"] * 3
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_numbers_are_whole_on_a_terminal(width, sweep, folder):
+    page = tables((folder / "comparison.md").read_text(encoding="utf-8"))[0]
+    console = PlainConsole(width=width, file=io.StringIO())
+    found = configurations(collect([str(sweep)])[0])
+    console.print(terminal_table(measure(found), width))
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    for row in page[1:]:
+        for cell in (row[0], *row[2:6]):
+            assert all(part in shown for part in re.split(r" (?=\[)", cell)), cell
+    assert ("threshold" in shown) == (width == 120)
 
 
 def test_options_that_differ_and_what_is_left_out_are_on_the_page(compared, sweep, capsys):
