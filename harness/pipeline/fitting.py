@@ -34,6 +34,8 @@ from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.start_table import start_lines
+from harness.tracking.curves import CurvesPicture
+from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -154,6 +156,7 @@ def _fit(
     watchers = [
         SupervisedBar(parts.console, parts.plan),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
+        CurvesPicture(run_name(parts.cfg, module.name)),
     ]
     return fit_supervised(module, data, hardware, loggers=loggers, callbacks=watchers, **resume)
 

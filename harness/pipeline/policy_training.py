@@ -28,7 +28,9 @@ from harness.reports.console import Drawing, policy_summary, samples_table, say,
 from harness.reports.plain_console import WHOLE, line
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
+from harness.tracking.curves import CurvesPicture
 from harness.tracking.loggers import tracked
+from harness.tracking.names import run_name, swept_overrides
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
@@ -46,7 +48,8 @@ def train_policy(
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     options = algorithm.options
     best = keep_best(cfg.callbacks.keep_best)
-    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop)
+    title = run_name(run.config, algorithm.name, swept_overrides(run.folder))
+    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop, title=title)
     prompts = {split: pipeline.source.prompts(split) for split in ("train", "val")}
     pipeline.check_prompts(prompts["train"] + spread(prompts["val"], options.val_prompts))
     encoder = bind_policy(pipeline, algorithm)
@@ -74,6 +77,7 @@ def train_policy(
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
+                CurvesPicture(title),
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
             ],
