@@ -20,6 +20,7 @@ from harness.errors import USER_ERRORS
 from harness.overrides import with_names_as_text
 from harness.printable import PrintableStream, printable
 from harness.ranks import settle
+from harness.runs.command import with_options_of_runs
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.renamed import refuse_old_names
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
@@ -63,7 +64,7 @@ if __name__ == "__main__":
         settle()
         refuse_names_without_letters(sys.argv[1:])
         refuse_old_names(sys.argv[1:])
-        sys.argv[1:] = with_names_as_text(sys.argv[1:])
+        sys.argv[1:] = with_names_as_text(with_options_of_runs(sys.argv[1:]))
     except USER_ERRORS as error:
         sys.exit(f"error: {printable(str(error))}")
     # Hydra's own errors repeat what was typed.

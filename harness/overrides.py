@@ -58,6 +58,19 @@ def with_names_as_text(arguments: Sequence[str]) -> list[str]:
     return [_with_name_as_text(argument, swept) for argument in arguments]
 
 
+def place_of(override: str) -> str:
+    """The option or section of the config that an override of the command line says:
+    `reward@reward.rewards.third=checkpoint` and `algo/optimizer=adam` are of those sections.
+    """
+    key = override.lstrip("+~").partition("=")[0]
+    return key.partition("@")[2] or key.replace("/", ".")
+
+
+def is_chosen(config: Mapping[str, Any], place: str) -> bool:
+    """Whether `place` is a whole section, such as `data`, and not one of its options."""
+    return "." not in place and isinstance(config.get(place), Mapping)
+
+
 def require_names(config: Mapping[str, Any]) -> None:
     """Raise OptionError for an option of a composed config that is a name and holds no text."""
     logger = config.get("logger") or {}

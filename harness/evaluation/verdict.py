@@ -1,10 +1,13 @@
 """Evaluating a policy or a reward, as a run of its own."""
 
 import json
+import re
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from harness.disk.files import write_text
+from harness.disk.files import STATE, write_text
 from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
@@ -24,14 +27,21 @@ from harness.reports.console import (
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
 from harness.reports.plain_console import line
+from harness.runs.command import EXPORTS, run_of
 from harness.runs.folder import open_run
+from harness.runs.identity import input_differences, read_state
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 
+STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 
-def evaluate_chosen(choices: Choices) -> dict[str, Any]:
-    """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
+
+def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate the policy that is chosen or, without one, the reward; returns summary.json.
+
+    `notes` say where the options come from.
+    """
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
     if pipeline.cfg.policy:
@@ -41,7 +51,7 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
         pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
-        say(pipeline.console, run.notes)
+        say(pipeline.console, [*run.notes, *notes, *_changes(pipeline)])
         judged = _policy if pipeline.cfg.policy else _reward
         numbers, drawings = judged(pipeline)
         summary = write_summary(
@@ -56,9 +66,9 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
 
 def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    opponent = cfg.against or "the reference"
+    policy, opponent = player_names(cfg.policy, cfg.against)
     rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
-    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
+    console.print(line((policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -66,7 +76,39 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    return numbers, [partial(samples_table, rows), partial(policy_summary, numbers)]
+    names = opponent, policy
+    return numbers, [partial(samples_table, rows, names), partial(policy_summary, numbers, names)]
+
+
+def player_names(policy: str, against: str | None) -> tuple[str, str]:
+    """What two policies are called beside each other: a run by its folder without the time, another
+    model by the end of its path or hub id; in full where that is the same.
+    """
+    if against is None:
+        return _short(policy), "reference"
+    if _short(policy) != _short(against):
+        return _short(policy), _short(against)
+    return policy, against
+
+
+def _short(place: str) -> str:
+    run = run_of(place)
+    path = Path(place).absolute()
+    name = (run.absolute() if run else path).name
+    export = f" {path.name}" if path.parent.name == EXPORTS else ""
+    return (STARTED.sub("", name) or place) + export
+
+
+def _changes(pipeline: Pipeline) -> list[str]:
+    """What the run's options name and is not what it was when the run began."""
+    origin = pipeline.origin
+    if origin is None:
+        return []
+    was = read_state(origin.folder / STATE).get("inputs") or {}
+    now = pipeline.run.inputs or {}
+    both = was.keys() & now.keys() - {"environment"}
+    changes = input_differences({k: was[k] for k in both}, {k: now[k] for k in both})
+    return [f"not as {origin.folder} had it: {change}" for change in changes]
 
 
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:

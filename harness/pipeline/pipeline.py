@@ -17,13 +17,15 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.templates import Refused
 from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
+from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
-from harness.reports.console import stage_line
+from harness.reports.console import say, stage_line
 from harness.runs.stages import Stage, StageCache, fingerprint
+from harness.runs.used_stages import LINKS, REFERENCE, Lost
 from harness.tracking.loggers import tracked
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
@@ -65,12 +67,23 @@ class Pipeline(Parts):
     def reference(self) -> tuple[str | Path, str | None]:
         """Folder or hub id of the reference, and its revision."""
         if not self.language_model.embedded:
-            return self.language_model.pretrained, self.language_model.revision
-        stage = self._stage("sft", recipe(self, "sft"), partial(fit_sft, self))
+            path = self.language_model.pretrained
+            if Path(path).is_dir():
+                self.run.link(REFERENCE, Path(path))
+            return path, self.language_model.revision
+        stage = self._known("sft") or self._stage(
+            "sft", recipe(self, "sft"), partial(fit_sft, self)
+        )
         return stage.path / "model", None
 
     def reward_model(self) -> Path:
         """Folder of the reward model trained on this data from this reference."""
+        stage = self._known("reward_model") or self._trained_reward_model()
+        if self.language_model.trust_remote_code:  # the model's code is saved with it
+            trust(stage.path / "model")
+        return stage.path
+
+    def _trained_reward_model(self) -> Stage:
         start = path, revision = self.reference()
         shaped_by = recipe(self, "reward_model") | {
             "reference": path.parent.name
@@ -78,10 +91,7 @@ class Pipeline(Parts):
             else pretrained_identity(path, revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
         }
-        stage = self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start))
-        if self.language_model.trust_remote_code:  # the model's code is saved with it
-            trust(stage.path / "model")
-        return stage.path
+        return self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start))
 
     def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""
@@ -124,18 +134,37 @@ class Pipeline(Parts):
                 found[prompt] = str(error)
         return found
 
-    def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
-        done = next((stage for stage in self.stages if stage.name == name), None)
-        if done:
+    def _known(self, name: str) -> Stage | None:
+        """The stage that is used already or that the run of this config has used."""
+        if done := next((stage for stage in self.stages if stage.name == name), None):
             return done
+        stage = self.origin and self.origin.stages.get(name)
+        return stage and self._use(stage, stage.path.name)
 
-        self.run.require_stage(name, fingerprint(shaped_by))
+    def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
+        """The stage of this recipe, from the cache or made now."""
+        mark = fingerprint(shaped_by)
+        if self.origin and (lost := self.origin.lost.get(name)):
+            self._tell_of(lost, mark)
 
         def make(folder: Path) -> dict[str, Any]:
             with tracked(self.cfg, self.run, folder, name) as loggers:
                 return fit(self.stage_modules[name], folder, loggers)
 
-        stage = self.cache.get(name, shaped_by, make, self.console.print)
+        self.run.require_stage(name, mark)
+        return self._use(self.cache.get(name, shaped_by, make, self.console.print), mark)
+
+    def _use(self, stage: Stage, mark: str) -> Stage:
+        self.run.require_stage(stage.name, mark)
+        self.run.link(LINKS[stage.name], stage.path)
         self.stages.append(stage)
         self.console.print(stage_line(stage), soft_wrap=True)
         return stage
+
+    def _tell_of(self, lost: Lost, mark: str) -> None:
+        """Say that a stage is made in the place of a lost one; RunError if that will not do."""
+        other = lost.mark != mark
+        why = f"as code, libraries or machine are not what they were, it would be another ({mark})"
+        if other and self.origin.exact:
+            raise RunError(f"{lost.told}; but {why}")
+        say(self.console, [lost.told + f"; {why}" * other])

@@ -26,12 +26,16 @@ def make_console(*, alone: bool = False) -> Console:
     return PlainConsole(width=width, quiet=not alone and this_rank() > 0)
 
 
-def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
-    """Held-out prompts with the response before and after, and what each is worth."""
+def samples_table(
+    rows: list[dict[str, Any]], names: tuple[str, str] = ("before", "after"), count: int = 8
+) -> Table:
+    """Held-out prompts with the responses of two policies by their `names`, the one that the other
+    is measured against first, and what each is worth.
+    """
     has_gold = bool(rows) and "gold" in rows[0]
-    table = Table(title="held-out prompts, before and after", show_lines=True)
+    table = Table(title=f"held-out prompts, {' and '.join(names)}", show_lines=True)
     worth = "score, gold" if has_gold else "score"
-    for name in ("prompt", "before", worth, "after", worth):
+    for name in ("prompt", names[0], worth, names[1], worth):
         table.add_column(name, overflow="fold")
     count = min(count, len(rows))
     for row in (rows[i * len(rows) // count] for i in range(count)):
@@ -53,10 +57,12 @@ def _short(text: str, limit: int = 240) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
-def policy_summary(summary: dict[str, Any]) -> Table:
-    """What got better and what it cost."""
+def policy_summary(
+    summary: dict[str, Any], names: tuple[str, str] = ("reference", "policy")
+) -> Table:
+    """What got better and what it cost, of two policies by their `names` as in `samples_table`."""
     table = Table(title="on held-out prompts", show_header=True)
-    for name in ("", "reference", "policy"):
+    for name in ("", *names):
         table.add_column(name)
     table.add_row(
         "score",
@@ -71,7 +77,7 @@ def policy_summary(summary: dict[str, Any]) -> Table:
     )
     if "val/kl" in summary:
         kl = f"{summary['val/kl']:.2f} nats a response"
-        table.add_row("KL to the reference", "0", kl)
+        table.add_row(f"KL to {'the ' * (names[0] == 'reference')}{names[0]}", "0", kl)
     table.add_row(
         "length", f"{summary['reference/length']:.1f}", f"{summary['val/length']:.1f} tokens"
     )

@@ -131,6 +131,14 @@ class StageCache:
             sync_names(folder.parent)
 
 
+def stage_in(folder: Path, name: str) -> Stage | None:
+    """The finished stage in a folder, None if there is none; RunError if it is damaged."""
+    found = _finished(name, folder)
+    if isinstance(found, str):
+        raise RunError(found)
+    return found
+
+
 def _finished(name: str, folder: Path) -> Stage | str | None:
     """The stage in `folder`, or what is damaged in it; None if there is none."""
     if not folder.exists():
