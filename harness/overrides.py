@@ -26,7 +26,7 @@ PLACES = (
     r"hydra\.(run|sweep)\.dir",
 )
 NAMES = (
-    "experiment|checkpoint",
+    "experiment|checkpoint|clear",
     r"data\.(name|revision|subset|columns\.\w+)",
     r"model\.(name|revision|date)",
     r"(algo|reward|adapter)\.name",
@@ -35,7 +35,7 @@ NAMES = (
 )
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
-TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|experiment|logger\.tags")
+TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|clear|experiment|logger\.tags")
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),

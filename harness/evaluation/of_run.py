@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from harness.checks.config import rewards
 from harness.disk.files import CONFIG, STATE
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
+from harness.parts.choices import ADVICE
 from harness.runs.command import COMMAND, run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
 from harness.runs.identity import differences, is_place, read_state
+from harness.runs.secrets import hide_overrides
 from harness.runs.used_stages import Origin, find_stages
 from harness.typed import option
 from lightning_modules.errors import OptionError
@@ -44,14 +45,13 @@ class Taken:
     notes: list[str] = field(default_factory=list)
 
 
-def taken_from_run(cfg: DictConfig) -> Taken:
+def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
     """`cfg` with the options of the run that `policy` is of, else `against`, else (data alone) the
-    reward model that is judged, except those that were typed.
+    reward model that is judged, except those that were `typed`: overrides of the command line.
 
     Raises RunError if a run has no model, or its folder says what may not be believed. Nothing is
     built or trained.
     """
-    typed = list(HydraConfig.get().overrides.task)
     for name in ("policy", "against"):
         _require_model(name, cfg.get(name))
     for name in ("policy", "against"):
@@ -210,7 +210,8 @@ def _with_typed(
             continue
         new = override.startswith("+") and not override.startswith("++")
         if sections and not new and (not isinstance(target, dict) or key not in target):
-            known = ", ".join(target) if isinstance(target, dict) else "none"
+            options = target if isinstance(target, dict) else {}
+            known = ", ".join(o for o in options if o not in ("_target_", ADVICE)) or "none there"
             raise OptionError(
                 f"{place}: the {sections[0]} of {run} has no such option; it has {known}"
             )
@@ -223,12 +224,9 @@ def _with_typed(
 
 def _notes(config: DictConfig, source: str, typed: Sequence[str]) -> list[str]:
     budget = config.evaluation
-    typed = [
-        o.lstrip("+")
-        for o in typed
-        if place_of(o).split(".")[0] not in ("task", "policy", "against")
-    ]
-    said = f"; typed: {' '.join(typed)}" if typed else ""
+    sections = (*MADE_OF, "reward", "evaluation")
+    chosen = hide_overrides(o.lstrip("+") for o in typed if place_of(o).split(".")[0] in sections)
+    said = f"; typed: {' '.join(chosen)}" if chosen else ""
     return [
         f"as {source} had it: data {config.data.get('name')}, reward {config.reward.get('name')},"
         f" model {config.model.get('name')}, {budget.prompts} held-out prompts, temperature"

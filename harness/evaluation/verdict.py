@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from harness.disk.files import STATE, write_text
 from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
+from harness.overrides import place_of
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
@@ -100,13 +103,14 @@ def _short(place: str) -> str:
 
 
 def _changes(pipeline: Pipeline) -> list[str]:
-    """What the run's options name and is not what it was when the run began."""
+    """What the options of the run that is evaluated name, and is not what it was when it began."""
     origin = pipeline.origin
     if origin is None:
         return []
     was = read_state(origin.folder / STATE).get("inputs") or {}
     now = pipeline.run.inputs or {}
-    both = was.keys() & now.keys() - {"environment"}
+    typed = tuple(place_of(override) for override in HydraConfig.get().overrides.task)
+    both = [k for k in was if k in now and not any(f"{t}.".startswith(f"{k}.") for t in typed)]
     changes = input_differences({k: was[k] for k in both}, {k: now[k] for k in both})
     return [f"not as {origin.folder} had it: {change}" for change in changes]
 

@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.disk.contents import in_units, size_of
 from harness.ranks import this_rank
 from harness.reports.plain_console import PlainConsole, line
 from harness.runs.stages import Stage
@@ -96,6 +97,9 @@ def places(folder: Path) -> list[str]:
     for name, names in files.items():
         if there := [str(folder / n) for n in names if (folder / n).exists()]:
             lines.append(f"{name:8} {'  '.join(there)}")
+    checkpoints = folder / "checkpoints"
+    if (count := len(list(checkpoints.glob("[!.]*.ckpt")))) > 1:
+        lines.append(f"checkpoints {checkpoints} ({count}, {in_units(size_of(checkpoints))})")
     sync = sync_command(folder)
     if sync:
         lines.append(f"W&B      offline; to upload it: {sync}")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from harness.evaluation.of_run import taken_from_run
@@ -16,7 +17,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     What is not typed is as the run had it that the policy is of.
     """
     require_names(cfg)
-    taken = taken_from_run(cfg)
+    taken = taken_from_run(cfg, list(HydraConfig.get().overrides.task))
     options = taken.config.evaluation
     require_at_least(1, "evaluation", prompts=options.prompts, batch_size=options.batch_size)
     choices = Choices(taken.config, taken.origin)
