@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -41,7 +41,7 @@ def cache(cfg: DictConfig) -> dict[str, Any]:
         how = "clear=unused lists those that no run has used, clear=30d those above 30 days"
         say(console, [_total(stages, f"in {place}"), *([how] if stages else [])])
         return _counts(stages, 0)
-    words = [clear] if isinstance(clear, str) else list(clear)
+    words = [str(word) for word in (clear if isinstance(clear, ListConfig) else [clear])]
     chosen = chosen_stages(stages, words)
     show(console, chosen)
     free = [stage for stage in chosen if stage.state != IN_USE]
@@ -58,7 +58,7 @@ def cache(cfg: DictConfig) -> dict[str, Any]:
 
 def chosen_stages(stages: Sequence[Cached], words: Sequence[str]) -> list[Cached]:
     """Those that any of the words means."""
-    chosen = [stage for word in words for stage in _meant(stages, str(word))]
+    chosen = [stage for word in words for stage in _meant(stages, word)]
     return [stage for stage in stages if stage in chosen]
 
 
