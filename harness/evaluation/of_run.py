@@ -23,7 +23,7 @@ from harness.runs.command import COMMAND, run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
 from harness.runs.identity import differences, is_place, read_state
 from harness.runs.secrets import hide_overrides
-from harness.runs.used_stages import Origin, find_stages
+from harness.runs.used_stages import LINKS, Origin, find_stages
 from harness.typed import option
 from lightning_modules.errors import OptionError
 from lightning_modules.options.paths import CONFIG as MODEL_CONFIG
@@ -32,6 +32,11 @@ from lightning_modules.options.paths import MODEL
 TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
+# What can be given in the place of a stage that is gone.
+INSTEAD = {
+    "reward_model": "reward=learned, which trains one on these, or another reward",
+    "sft": "against=...",
+}
 # Options of an evaluation, and of a run's algorithm, that mean the same.
 BUDGET = {"prompts": "val_prompts", "temperature": "temperature"}
 
@@ -108,22 +113,24 @@ def _origin(
     chosen: set[str],
 ) -> Origin:
     """The stages of the run that serve here: those that no typed option would make otherwise."""
-    now = OmegaConf.to_container(OmegaConf.masked_copy(config, [*SHAPES_STAGES, "reward"]))
-    reward = now.pop("reward")
+    sections = [*SHAPES_STAGES, "data", "reward"]
+    now = OmegaConf.to_container(OmegaConf.masked_copy(config, sections))
+    reward, other_data = now.pop("reward"), now.pop("data") != theirs.get("data")
     differing = differences({key: theirs.get(key) for key in now}, now)
     of_reward_model = {key for key in differing if key.startswith("stages.reward_model.")}
     names = [] if differing.keys() - of_reward_model else ["sft"]
     kinds = {section.get("_target_") for _, section in rewards("reward", reward)}
     learned = "lightning_modules.rewards.learned.LearnedReward" in kinds
-    others_data = {"data", "reward"} <= chosen
-    if learned and not differing and not others_data:
+    if learned and not differing and not (other_data and "reward" in chosen):
         names.append("reward_model")
     found, lost = find_stages(run, state, names, (config.cache_dir, cache))
-    if "reward_model" in lost and "data" in chosen:
-        raise RunError(
-            f"{run}: its reward model is not there any more, and data=... says other data than it"
-            " was trained on; give reward=learned to train one on these, or another reward"
-        )
+    for name, instead in INSTEAD.items():
+        needed = name == "reward_model" or config.against is None
+        if name in lost and needed and other_data:
+            raise RunError(
+                f"{run}: its {LINKS[name].replace('_', ' ')} is not there any more, and the data"
+                f" are other ones than it was trained on; give {instead}"
+            )
     date = None if config.model.get("date") else state.get("date")
     return Origin(run, date, found, lost)
 
