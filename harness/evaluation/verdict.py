@@ -29,13 +29,14 @@ from harness.reports.console import (
 )
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
-from harness.reports.plain_console import line
-from harness.runs.command import EXPORTS, run_of
+from harness.reports.plain_console import NAME, WHOLE, line
+from harness.runs.command import EXPORTS, is_job_in_turn, run_of
 from harness.runs.folder import open_run
 from harness.runs.identity import input_differences, read_state
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
+from harness.typed import from_here
 
 STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 
@@ -46,7 +47,7 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     `notes` say where the options come from.
     """
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console())
+    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
         check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
         pipeline.check_prompts(held_out(pipeline))
@@ -55,14 +56,15 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, [*run.notes, *notes, *_changes(pipeline)])
-        judged = _policy if pipeline.cfg.policy else _reward
-        numbers, drawings = judged(pipeline)
-        summary = write_summary(
-            run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
-        )
-        run.save(finished=True)
-        draw(pipeline.console, *drawings, partial(places, run.folder))
-        return summary
+        with pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed):
+            judged = _policy if pipeline.cfg.policy else _reward
+            numbers, drawings = judged(pipeline)
+            summary = write_summary(
+                run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
+            )
+            run.save(finished=True)
+            draw(pipeline.console, *drawings, partial(places, run.folder))
+            return summary
     finally:
         run.release()
 
@@ -70,8 +72,11 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
 def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     policy, opponent = player_names(cfg.policy, cfg.against)
-    rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
-    console.print(line((policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
+    rest = [
+        f" on {cfg.data.name}, by reward {cfg.reward.name}; in ",
+        (from_here(run.folder), WHOLE),
+    ]
+    console.print(line((policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -118,9 +123,9 @@ def _changes(pipeline: Pipeline) -> list[str]:
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     pairs = pipeline.source.preferences("val")
-    reward, data = (f"reward {cfg.reward.name}", "bold"), (cfg.data.name, "bold")
+    reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
-    console.print(line(reward, on, data, f"; in {run.folder}"), soft_wrap=True)
+    console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))

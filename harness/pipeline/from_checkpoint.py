@@ -11,9 +11,11 @@ from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import actor_critic
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
+from harness.reports.plain_console import WHOLE, line
 from harness.runs.checkpoints import find_checkpoint, load_trained
 from harness.runs.command import EXPORTS
 from harness.runs.folder import Run, today
+from harness.typed import from_here
 from lightning_modules.options.paths import MODEL
 from lightning_modules.policy import PolicyModule
 
@@ -41,5 +43,6 @@ def export_checkpoint(choices: Choices, wanted: str | None, target: Path | None)
     load_trained(model.lm, checkpoint)
     encoder = pipeline.load_encoder(*pipeline.reference())
     export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-    pipeline.console.print(f"{checkpoint} as a model: {target / MODEL}", soft_wrap=True)
+    made, source = ((from_here(path), WHOLE) for path in (target / MODEL, checkpoint))
+    pipeline.console.print(line(source, " as a model: ", made))
     return target

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
@@ -24,6 +23,7 @@ from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import say, stage_line
+from harness.reports.plain_console import PlainConsole
 from harness.runs.stages import Stage, StageCache, fingerprint
 from harness.runs.used_stages import LINKS, REFERENCE, Lost
 from harness.tracking.loggers import tracked
@@ -40,7 +40,7 @@ class Pipeline(Parts):
     `reward_model` train what is not in the cache, at the first call.
     """
 
-    def __init__(self, choices: Choices, console: Console):
+    def __init__(self, choices: Choices, console: PlainConsole):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
@@ -71,27 +71,16 @@ class Pipeline(Parts):
             if Path(path).is_dir():
                 self.run.link(REFERENCE, Path(path))
             return path, self.language_model.revision
-        stage = self._known("sft") or self._stage(
-            "sft", recipe(self, "sft"), partial(fit_sft, self)
-        )
-        return stage.path / "model", None
+        return self._stage("sft", partial(fit_sft, self)).path / "model", None
 
     def reward_model(self) -> Path:
         """Folder of the reward model trained on this data from this reference."""
-        stage = self._known("reward_model") or self._trained_reward_model()
+        # The reference is made before the reward model, unless that is there.
+        start = self._of_origin("reward_model") or self.reference()
+        stage = self._stage("reward_model", partial(self._fit_reward_model, start))
         if self.language_model.trust_remote_code:  # the model's code is saved with it
             trust(stage.path / "model")
         return stage.path
-
-    def _trained_reward_model(self) -> Stage:
-        start = path, revision = self.reference()
-        shaped_by = recipe(self, "reward_model") | {
-            "reference": path.parent.name
-            if self.language_model.embedded
-            else pretrained_identity(path, revision),
-            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
-        }
-        return self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start))
 
     def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""
@@ -134,31 +123,57 @@ class Pipeline(Parts):
                 found[prompt] = str(error)
         return found
 
-    def _known(self, name: str) -> Stage | None:
-        """The stage that is used already or that the run of this config has used."""
-        if done := next((stage for stage in self.stages if stage.name == name), None):
-            return done
-        stage = self.origin and self.origin.stages.get(name)
-        return stage and self._use(stage, stage.path.name)
+    def is_made(self, name: str) -> bool:
+        """Whether this stage is there: in the cache, or as the run of this config has used it."""
+        return self._of_origin(name) is not None or self.cache.has(name, self._shaped_by(name))
 
-    def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
-        """The stage of this recipe, from the cache or made now."""
-        mark = fingerprint(shaped_by)
+    def _shaped_by(self, name: str) -> dict[str, Any]:
+        """Everything that shapes a stage, the one before it included."""
+        shaped_by = recipe(self, name)
+        if name == "sft":
+            return shaped_by
+        model = self.language_model
+        return shaped_by | {
+            "reference": self._mark("sft")
+            if model.embedded
+            else pretrained_identity(model.pretrained, model.revision),
+            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+        }
+
+    def _mark(self, name: str) -> str:
+        """The fingerprint of a stage."""
+        known = self._of_origin(name)
+        return known.path.name if known else fingerprint(self._shaped_by(name))
+
+    def _of_origin(self, name: str) -> Stage | None:
+        return self.origin.stages.get(name) if self.origin else None
+
+    def _stage(self, name: str, fit: Callable) -> Stage:
+        done = next((stage for stage in self.stages if stage.name == name), None)
+        if done:
+            return done
+
+        mark = self._mark(name)
         if self.origin and (lost := self.origin.lost.get(name)):
             self._tell_of(lost, mark)
+        self.run.require_stage(name, mark)
 
         def make(folder: Path) -> dict[str, Any]:
+            self.plan.begin(name)
             with tracked(self.cfg, self.run, folder, name) as loggers:
                 return fit(self.stage_modules[name], folder, loggers)
 
-        self.run.require_stage(name, mark)
-        return self._use(self.cache.get(name, shaped_by, make, self.console.print), mark)
-
-    def _use(self, stage: Stage, mark: str) -> Stage:
-        self.run.require_stage(stage.name, mark)
-        self.run.link(LINKS[stage.name], stage.path)
+        stage = self._of_origin(name) or self.cache.get(
+            name, self._shaped_by(name), make, self.console.print
+        )
+        self.run.link(LINKS[name], stage.path)
         self.stages.append(stage)
-        self.console.print(stage_line(stage), soft_wrap=True)
+        if stage.reused:
+            self.plan.reuse(name)
+        made, *details = stage_line(stage).split("\n")
+        self.console.tell(made)
+        for detail in details:
+            self.console.print(detail)
         return stage
 
     def _tell_of(self, lost: Lost, mark: str) -> None:

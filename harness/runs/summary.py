@@ -1,5 +1,6 @@
 """summary.json: a run in one flat file, to be compared with others."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,9 +29,11 @@ def write_summary(
         "model": cfg.model.name,
         "data": cfg.data.name,
         "seed": cfg.seed,
+        "folder": str(run.folder),
         **{key: value for key, value in result.items() if not key.startswith("time/")},
         **{f"data/{key}": value for key, value in rows.items()},
         "time/total": run.seconds,
+        "time/finished": time.time(),  # seconds since 1970: a copied file's own time is another
     }
     for stage in stages:
         summary[f"stages/{stage.name}/path"] = str(stage.path.absolute())

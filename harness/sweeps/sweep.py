@@ -26,7 +26,7 @@ from harness.runs.command import typed_overrides
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import without_secrets
 from harness.surroundings import prepare_workers
-from harness.typed import quoted
+from harness.typed import from_here, program, quoted
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
@@ -58,14 +58,12 @@ def hide_secrets(file: Path, cfg: DictConfig) -> None:
 def refusal(config: DictConfig) -> str | None:
     """Why `config` cannot be swept over, and what to do; None if it can."""
     hardware, objective = config.hardware, config.sweep.objective
-    devices = OmegaConf.to_container(hardware).get("devices")
-    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
-    if not alone or hardware.get("num_nodes", 1) != 1:
+    if not has_one_device(config):
         return (
-            f"hardware={hardware.name} with devices={devices}: a job of a sweep has one device."
-            " For every further one Lightning would start the whole sweep again. Give"
+            f"hardware={hardware.name} with devices={hardware.get('devices')}: a job of a sweep has"
+            " one device. For every further one Lightning would start the whole sweep again. Give"
             " hardware.devices=1, or let the shell go through the values:\n"
-            f"  for seed in 1 2 3; do python run.py hardware={hardware.name} seed=$seed; done"
+            f"  for seed in 1 2 3; do {program()} hardware={hardware.name} seed=$seed; done"
         )
     if objective is not None and str(objective).split("/")[0] not in FAMILIES:
         return (
@@ -73,6 +71,14 @@ def refusal(config: DictConfig) -> str | None:
             " val/gold or val/accuracy (docs/metrics.md)"
         )
     return None
+
+
+def has_one_device(config: DictConfig) -> bool:
+    """Whether a run is one process. For every further device Lightning starts the program again."""
+    hardware = OmegaConf.to_container(config.hardware)
+    devices = hardware.get("devices")
+    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    return alone and hardware.get("num_nodes", 1) == 1
 
 
 class Sweep(Callback):
@@ -155,39 +161,39 @@ class Sweep(Callback):
 
 def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) -> None:
     """The jobs of a sweep, one a row; then the errors, and what to do next."""
-    from rich.table import Table
-
     from harness.reports.console import make_console
+    from harness.reports.plain_console import WHOLE, line
+    from harness.reports.word_table import WordTable
 
     console = make_console(alone=True)
-    table = Table(title=f"jobs of {sweep}")
-    for name in ("job", "options", "status", objective or "", "folder"):
-        table.add_column(name, overflow="fold")
+    table = WordTable(title=line("jobs of ", (from_here(sweep), WHOLE)))
+    for name in ("job", "options and folder", "status", objective or ""):
+        table.add_column(name)
     shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
     for job in jobs:
         value = "" if job["value"] is None else f"{job['value']:.4f}"
         table.add_row(
             str(job["number"]),
-            " ".join(o for o in job["overrides"] if o not in shared),
+            f"{' '.join(o for o in job['overrides'] if o not in shared)}\n{job['folder'].name}",
             job["status"],
             value,
-            job["folder"].name,
         )
     console.print(table)
     for job in jobs:
-        if line := _explanation(job):
-            console.print(f"job {job['number']} {line}", soft_wrap=True)
+        if told := _explanation(job):
+            console.print(line(f"job {job['number']} ", *told))
     if any(job["status"] not in HAS_RESULT for job in jobs):
         console.print("The same command again does what is missing, and nothing twice.")
 
 
-def _explanation(job: dict[str, Any]) -> str | None:
-    """What the table has no room for."""
+def _explanation(job: dict[str, Any]) -> list[Any]:
+    """What the table has no room for, as parts of a line."""
+    folder = (from_here(job["folder"]), "whole")
     if job["status"] == "failed":
-        return f"failed: {job['error']}\n  see {job['folder']}"
+        return [f"failed: {job['error']}\n  see ", folder]
     if job["status"] == "stopped":
-        return f"was stopped before its end; see {job['folder']}"
+        return ["was stopped before its end; see ", folder]
     if job["run"] != str(job["folder"]):
         how = "was finished before" if job["status"] == "skipped" else "was continued"
-        return f"{how}: {job['run']}"
-    return None
+        return [f"{how}: ", (from_here(job["run"]), "whole")]
+    return []

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from harness.disk.contents import in_units
 from harness.overrides import require_names
+from harness.reports.cached_stages import IN_USE, Cached, cached_stages, users_below
 from harness.reports.console import make_console, say
-from harness.runs.cached import IN_USE, Cached, cached_stages, remove, users_below
+from harness.runs.stages import remove
 from harness.typed import option
 from lightning_modules.errors import OptionError
 from lightning_modules.options.require import require
@@ -45,7 +46,7 @@ def cache(cfg: DictConfig) -> dict[str, Any]:
     chosen = chosen_stages(stages, words)
     show(console, chosen)
     free = [stage for stage in chosen if stage.state != IN_USE]
-    gone = [] if cfg.dry_run else [stage for stage in free if remove(stage)]
+    gone = [] if cfg.dry_run else [stage for stage in free if remove(stage.folder, stage.mark)]
     kept = [stage for stage in chosen if stage not in (free if cfg.dry_run else gone)]
     say(console, [f"{_called(stage)}: a running process uses it; it stays" for stage in kept])
     if cfg.dry_run:

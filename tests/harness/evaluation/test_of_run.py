@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.command_line.of_runs import with_options_of_run
 from harness.disk.files import CONFIG, STATE
 from harness.errors import RunError
 from harness.evaluation.of_run import taken_from_run
 from harness.evaluation.verdict import player_names
-from harness.runs.command import run_of, with_options_of_runs
+from harness.runs.command import run_of
 from harness.runs.secrets import kept
 from harness.tasks.evaluate import evaluate
 from harness.tasks.train import train
@@ -207,10 +208,10 @@ def test_options_of_a_run_need_not_be_those_of_the_defaults(written):
     run = written()
     line = ["task=evaluate", f"policy={run}", "data.limit=3", "reward=gold", "reward.x=1", "seed=1"]
     assert run_of(str(run / "model")) == run_of(str(run)) == run
-    assert with_options_of_runs(line)[2:] == [
+    assert with_options_of_run(line)[2:] == [
         "++data.limit=3",
         "reward=gold",
         "reward.x=1",
         "seed=1",
     ]
-    assert with_options_of_runs(line[:1] + line[2:]) == line[:1] + line[2:]
+    assert with_options_of_run(line[:1] + line[2:]) == line[:1] + line[2:]

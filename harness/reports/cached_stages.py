@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk.contents import size_of
-from harness.disk.files import STATE, read_json, writing
+from harness.disk.files import STATE, read_json
 from harness.disk.locks import is_held
 from harness.errors import DiskError, RunError
-from harness.runs.own_folders import is_free, try_to_hold
+from harness.runs.own_folders import is_free
 from harness.runs.stages import MARKER
 
 ENTRY = re.compile(r"\.?(?P<mark>[0-9a-f]{16})(\.(?P<state>damaged|unfinished|removed))?")
@@ -70,25 +69,6 @@ def users_below(roots: Sequence[Path]) -> list[User]:
                     found[Path(place).resolve()] = user
                 below[:] = [name for name in below if name.startswith("earlier-")]
     return list(found.values())
-
-
-def remove(stage: Cached) -> bool:
-    """Remove a stage, which is gone at once for those who look for it; False where another process
-    makes it. DiskError if it may not be removed.
-    """
-    lock = try_to_hold(stage.folder.parent, f"{stage.mark}.lock")
-    if lock is None:
-        return False
-    try:
-        aside = stage.folder.with_name(f".{stage.mark}.removed")
-        with writing(stage.folder):
-            if aside != stage.folder:
-                shutil.rmtree(aside, ignore_errors=True)
-                os.replace(stage.folder, aside)
-            shutil.rmtree(aside)
-    finally:
-        lock.release()
-    return True
 
 
 def _user(folder: Path) -> User | None:
