@@ -51,6 +51,7 @@ class Parts:
     def __init__(self, choices: Choices, console: Console):
         self.cfg = cfg = choices.cfg
         self.source = choices.source
+        self.origin = choices.origin
         self.started = choices.started
         self.console = console
         self.plan = Plan(console)
@@ -141,6 +142,8 @@ class Parts:
         """What is said of the model's chat template, and the date of this run."""
         options = self.cfg.model
         date = self.run.date if hasattr(self, "run") else today(self.cfg)
+        if self.origin and self.origin.date:
+            date = self.origin.date
         return ChatOptions(
             options.get("chat_template"),
             OmegaConf.to_container(options.get("template_arguments") or OmegaConf.create()),
