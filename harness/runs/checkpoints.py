@@ -139,7 +139,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _steps(path: Path) -> int:
     try:
         state = _load(path)
-        steps = state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+        steps = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
         if not isinstance(steps, int) or not isinstance(state["state_dict"], Mapping):
             raise TypeError("it holds something else")
     except OSError as error:
