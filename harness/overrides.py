@@ -54,7 +54,7 @@ def with_names_as_text(arguments: Sequence[str]) -> list[str]:
     What comes out stays as it is if it goes in again: the processes that Lightning starts for
     several devices get these arguments.
     """
-    swept = any(map(_means_multirun, arguments))
+    swept = any(map(means_multirun, arguments))
     return [_with_name_as_text(argument, swept) for argument in arguments]
 
 
@@ -87,7 +87,8 @@ def written(value: Any) -> str:
     return str(value)
 
 
-def _means_multirun(argument: str) -> bool:
+def means_multirun(argument: str) -> bool:
+    """Whether an argument of the command line starts a sweep."""
     return (
         argument == "-m"
         or (len(argument) > 3 and "--multirun".startswith(argument))

@@ -9,6 +9,7 @@ import os
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from harness.errors import RunError
+from harness.typed import program
 
 # The folder of the run to whose first process this one belongs; the first one sets it.
 LEADER = "RLHF_LADDER_RUN"
@@ -64,6 +65,6 @@ def _refuse_copies() -> None:
         if count.isdecimal() and int(count) > 1 and not (shell and launcher == "srun"):
             raise RunError(
                 f"{variable}={count}: {launcher} has started {count} copies of this run. Start one,"
-                " which starts the others on the devices of its machine: `python run.py"
+                f" which starts the others on the devices of its machine: `{program()}"
                 f" hardware=ddp`. If there is only one, `unset {variable}`"
             )

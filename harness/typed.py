@@ -10,6 +10,13 @@ from hydra.errors import HydraException
 
 from harness.printable import printable
 
+SCRIPT = "rlhf-ladder"
+
+
+def program() -> str:
+    """What starts this program, as the user has typed it."""
+    return SCRIPT if os.path.basename(sys.argv[0]) == SCRIPT else "python run.py"
+
 
 def option(key: str, value: object) -> str:
     """`key=value` for a command line, whatever text the value is.

@@ -40,7 +40,7 @@ TINY = (
     "callbacks.trace_every=2",
 )
 CLOCK = ("time/", "throughput/")
-UNLIKE = ("/path", "/seconds", "/reused")  # of stages
+UNLIKE = ("commit", "folder", "/path", "/seconds", "/reused")  # the last three of stages
 LEFT_OVER = (".unfinished", ".damaged", ".old")
 TABLES = ("samples.jsonl", "traces.jsonl")
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
@@ -148,7 +148,7 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     for key, value in json.loads(
         (folder / "run" / "summary.json").read_text(encoding="utf-8")
     ).items():
-        if key != "commit" and not key.startswith(CLOCK) and not key.endswith(UNLIKE):
+        if not key.startswith(CLOCK) and not key.endswith(UNLIKE):
             yield f"summary.json {key}", value
     for file in sorted((folder / "run").rglob("*")):
         if file.suffix in LEFT_OVER:

@@ -26,6 +26,7 @@ LONGEST_CLASS = 200
 # further down.
 FLOORS = (
     "run",
+    "harness.program",
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",

@@ -55,8 +55,11 @@ class Seen(NamedTuple):
 def glossary(path: Path) -> dict[str, Entry]:
     """The tables of docs/metrics.md by metric; a row of several names counts for each.
 
-    In the section on reward models names stand without their prefixes, `train/` and `val/`.
+    In the section on reward models names stand without their prefixes, `train/` and `val/`. A wheel
+    comes without docs/, and then there is none.
     """
+    if not path.is_file():
+        return {}
     entries: dict[str, Entry] = {}
     prefixes = ("",)
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -27,6 +27,7 @@ from harness.runs.identity import (
 from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
+from harness.typed import program
 
 Inputs = dict[str, Any]
 
@@ -207,7 +208,7 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
 def _join(config: dict[str, Any]) -> Run:
     """The run of the process that launched this one; it writes, and this one does not."""
     if LEADER not in os.environ:
-        raise RunError("start several devices with `python run.py hardware=ddp`, not one by one")
+        raise RunError(f"start several devices with `{program()} hardware=ddp`, not one by one")
     folder = Path(os.environ[LEADER])
     return Run(
         folder,

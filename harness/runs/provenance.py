@@ -2,7 +2,8 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "pytorch-lightning", "peft")
 def versions() -> dict[str, str]:
     """The libraries that shape results, each with its version."""
     return {library: version(library) for library in LIBRARIES}
+
+
+def project_version() -> str:
+    """This project's version, and its commit where it is a checkout."""
+    try:
+        told = version("rlhf-ladder")
+    except PackageNotFoundError:  # started from a checkout that is not installed
+        with open(Path(__file__).parents[2] / "pyproject.toml", "rb") as file:
+            told = tomllib.load(file)["project"]["version"]
+    mark = commit()
+    return f"{told} (commit {mark})" if mark else told
 
 
 def provenance() -> dict[str, Any]:

@@ -28,6 +28,7 @@ def write_summary(
         "model": cfg.model.name,
         "data": cfg.data.name,
         "seed": cfg.seed,
+        "folder": str(run.folder),
         **{key: value for key, value in result.items() if not key.startswith("time/")},
         **{f"data/{key}": value for key, value in rows.items()},
         "time/total": run.seconds,

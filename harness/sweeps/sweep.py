@@ -26,7 +26,7 @@ from harness.runs.command import typed_overrides
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import without_secrets
 from harness.surroundings import prepare_workers
-from harness.typed import quoted
+from harness.typed import program, quoted
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
@@ -58,14 +58,12 @@ def hide_secrets(file: Path, cfg: DictConfig) -> None:
 def refusal(config: DictConfig) -> str | None:
     """Why `config` cannot be swept over, and what to do; None if it can."""
     hardware, objective = config.hardware, config.sweep.objective
-    devices = OmegaConf.to_container(hardware).get("devices")
-    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
-    if not alone or hardware.get("num_nodes", 1) != 1:
+    if not has_one_device(config):
         return (
-            f"hardware={hardware.name} with devices={devices}: a job of a sweep has one device."
-            " For every further one Lightning would start the whole sweep again. Give"
+            f"hardware={hardware.name} with devices={hardware.get('devices')}: a job of a sweep has"
+            " one device. For every further one Lightning would start the whole sweep again. Give"
             " hardware.devices=1, or let the shell go through the values:\n"
-            f"  for seed in 1 2 3; do python run.py hardware={hardware.name} seed=$seed; done"
+            f"  for seed in 1 2 3; do {program()} hardware={hardware.name} seed=$seed; done"
         )
     if objective is not None and str(objective).split("/")[0] not in FAMILIES:
         return (
@@ -73,6 +71,14 @@ def refusal(config: DictConfig) -> str | None:
             " val/gold or val/accuracy (docs/metrics.md)"
         )
     return None
+
+
+def has_one_device(config: DictConfig) -> bool:
+    """Whether a run is one process. For every further device Lightning starts the program again."""
+    hardware = OmegaConf.to_container(config.hardware)
+    devices = hardware.get("devices")
+    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    return alone and hardware.get("num_nodes", 1) == 1
 
 
 class Sweep(Callback):

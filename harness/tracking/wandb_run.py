@@ -179,9 +179,7 @@ def _begun(begin: Callable[..., Any], mode: str) -> Any | None:
     """A run of W&B in this mode, or offline if it cannot begin, or None."""
     # Twice in any case: W&B leaves variables alone of which it could make nothing once.
     for attempt in (mode, "offline"):
-        settings = wandb.Settings(
-            silent=True, console="off", disable_git=False, x_disable_stats=True
-        )
+        settings = wandb.Settings(silent=True, console="off", disable_git=False)
         try:
             with own_surroundings():
                 return begin(mode=attempt, settings=settings)

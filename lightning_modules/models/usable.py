@@ -77,7 +77,7 @@ def refuse_files(path: str | Path) -> None:
         if (folder / "checkpoints").is_dir():
             raise ModelError(
                 f"{path}: a run that is not finished, which has no model yet; resume it, or make"
-                " one of a checkpoint with `python run.py task=export run=<this folder>`"
+                " one of a checkpoint with task=export run=<this folder>"
             )
         there = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise ModelError(

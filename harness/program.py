@@ -1,0 +1,135 @@
+"""The program: `rlhf-ladder` and `python run.py` on a command line, `run(...)` from Python."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Threads of OpenMP that wait by spinning make two runs on one machine ten times slower than one.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from harness.disk.files import disk_trouble, refused
+from harness.errors import USER_ERRORS, DiskError, OptionError
+from harness.overrides import means_multirun, with_names_as_text
+from harness.printable import PrintableStream, printable
+from harness.ranks import settle
+from harness.runs.own_folders import drop_if_empty
+from harness.runs.provenance import project_version
+from harness.runs.renamed import refuse_old_names
+from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
+from harness.surroundings import find_places
+from harness.sweeps.sweep import has_one_device
+
+CONFIGS = Path(__file__).parents[1] / "conf"
+
+
+def main() -> None:
+    """The command line. What the user can fix ends with one clear message and exit code 1."""
+    use_utf8()
+    make_streams_last()
+    if "--version" in sys.argv[1:]:
+        print(f"rlhf-ladder {project_version()}")
+        return
+    try:
+        sys.argv[1:] = _as_hydra_reads_them(sys.argv[1:])
+    except USER_ERRORS as error:
+        sys.exit(f"error: {printable(str(error))}")
+    # Hydra's own errors repeat what was typed.
+    with contextlib.redirect_stderr(PrintableStream(sys.stderr)):
+        _call_composed(run_for_command_line)
+
+
+def run(*overrides: str) -> Any:
+    """Do in this process what the command line does with these overrides, and return what came of
+    it: `summary = run("algo=ppo", "model=llama", "seed=1")`.
+
+    A training and an evaluation return their summary: what is in summary.json of the run's folder,
+    `summary["folder"]`. Raises OptionError, DataError, ModelError or RunError where the command
+    line ends with such a message, and Hydra's errors of a config that cannot be composed.
+    """
+    if any(means_multirun(override) for override in overrides):
+        raise OptionError("run() does one run: go through the values of a sweep in a loop")
+    done: list[Any] = []
+    refusals: list[Exception] = []
+
+    def task(cfg: DictConfig) -> None:
+        try:
+            done.append(run_task(cfg, one_device=True))
+        except USER_ERRORS as error:  # past Hydra, which would print that it was there
+            refusals.append(error)
+
+    before = list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")
+    try:
+        sys.argv[1:] = _as_hydra_reads_them(overrides)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and does not end the process
+        _call_composed(task)
+    finally:
+        sys.argv[:] = before[0]
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before[1] is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]
+    if refusals:
+        raise refusals[0]
+    return done[0]
+
+
+def run_for_command_line(cfg: DictConfig) -> float | None:
+    """The chosen task, or a job of a sweep; returns what a sweeper shall improve."""
+    with contextlib.redirect_stderr(sys.__stderr__):  # libraries' progress bars need control
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            settle()  # again, for a worker
+            find_places(Path(str(cfg.cache_dir)) / "libraries")
+            from harness.sweeps.job import run_job
+
+            return run_job(cfg)
+        try:
+            run_task(cfg)
+        except USER_ERRORS as error:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                raise
+            sys.exit(f"error: {printable(str(error))}")
+    return None
+
+
+def run_task(cfg: DictConfig, *, one_device: bool = False) -> Any:
+    """What the chosen task returns. Raises one of USER_ERRORS for what the user can fix.
+
+    `one_device`: more are refused, as Lightning would start the user's own script once more each.
+    """
+    find_places(Path(str(cfg.cache_dir)) / "libraries")
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        if one_device and not has_one_device(cfg):
+            raise OptionError("run() takes one device: give hardware.devices=1")
+        return instantiate(cfg.task)(cfg)
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(cause, USER_ERRORS):
+            raise cause from error
+        if trouble := disk_trouble(error):
+            raise DiskError(refused(trouble, folder)) from error
+        raise
+    finally:
+        drop_if_empty(folder)  # of a command that was refused
+
+
+def _as_hydra_reads_them(arguments: Sequence[str]) -> list[str]:
+    """What was typed, for Hydra's grammar. Raises one of USER_ERRORS for what cannot be meant."""
+    settle()
+    refuse_names_without_letters(arguments)
+    refuse_old_names(arguments)
+    return with_names_as_text(arguments)
+
+
+def _call_composed(task: Callable[[DictConfig], Any]) -> None:
+    """Call `task` with the config that sys.argv asks for: Hydra reads it there."""
+    hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(task)()
