@@ -6,6 +6,7 @@ imported here.
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -53,6 +54,7 @@ class _State:
     at: float = 0.0  # when
     finishing: str | None = None  # what is done before the program stops
     companions: list[subprocess.Popen] = field(default_factory=list)  # processes of other ranks
+    has_workers: bool = False  # they run the jobs of a sweep
 
 
 _state = _State()
@@ -73,8 +75,10 @@ def listen() -> None:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
-def finish_first(what: str) -> None:
-    """From here on a signal waits for `may_stop`; `what` is being finished, the user is told."""
+def finish_first(what: str | None) -> None:
+    """From here on a signal waits for `may_stop`, and the user is told that `what` is being
+    finished; None: it does not wait any more.
+    """
     _state.finishing = what
 
 
@@ -83,6 +87,19 @@ def may_stop() -> None:
     _state.finishing = None
     if _state.asked is not None:
         raise Stopped(_state.asked)
+
+
+def stop_workers_first() -> None:
+    """From here on a signal is passed on to the worker processes of this one, which end their jobs
+    in order; `may_stop` says that they have.
+    """
+    _state.has_workers = True
+    finish_first("the jobs in hand, whose states are kept")
+
+
+def is_stopping() -> bool:
+    """Whether a signal has come."""
+    return _state.asked is not None
 
 
 def end_with_this(processes: list[subprocess.Popen]) -> None:
@@ -105,6 +122,7 @@ def _received(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _state.asked is None:
         _state.asked, _state.at = number, now
+        _pass_on(number)
         if _state.finishing is None:
             raise Stopped(number)
         _say(f"{NAMES[signal.Signals(number)]}: finishing {_state.finishing}; again: stop at once")
@@ -112,8 +130,15 @@ def _received(number: int, frame: FrameType | None) -> None:
         _stop_at_once(number)
 
 
+def _pass_on(number: int) -> None:
+    for worker in multiprocessing.active_children() if _state.has_workers else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, number)
+
+
 def _stop_at_once(number: int) -> NoReturn:
     end_companions()
+    _pass_on(signal.SIGKILL)
     if sys.stdout.isatty():
         _say(SHOW_CURSOR, plain=True)  # progress bars hide it
     _say(f"stopped at once by {NAMES[signal.Signals(number)]}; what was kept before is there")

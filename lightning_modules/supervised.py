@@ -43,7 +43,9 @@ class SupervisedModule(TrainedWeightsOnly, ManualModule):
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         # Dropout is a function of the step, whatever was drawn before it.
         noise = generator(self.seed, Stream.DROPOUT, self.global_step, self.global_rank)
-        torch.manual_seed(noise.initial_seed())
+        on_gpu = self.device.type == "cuda"
+        seeded = torch.cuda.manual_seed if on_gpu else torch.default_generator.manual_seed
+        seeded(noise.initial_seed())
         weights = torch.stack([torch.as_tensor(self.weight(p), dtype=torch.float64) for p in batch])
         divisor = self.sum_over_ranks(weights.sum()).float()
         averages = Averages()

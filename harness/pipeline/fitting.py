@@ -25,6 +25,7 @@ from harness.parts.hardware import make_trainer
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
@@ -136,9 +137,11 @@ def _fit(
     model: nn.Module,
     data: LightningDataModule,
     loggers: list[Logger],
-    **resume: Any,
+    *,
+    checkpoints: Path,
+    resume_from: Path | None,
 ) -> dict[str, float]:
-    module.bind(model)
+    module.bind(model, parts.cfg.stage_seed)
     adapted = any(isinstance(part, PeftModel) for part in model.modules())
     rate = module.options.optimizer.keywords["lr"]
     parts.console.print(f"{module.name}: peak learning rate {rate:g}{' (LoRA)' * adapted}")
@@ -150,7 +153,16 @@ def _fit(
     bar = ProgressBar(
         parts.console, module.name, lambda trainer: trainer.estimated_stepping_batches
     )
-    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=[bar], **resume)
+    state = KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes)
+    return fit_supervised(
+        module,
+        data,
+        hardware,
+        loggers=loggers,
+        callbacks=[bar, state],
+        checkpoints=checkpoints,
+        resume_from=resume_from,
+    )
 
 
 def fit_supervised(
@@ -159,23 +171,20 @@ def fit_supervised(
     hardware: DictConfig,
     *,
     loggers: Sequence[Logger],
-    callbacks: Sequence[Callback] = (),
-    checkpoints: Path | None = None,
-    resume_from: Path | None = None,
+    callbacks: Sequence[Callback],
+    checkpoints: Path,
+    resume_from: Path | None,
 ) -> dict[str, float]:
-    """Train, keep the best epoch, and return its metrics. With `checkpoints`, one is saved after
-    every epoch, to resume from.
+    """Train, keep the best epoch, and return its metrics. A checkpoint to resume from is saved
+    after every epoch.
     """
     best = KeepBest()
-    saving = []
-    if checkpoints:
-        saving = [ModelCheckpoint(checkpoints, "epoch-{epoch:05d}", auto_insert_metric_name=False)]
+    saving = ModelCheckpoint(checkpoints, "epoch-{epoch:05d}", auto_insert_metric_name=False)
     trainer = make_trainer(
         hardware,
         max_epochs=module.options.epochs,
         logger=list(loggers),
-        callbacks=[best, *callbacks, *saving],
-        enable_checkpointing=bool(checkpoints),
+        callbacks=[best, saving, *callbacks],
     )
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,14 +18,17 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.templates import Refused
 from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
+from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
-from harness.reports.console import stage_line
-from harness.runs.stages import Stage, StageCache, fingerprint
+from harness.reports.console import say, stage_line
+from harness.runs.checkpoints import steps_done, take_newest
+from harness.runs.stages import CHECKPOINTS, Stage, StageCache, fingerprint
 from harness.tracking.loggers import tracked
+from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
@@ -83,7 +87,26 @@ class Pipeline(Parts):
             trust(stage.path / "model")
         return stage.path
 
-    def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
+    def _kept(self, name: str, folder: Path) -> Path | None:
+        """From where an unfinished stage goes on; what cannot be read is dropped with a word."""
+        try:
+            checkpoint, notes = take_newest(folder / CHECKPOINTS)
+            rows = metrics_rows(folder / "metrics.csv").last_step if checkpoint else 0
+            if rows < steps_done(checkpoint):
+                raise RunError(f"{folder / 'metrics.csv'}: ends with step {rows}")
+        except RunError as error:
+            checkpoint, notes = None, [f"{error}; the training begins anew"]
+            shutil.rmtree(folder)
+            folder.mkdir()
+        say(self.console, [f"{name}: {note}" for note in notes])
+        if checkpoint:
+            done = f"{name}: goes on after step {steps_done(checkpoint)}, kept by an earlier run"
+            self.console.print(done)
+        return checkpoint
+
+    def _fit_reward_model(
+        self, start: tuple[str | Path, str | None], *args: Any, **resume: Any
+    ) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""
         if (
             self.cfg.selfcheck
@@ -91,7 +114,7 @@ class Pipeline(Parts):
             and isinstance(self.algorithm, PolicyModule)
         ):
             self.check_sampling(*start, self.load_encoder(*start), self.source.prompts("train"))
-        return fit_reward_model(self, start, *args)
+        return fit_reward_model(self, start, *args, **resume)
 
     def check_sampling(
         self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
@@ -132,8 +155,16 @@ class Pipeline(Parts):
         self.run.require_stage(name, fingerprint(shaped_by))
 
         def make(folder: Path) -> dict[str, Any]:
-            with tracked(self.cfg, self.run, folder, name) as loggers:
-                return fit(self.stage_modules[name], folder, loggers)
+            checkpoint = self._kept(name, folder)
+            done = steps_done(checkpoint)
+            with tracked(self.cfg, self.run, folder, name, keep_steps=done) as loggers:
+                return fit(
+                    self.stage_modules[name],
+                    folder,
+                    loggers,
+                    checkpoints=folder / CHECKPOINTS,
+                    resume_from=checkpoint,
+                )
 
         stage = self.cache.get(name, shaped_by, make, self.console.print)
         self.stages.append(stage)

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 
@@ -16,6 +15,7 @@ from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import bind_policy
@@ -28,7 +28,6 @@ from harness.tracking.loggers import tracked
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
-from harness.typed import option
 from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
@@ -65,19 +64,25 @@ def train_policy(
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
             logger=loggers,
-            # A checkpoint is saved last: it holds the state of the others.
+            # Checkpoints are saved last: they hold the state of the others.
             callbacks=[
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
+                KeepState(run.folder / "checkpoints", algorithm.name, "iteration"),
             ],
         )
         traces = [watcher for watcher in trainer.callbacks if isinstance(watcher, TokenTrace)]
         say(console, [note for kept in (*loggers[:1], samples, *traces) for note in kept.notes])
         say_start(pipeline, algorithm, data, trainer.world_size)
-        _fit(pipeline, trainer, algorithm, data)
+        trainer.fit(
+            algorithm,
+            datamodule=data,
+            ckpt_path=run.checkpoint,
+            weights_only=True if run.checkpoint else None,
+        )
         if not trainer.is_global_zero:
             return {}, []
         result = loggers[0].last_values()
@@ -90,25 +95,6 @@ def train_policy(
             tracker.log_model(run.folder)
     drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
     return result | counts, drawings
-
-
-def _fit(
-    pipeline: Pipeline, trainer: pl.Trainer, algorithm: PolicyModule, data: PromptDataModule
-) -> None:
-    """Train, from the run's checkpoint if there is one; who stops it is told how to go on."""
-    run = pipeline.run
-    try:
-        trainer.fit(
-            algorithm,
-            datamodule=data,
-            ckpt_path=run.checkpoint,
-            weights_only=True if run.checkpoint else None,
-        )
-    except (KeyboardInterrupt, SystemExit):
-        resume = option("resume", run.folder)
-        told = f"stopped; the same command with {resume} goes on"
-        pipeline.console.print(told, soft_wrap=True)
-        raise
 
 
 def say_start(

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from harness.disk.files import SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
@@ -26,6 +29,8 @@ from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
+from harness.signals import Stopped
+from harness.typed import option
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 from lightning_modules.policy import PolicyModule
@@ -49,6 +54,12 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with going_on_later(run.folder):
             return _train(pipeline)
+    except Stopped as stop:
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        resume = "" if in_sweep else f" with {option('resume', run.folder)}"
+        stop.how = f"the same command{resume} goes on"
+        pipeline.console.print(stop.line(), soft_wrap=True)
+        raise
     finally:
         run.release()
 
