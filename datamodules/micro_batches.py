@@ -14,27 +14,6 @@ from datamodules.sources.source import Source, Split
 from datamodules.tokenization.encoder import Encoder
 
 
-class ResumableLoader(DataLoader):
-    """Goes on within an epoch: Lightning keeps in its checkpoints how many batches were taken."""
-
-    taken = 0
-    first = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        self.taken, self.first = self.first, 0
-        if self.taken:
-            self.sampler.first = self.taken * self.batch_size
-        for batch in super().__iter__():
-            self.taken += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return {"batches": self.taken}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.first = state["batches"] % len(self)
-
-
 class SupervisedDataModule(LightningDataModule):
     """Encoded rows by split, in batches whose rows are of similar length.
 
@@ -92,7 +71,7 @@ class SupervisedDataModule(LightningDataModule):
         return self._loader("val")
 
     def _loader(self, split: Split, sampler: EpochSampler | None = None) -> DataLoader:
-        return ResumableLoader(
+        return DataLoader(
             self.rows[split],
             batch_size=self.batch_size,
             sampler=sampler,

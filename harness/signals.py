@@ -30,13 +30,11 @@ SHOW_CURSOR = "\x1b[?25h"
 class Stopped(SystemExit):
     """A signal has ended the program. No error, so whoever handles errors lets it through.
 
-    `kept` is what was trained and is on the disk, `how` what to type to go on; who knows that on
-    the way up says so.
+    `how` is what to type to go on; who knows that on the way up says so.
     """
 
     def __init__(self, number: int):
         super().__init__(128 + number)
-        self.kept: str | None = None
         self.how: str | None = None
         self.told = False
         self.name = NAMES[signal.Signals(number)]
@@ -44,7 +42,7 @@ class Stopped(SystemExit):
     def line(self) -> str:
         """What a person is told, once."""
         self.told = True
-        kept = f"kept: {self.kept}" if self.kept else None
+        kept = f"kept: {_state.kept}" if _state.kept else None
         return "; ".join(part for part in (f"stopped by {self.name}", kept, self.how) if part)
 
 
@@ -52,6 +50,7 @@ class Stopped(SystemExit):
 class _State:
     asked: int | None = None  # the signal that was received
     at: float = 0.0  # when
+    kept: str | None = None  # of what is in hand: what is on the disk
     finishing: str | None = None  # what is done before the program stops
     companions: list[subprocess.Popen] = field(default_factory=list)  # processes of other ranks
     has_workers: bool = False  # they run the jobs of a sweep
@@ -73,6 +72,11 @@ def listen() -> None:
             signal.signal(number, signal.SIG_IGN if this_rank() else _received)
     if this_rank():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def remember(kept: str | None) -> None:
+    """What of the training in hand is on the disk, for who stops it; None: there is none."""
+    _state.kept = kept
 
 
 def finish_first(what: str | None) -> None:

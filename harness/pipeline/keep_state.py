@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from harness.errors import DiskError
 from harness.runs.checkpoints import WholeCheckpoints, steps_in
-from harness.signals import Stopped, end_companions, end_with_this, finish_first, may_stop
+from harness.signals import end_companions, end_with_this, finish_first, may_stop, remember
 
 KEPT = "kept-*.ckpt"
 # Lightning's count of the batches of an evaluation that was begun: a resumed run does it.
@@ -36,23 +36,19 @@ class KeepState(Checkpoint):
         self.unit = unit
         self.minutes = minutes
         self.state: dict[str, Any] | None = None
-        self.steps = 0  # that the newest checkpoint has behind it
         self.regular = ""
         self.metrics: dict[str, float] = {}  # of the step that is to be evaluated
-
-    def kept(self, trainer: pl.Trainer) -> str:
-        """What of this training is on the disk."""
-        if not self.steps:
-            return f"nothing of {self.name} yet"
-        total = trainer.max_epochs * int(trainer.num_training_batches)
-        return f"{self.name} up to {self.unit} {self.steps} of {total}"
 
     # -- Lightning ------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         end_with_this(getattr(trainer.strategy.launcher, "procs", []))
-        self.steps = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        self.written = time.monotonic()
+        self.total = trainer.max_epochs * int(trainer.num_training_batches)
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        self._is_kept(progress.total.processed)
+        if 0 < progress.current.ready < trainer.num_training_batches:  # within an epoch
+            loader = trainer.train_dataloader
+            loader.sampler.first = progress.current.ready * loader.batch_size
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in self.metrics.items()})
         self.metrics = {}
 
@@ -86,8 +82,8 @@ class KeepState(Checkpoint):
         self._take(trainer)
         regular = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if self.state and regular != self.regular:
-            self.regular, self.written = regular, time.monotonic()
-            self.steps, self.state = steps_in(self.state), None
+            self.regular = regular
+            self._is_kept(steps_in(self.state))
             self._remove_others()
         may_stop()
 
@@ -97,15 +93,12 @@ class KeepState(Checkpoint):
         finish_first(None)
         if not isinstance(exception, KeyboardInterrupt | SystemExit):
             return
-        trouble = ""
         if self.state:
             try:
                 self._write()
             except DiskError as error:
-                trouble = f" ({error})"
+                remember(f"only {self.text} ({error})")
         end_companions()
-        if isinstance(exception, Stopped):
-            exception.kept = self.kept(trainer) + trouble
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.metrics}
@@ -123,8 +116,16 @@ class KeepState(Checkpoint):
         steps = steps_in(self.state)
         path = self.folder / KEPT.replace("*", f"{steps:05d}")
         WholeCheckpoints().save_checkpoint(self.state, path)
+        self._is_kept(steps)
         self._remove_others(path)
-        self.steps, self.state, self.written = steps, None, time.monotonic()
+
+    def _is_kept(self, steps: int) -> None:
+        """So many steps are on the disk."""
+        self.state, self.written = None, time.monotonic()
+        self.text = f"{self.name} up to {self.unit} {steps} of {self.total}"
+        if not steps:
+            self.text = f"nothing of {self.name} yet"
+        remember(self.text)
 
     def _remove_others(self, stays: Path | None = None) -> None:
         for path in self.folder.glob(KEPT):

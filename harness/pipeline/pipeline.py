@@ -27,6 +27,7 @@ from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import say, stage_line
 from harness.runs.checkpoints import steps_done, take_newest
 from harness.runs.stages import CHECKPOINTS, Stage, StageCache, fingerprint
+from harness.signals import remember
 from harness.tracking.loggers import tracked
 from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.models.loading import load_causal_lm
@@ -167,6 +168,7 @@ class Pipeline(Parts):
                 )
 
         stage = self.cache.get(name, shaped_by, make, self.console.print)
+        remember(None)
         self.stages.append(stage)
         self.console.print(stage_line(stage), soft_wrap=True)
         return stage

@@ -29,7 +29,7 @@ from harness.reports.plain_console import line
 from harness.runs.checkpoints import steps_done
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
-from harness.signals import Stopped
+from harness.signals import Stopped, remember
 from harness.typed import option
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
@@ -61,6 +61,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
         pipeline.console.print(stop.line(), soft_wrap=True)
         raise
     finally:
+        remember(None)
         run.release()
 
 
