@@ -75,8 +75,8 @@ def run(
     notes: Path | None = None,
 ) -> tuple[int, int, str]:
     """One run of the command line in `folder`/run, sent the signal `number` before its `change`-th
-    change of a file or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed
-    (kept in the folder `notes`).
+    change of a file or after `seconds`; its exit status (-9: killed), how many changes it made,
+    what it printed (kept in the folder `notes`).
     """
     notes = notes or folder
     for place in (folder, notes):

@@ -1,17 +1,12 @@
-"""SIGTERM and ctrl-c wherever a run stands: what it says, its exit code, and that nothing is lost."""
+"""SIGTERM and ctrl-c wherever a run stands: what it says, its exit code, what the next one makes."""
 
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from tests.kills import ENDS, ROOT, differing, load_libraries
+from tests.kills import ENDS, differing, load_libraries
 from tests.kills import run as start
 
 SFT = "lightning_modules.sft.SFT.losses"

@@ -171,9 +171,9 @@ def fit_supervised(
     hardware: DictConfig,
     *,
     loggers: Sequence[Logger],
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[Callback] = (),
     checkpoints: Path,
-    resume_from: Path | None,
+    resume_from: Path | None = None,
 ) -> dict[str, float]:
     """Train, keep the best epoch, and return its metrics. A checkpoint to resume from is saved
     after every epoch.

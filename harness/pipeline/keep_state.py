@@ -18,7 +18,7 @@ BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 
 class KeepState(Checkpoint):
-    """Ends a training at a signal so that it goes on, in another process, as if there had been none.
+    """Ends a training at a signal so that another process goes on as if there had been none.
 
     After a step (an iteration of a policy) its state is at hand, as references, and stays true
     until the weights change: while responses are sampled, gradients computed, held-out rows read.

@@ -30,9 +30,9 @@ from harness.runs.checkpoints import steps_done
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.signals import Stopped, remember
-from harness.typed import option
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
+from harness.typed import option
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
