@@ -1,4 +1,4 @@
-"""SIGTERM and ctrl-c wherever a run stands: what it says, its exit code, what the next one makes."""
+"""SIGTERM and ctrl-c wherever a run stands: what it says, its exit code, what comes of it after."""
 
 import os
 import re
