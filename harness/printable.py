@@ -8,7 +8,10 @@ import io
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import TextIO
+
+from harness.wrapping import columns, wrapped
 
 # C0 but for tab and newline, DEL, C1; separators of lines and paragraphs; what turns the order of
 # letters around and outlives its word; halves of surrogate pairs, which no encoding has.
@@ -24,9 +27,16 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+# Who else is told what `say` prints: the log of a run.
+listeners: list[Callable[[str], None]] = []
+
+
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line of foreign text, at once; on standard output if no stream is given."""
-    print(printable(text), file=stream or sys.stdout, flush=True)
+    stream, text = stream or sys.stdout, printable(text)
+    print(wrapped(text, columns(stream)), file=stream, flush=True)
+    for listen in listeners:
+        listen(text)
 
 
 class Formatter(logging.Formatter):
@@ -43,7 +53,7 @@ class PrintableStream(io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> int:
-        self.stream.write(printable(text))
+        self.stream.write(wrapped(printable(text), columns(self.stream)))
         return len(text)
 
     def flush(self) -> None:

@@ -5,22 +5,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # Threads of OpenMP that wait by spinning make two runs on one machine ten times slower than one.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from harness.disk.files import disk_trouble, refused
-from harness.errors import USER_ERRORS, DiskError, OptionError
+from harness.command_line.arguments import help_asked, look_through
+from harness.disk.files import user_error
+from harness.errors import USER_ERRORS, OptionError
 from harness.overrides import means_multirun, with_names_as_text
-from harness.printable import PrintableStream, printable, say
+from harness.printable import PrintableStream, say
 from harness.ranks import settle
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.provenance import project_version
@@ -54,8 +54,11 @@ def _main() -> None:
         return
     try:
         sys.argv[1:] = _as_hydra_reads_them(sys.argv[1:])
+        if (text := help_asked(sys.argv[1:])) is not None:
+            print(text)
+            return
     except USER_ERRORS as error:
-        sys.exit(f"error: {printable(str(error))}")
+        _end(error)
     # Hydra's own errors repeat what was typed.
     with contextlib.redirect_stderr(PrintableStream(sys.stderr)):
         _call_composed(run_for_command_line)
@@ -109,7 +112,7 @@ def run_for_command_line(cfg: DictConfig) -> float | None:
         except USER_ERRORS as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise
-            sys.exit(f"error: {printable(str(error))}")
+            _end(error)
     return None
 
 
@@ -125,14 +128,16 @@ def run_task(cfg: DictConfig, *, one_device: bool = False) -> Any:
             raise OptionError("run() takes one device: give hardware.devices=1")
         return instantiate(cfg.task)(cfg)
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        if isinstance(cause, USER_ERRORS):
+        if cause := user_error(error, folder):
             raise cause from error
-        if trouble := disk_trouble(error):
-            raise DiskError(refused(trouble, folder)) from error
         raise
     finally:
         drop_if_empty(folder)  # of a command that was refused
+
+
+def _end(error: Exception) -> NoReturn:
+    say(f"error: {error}", sys.stderr)
+    sys.exit(1)
 
 
 def _as_hydra_reads_them(arguments: Sequence[str]) -> list[str]:
@@ -140,7 +145,7 @@ def _as_hydra_reads_them(arguments: Sequence[str]) -> list[str]:
     settle()
     refuse_names_without_letters(arguments)
     refuse_old_names(arguments)
-    return with_names_as_text(arguments)
+    return look_through(with_names_as_text(arguments))
 
 
 def _call_composed(task: Callable[[DictConfig], Any]) -> None:

@@ -28,22 +28,17 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 class Stopped(SystemExit):
-    """A signal has ended the program. No error, so whoever handles errors lets it through.
-
-    `how` is what to type to go on; who knows that on the way up says so.
-    """
+    """A signal has ended the program. No error, so whoever handles errors lets it through."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
-        self.how: str | None = None
-        self.told = False
+        self.told = False  # to the user
         self.name = NAMES[signal.Signals(number)]
 
     def line(self) -> str:
-        """What a person is told, once."""
-        self.told = True
-        kept = f"kept: {_state.kept}" if _state.kept else None
-        return "; ".join(part for part in (f"stopped by {self.name}", kept, self.how) if part)
+        """What has happened, and what is left of the training that was in hand."""
+        kept = f"; kept: {_state.kept}" if _state.kept else ""
+        return f"stopped by {self.name}{kept}"
 
 
 @dataclass

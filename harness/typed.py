@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -16,6 +17,11 @@ SCRIPT = "rlhf-ladder"
 def program() -> str:
     """What starts this program, as the user has typed it."""
     return SCRIPT if os.path.basename(sys.argv[0]) == SCRIPT else "python run.py"
+
+
+def from_here(path: Path | str) -> str:
+    """A path as short as it can be typed here: from this folder if it is below it."""
+    return os.path.relpath(path) if Path(path).is_relative_to(os.getcwd()) else str(path)
 
 
 def option(key: str, value: object) -> str:

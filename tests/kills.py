@@ -213,7 +213,7 @@ def kill(kills: int, seed: int, folder: Path, overrides: list[str], name: str = 
         stopped = status == end
         if stopped:
             if name != "KILL":
-                (how["told"],) = re.findall("^stopped by .*", output, re.MULTILINE) or [None]
+                (how["told"],) = re.findall("stopped by .*", " ".join(output.split())) or [None]
                 total += how["told"] is None
             status, _, output = run(here, *overrides, "resume=auto")
         different = differing(folder / "whole", here) if status == 0 else [f"exit {status}"]

@@ -175,9 +175,7 @@ class Health(Callback):
             f"warning: iteration {self.seen.count}: {what}: {metric} {_now(self.seen, metric):.3g}"
         )
         says = "; ".join(part for part in about if part)
-        self.console.print(
-            f"  {line}" + (f". The glossary: {says}" if says else ""), soft_wrap=True
-        )
+        self.console.print(f"  {line}" + (f". The glossary: {says}" if says else ""))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers for a checkpoint."""

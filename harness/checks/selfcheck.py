@@ -25,6 +25,7 @@ from harness.checks.plain_pass import (
     require_finite,
     sample_alone,
 )
+from harness.durations import duration
 from harness.errors import USER_ERRORS
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
@@ -59,7 +60,7 @@ class SelfCheck(Callback):
             raise CheckError(f"{int(failures)} other ranks failed", "one of them says why")
         if trainer.is_global_zero:
             for line in lines:
-                self.console.print(f"  {line}", soft_wrap=True)
+                self.console.print(f"  {line}")
 
     def _check(self, trainer: pl.Trainer, module: PolicyModule) -> list[str]:
         started = time.perf_counter()
@@ -83,7 +84,7 @@ class SelfCheck(Callback):
         said += check_scores(module, sample)
         memory = check_memory(trainer, module, self.resumed)
         return [
-            f"selfcheck: passed in {time.perf_counter() - started:.1f} s",
+            f"selfcheck: passed in {duration(time.perf_counter() - started)}",
             f"  dropout off; first ratio 1 within {ratio:.1g}"
             + ("" if kl is None else f"; KL to the reference 0 within {kl:.1g} nats a token"),
             f"  sampled tokens that one plain forward pass draws as well: {agreed:.1%}",

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+
 from harness.errors import USER_ERRORS, DiskError, RunError
 from harness.typed import option
 
@@ -16,6 +18,7 @@ STATE = "run.json"
 LOCK = ".lock"
 CONFIG = "config.yaml"
 SUMMARY = "summary.json"
+LOG = "run.log"
 # Of the jobs of a sweep.
 JOB = "job.json"
 JOB_LOCK = ".job.lock"
@@ -125,6 +128,15 @@ def going_on_later(folder: Path) -> Iterator[None]:
         else:
             raise
         raise DiskError(f"{what}. Then {option('resume', folder)} goes on") from error
+
+
+def user_error(error: BaseException, folder: Path | str) -> BaseException | None:
+    """What the user can fix of an error: one of USER_ERRORS, or None; `folder` as in `refused`."""
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    if isinstance(cause, USER_ERRORS):
+        return cause
+    trouble = disk_trouble(error)
+    return DiskError(refused(trouble, folder)) if trouble else None
 
 
 def refused(trouble: OSError, folder: Path | str) -> str:

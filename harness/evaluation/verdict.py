@@ -23,17 +23,19 @@ from harness.reports.console import (
 )
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
-from harness.reports.plain_console import line
+from harness.reports.plain_console import NAME, WHOLE, line
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
+from harness.typed import from_here
 
 
 def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console())
+    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
         check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
         pipeline.check_prompts(held_out(pipeline))
@@ -42,14 +44,15 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, run.notes)
-        judged = _policy if pipeline.cfg.policy else _reward
-        numbers, drawings = judged(pipeline)
-        summary = write_summary(
-            run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
-        )
-        run.save(finished=True)
-        draw(pipeline.console, *drawings, partial(places, run.folder))
-        return summary
+        with pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed):
+            judged = _policy if pipeline.cfg.policy else _reward
+            numbers, drawings = judged(pipeline)
+            summary = write_summary(
+                run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
+            )
+            run.save(finished=True)
+            draw(pipeline.console, *drawings, partial(places, run.folder))
+            return summary
     finally:
         run.release()
 
@@ -57,8 +60,11 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
 def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     opponent = cfg.against or "the reference"
-    rest = f" on {cfg.data.name}, by reward {cfg.reward.name}; in {run.folder}"
-    console.print(line((cfg.policy, "bold"), " against ", (opponent, "bold"), rest), soft_wrap=True)
+    rest = [
+        f" on {cfg.data.name}, by reward {cfg.reward.name}; in ",
+        (from_here(run.folder), WHOLE),
+    ]
+    console.print(line((cfg.policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
@@ -72,9 +78,9 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     pairs = pipeline.source.preferences("val")
-    reward, data = (f"reward {cfg.reward.name}", "bold"), (cfg.data.name, "bold")
+    reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
-    console.print(line(reward, on, data, f"; in {run.folder}"), soft_wrap=True)
+    console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, reward_notes(pipeline.reward))

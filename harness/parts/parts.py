@@ -22,6 +22,7 @@ from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_a
 from harness.parts.choices import Choices
 from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
 from harness.parts.rates import with_rates
+from harness.progress.plan import Plan
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
@@ -40,7 +41,8 @@ from lightning_modules.reward_model import RewardModel
 class Parts:
     """The parts of a run, built from what its config chooses.
 
-    `run`, its folder, is there once it is opened.
+    `run`, its folder, is there once it is opened; `plan` has no parts before that, and says
+    nothing.
     """
 
     run: Run
@@ -48,7 +50,9 @@ class Parts:
     def __init__(self, choices: Choices, console: Console):
         self.cfg = cfg = choices.cfg
         self.source = choices.source
+        self.started = choices.started
         self.console = console
+        self.plan = Plan(console)
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)

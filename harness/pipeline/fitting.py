@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from peft import PeftModel, TaskType
+from peft import TaskType
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
@@ -22,16 +22,21 @@ from harness.checks.supervised_pass import (
     rows_like,
 )
 from harness.parts.hardware import make_trainer
+from harness.parts.not_default import not_default
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
+from harness.progress.bar import ProgressBar, of_micro_batches
+from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
-from harness.reports.progress import ProgressBar
+from harness.reports.start_table import start_lines
+from harness.tracking.curves import CurvesPicture
+from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -142,24 +147,27 @@ def _fit(
     resume_from: Path | None,
 ) -> dict[str, float]:
     module.bind(model, parts.cfg.stage_seed)
-    adapted = any(isinstance(part, PeftModel) for part in model.modules())
-    rate = module.options.optimizer.keywords["lr"]
-    parts.console.print(f"{module.name}: peak learning rate {rate:g}{' (LoRA)' * adapted}")
+    is_run = module is parts.algorithm
+    say(parts.console, start_lines(module, parts.language_model.name))
+    if is_run:
+        say(parts.console, [f"not default: {', '.join(not_default(parts.cfg)) or 'nothing'}"])
     say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))
     # A stage is made by one process on one device; the others of a run wait for it.
     hardware = parts.cfg.hardware
-    if module is not parts.algorithm:
+    if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
-    bar = ProgressBar(
-        parts.console, module.name, lambda trainer: trainer.estimated_stepping_batches
-    )
-    state = KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes)
+    watchers = [
+        ProgressBar(parts.console, parts.plan, of_micro_batches),
+        EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
+        CurvesPicture(run_name(parts.cfg, module.name)),
+        KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes),
+    ]
     return fit_supervised(
         module,
         data,
         hardware,
         loggers=loggers,
-        callbacks=[bar, state],
+        callbacks=watchers,
         checkpoints=checkpoints,
         resume_from=resume_from,
     )

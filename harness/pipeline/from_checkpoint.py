@@ -12,9 +12,11 @@ from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import actor_critic
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
+from harness.reports.plain_console import WHOLE, line
 from harness.runs.checkpoints import find_checkpoint, load_trained
 from harness.runs.folder import Run, today
 from harness.runs.identity import read_state
+from harness.typed import from_here
 from lightning_modules.policy import PolicyModule
 
 
@@ -40,5 +42,6 @@ def export_checkpoint(
     load_trained(model.lm, checkpoint)
     encoder = pipeline.load_encoder(*pipeline.reference())
     export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-    pipeline.console.print(f"{checkpoint} as a model: {target / 'model'}", soft_wrap=True)
+    made, source = ((from_here(path), WHOLE) for path in (target / "model", checkpoint))
+    pipeline.console.print(line(source, " as a model: ", made))
     return target

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
@@ -25,6 +24,7 @@ from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import say, stage_line
+from harness.reports.plain_console import PlainConsole
 from harness.runs.checkpoints import steps_done, take_newest
 from harness.runs.stages import CHECKPOINTS, Stage, StageCache, fingerprint
 from harness.signals import remember
@@ -43,7 +43,7 @@ class Pipeline(Parts):
     `reward_model` train what is not in the cache, at the first call.
     """
 
-    def __init__(self, choices: Choices, console: Console):
+    def __init__(self, choices: Choices, console: PlainConsole):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
@@ -71,19 +71,12 @@ class Pipeline(Parts):
         """Folder or hub id of the reference, and its revision."""
         if not self.language_model.embedded:
             return self.language_model.pretrained, self.language_model.revision
-        stage = self._stage("sft", recipe(self, "sft"), partial(fit_sft, self))
-        return stage.path / "model", None
+        return self._stage("sft", partial(fit_sft, self)).path / "model", None
 
     def reward_model(self) -> Path:
         """Folder of the reward model trained on this data from this reference."""
-        start = path, revision = self.reference()
-        shaped_by = recipe(self, "reward_model") | {
-            "reference": path.parent.name
-            if self.language_model.embedded
-            else pretrained_identity(path, revision),
-            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
-        }
-        stage = self._stage("reward_model", shaped_by, partial(self._fit_reward_model, start))
+        start = self.reference()
+        stage = self._stage("reward_model", partial(self._fit_reward_model, start))
         if self.language_model.trust_remote_code:  # the model's code is saved with it
             trust(stage.path / "model")
         return stage.path
@@ -148,14 +141,33 @@ class Pipeline(Parts):
                 found[prompt] = str(error)
         return found
 
-    def _stage(self, name: str, shaped_by: dict[str, Any], fit: Callable) -> Stage:
+    def is_made(self, name: str) -> bool:
+        """Whether the cache has this stage."""
+        return self.cache.has(name, self._shaped_by(name))
+
+    def _shaped_by(self, name: str) -> dict[str, Any]:
+        """Everything that shapes a stage, the one before it included."""
+        shaped_by = recipe(self, name)
+        if name == "sft":
+            return shaped_by
+        model = self.language_model
+        return shaped_by | {
+            "reference": fingerprint(self._shaped_by("sft"))
+            if model.embedded
+            else pretrained_identity(model.pretrained, model.revision),
+            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+        }
+
+    def _stage(self, name: str, fit: Callable) -> Stage:
         done = next((stage for stage in self.stages if stage.name == name), None)
         if done:
             return done
 
+        shaped_by = self._shaped_by(name)
         self.run.require_stage(name, fingerprint(shaped_by))
 
         def make(folder: Path) -> dict[str, Any]:
+            self.plan.begin(name)
             checkpoint = self._kept(name, folder)
             done = steps_done(checkpoint)
             with tracked(self.cfg, self.run, folder, name, keep_steps=done) as loggers:
@@ -170,5 +182,10 @@ class Pipeline(Parts):
         stage = self.cache.get(name, shaped_by, make, self.console.print)
         remember(None)
         self.stages.append(stage)
-        self.console.print(stage_line(stage), soft_wrap=True)
+        if stage.reused:
+            self.plan.reuse(name)
+        made, *details = stage_line(stage).split("\n")
+        self.console.tell(made)
+        for detail in details:
+            self.console.print(detail)
         return stage

@@ -24,6 +24,7 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     """Give the algorithm its models, making the stages that it needs; returns its tokenizer."""
     path, revision = pipeline.reference()
     pipeline.reward.bind(pipeline.reward_context())
+    pipeline.plan.begin(algorithm.name)
     encoder = pipeline.load_encoder(path, revision)
     model, reference = actor_critic(pipeline, algorithm.options.critic, pipeline.cfg.seed)
     algorithm.bind(

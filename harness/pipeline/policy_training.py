@@ -13,18 +13,23 @@ from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
+from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import backward_passes
 from harness.pipeline.policy_models import bind_policy
+from harness.progress.evaluations import OF_POLICIES, EvaluationLines
+from harness.progress.policy_bar import PolicyBar
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
-from harness.reports.progress import ProgressBar
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
+from harness.tracking.curves import CurvesPicture
 from harness.tracking.loggers import tracked
+from harness.tracking.names import run_name, swept_overrides
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
@@ -41,7 +46,8 @@ def train_policy(
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     options = algorithm.options
     best = keep_best(cfg.callbacks.keep_best)
-    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop)
+    title = run_name(run.config, algorithm.name, swept_overrides(run.folder))
+    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop, title=title)
     prompts = {split: pipeline.source.prompts(split) for split in ("train", "val")}
     pipeline.check_prompts(prompts["train"] + spread(prompts["val"], options.val_prompts))
     encoder = bind_policy(pipeline, algorithm)
@@ -69,6 +75,7 @@ def train_policy(
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
+                CurvesPicture(title),
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
                 KeepState(run.folder / "checkpoints", algorithm.name, "iteration"),
@@ -93,7 +100,8 @@ def train_policy(
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
-    drawings = [partial(samples_table, samples.latest), partial(policy_summary, result)]
+    shown = 8 if console.is_terminal else 3
+    drawings = [partial(samples_table, samples.latest, shown), partial(policy_summary, result)]
     return result | counts, drawings
 
 
@@ -102,7 +110,19 @@ def say_start(
 ) -> None:
     """What a person should know of a run before its first iteration."""
     console, encoder = pipeline.console, data.encoder
-    console.print(start_table(algorithm, *map(len, data.rows.values()), devices))
+    cfg, model = pipeline.cfg, pipeline.language_model
+    start = f"fine-tuned here on {cfg.data.name}" if model.embedded else model.pretrained
+    table = start_table(
+        algorithm,
+        model=model.name,
+        start=start,
+        data=cfg.data.name,
+        prompts=tuple(map(len, data.rows.values())),
+        devices=devices,
+        stages={stage.name: stage for stage in pipeline.stages},
+        changed=not_default(cfg),
+    )
+    console.print(table)
     say(console, chat_notes(encoder.format))
     say(console, reward_notes(pipeline.reward))
     say(console, what_was_cut(encoder.counts))
@@ -118,7 +138,8 @@ def watchers(
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        ProgressBar(console, algorithm.name, lambda trainer: algorithm.options.iterations),
+        PolicyBar(console, pipeline.plan, backward_passes(algorithm.options, cfg.hardware.devices)),
+        EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]
 

@@ -1,17 +1,19 @@
 """A training from its first line on the terminal to its last."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from harness.disk.files import SUMMARY, going_on_later, read_json
+from harness.disk.files import LOG, SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import plan_of
 from harness.pipeline.policy_training import train_policy
 from harness.quiet import quiet_transformers
 from harness.ranks import this_rank
@@ -25,14 +27,15 @@ from harness.reports.console import (
     what_was_cut,
 )
 from harness.reports.lessons import say_lessons
-from harness.reports.plain_console import line
+from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.signals import Stopped, remember
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
-from harness.typed import option
+from harness.typed import from_here, option
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
@@ -41,38 +44,54 @@ from lightning_modules.supervised import SupervisedModule
 def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console())
+    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, run.notes)
         if run.finished:
-            pipeline.console.print(
-                f"{run.folder} is finished already; there is nothing to resume", soft_wrap=True
-            )
+            there = (from_here(run.folder), WHOLE)
+            pipeline.console.print(line(there, " is finished already; there is nothing to resume"))
             return read_json(run.folder / SUMMARY)
-        with going_on_later(run.folder):
+        with (
+            pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
+            _told_if_stopped(pipeline),
+            going_on_later(run.folder),
+        ):
             return _train(pipeline)
-    except Stopped as stop:
-        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        resume = "" if in_sweep else f" with {option('resume', run.folder)}"
-        stop.how = f"the same command{resume} goes on"
-        pipeline.console.print(stop.line(), soft_wrap=True)
-        raise
     finally:
         remember(None)
         run.release()
 
 
+@contextmanager
+def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+    """Say what a signal has left, and how to go on."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.told = True
+        told = [f"{stop.line()}; the same command "]
+        if HydraConfig.get().mode == RunMode.RUN:  # in a sweep every job goes on by itself
+            told += ["with ", (option("resume", from_here(pipeline.run.folder)), WHOLE), " "]
+        pipeline.console.tell(line(*told, "goes on"))
+        raise
+
+
 def _train(pipeline: Pipeline) -> dict[str, Any]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    algo, model, data = ((part.name, "bold") for part in (cfg.algo, cfg.model, cfg.data))
-    place = f", seed {cfg.seed}; in {run.folder}"
+    algo, model, data = ((part.name, NAME) for part in (cfg.algo, cfg.model, cfg.data))
+    place = [f", seed {cfg.seed}; in ", (from_here(run.folder), WHOLE)]
     if run.resumed:
-        place += f", resumed from {run.checkpoint or 'its beginning'}"
-    console.print(line(algo, " of ", model, " on ", data, place), soft_wrap=True)
+        place += [
+            ", resumed from ",
+            (from_here(run.checkpoint) if run.checkpoint else "its beginning", WHOLE),
+        ]
+    console.print(line(algo, " of ", model, " on ", data, *place))
     say_lessons(console, pipeline.source)
+    pipeline.plan = plan_of(pipeline)
+    pipeline.plan.show()
     algorithm = pipeline.algorithm
     if isinstance(algorithm, PolicyModule):
         result, drawings = train_policy(pipeline, algorithm)
@@ -89,6 +108,10 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     )
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))
+    pipeline.plan.finish()
+    if console.terse and console.warnings:
+        warnings = f"{console.warnings} warning{'s' * (console.warnings > 1)}"
+        console.tell(line(warnings, " in ", (run.folder / LOG, WHOLE)))
     return summary
 
 
@@ -98,6 +121,7 @@ def _train_supervised(
     """SFT or a reward model as a run of its own; its export is the run's model."""
     cfg, run = pipeline.cfg, pipeline.run
     done = steps_done(run.checkpoint)
+    pipeline.plan.begin(module.name)
     with tracked(cfg, run, run.folder, module.name, is_run=True, keep_steps=done) as loggers:
         say(pipeline.console, [note for log in loggers[:1] for note in log.notes])
         result = fit(

@@ -6,33 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from harness.durations import duration
 from harness.ranks import this_rank
-from harness.reports.plain_console import PlainConsole, line
+from harness.reports.plain_console import NAME, USUAL, WHOLE, PlainConsole, line
+from harness.reports.word_table import WordTable
 from harness.runs.stages import Stage
 from harness.tracking.wandb_account import sync_command
+from harness.typed import from_here
+from harness.wrapping import asked_columns
 
+READABLE = 20  # columns of a text
 # Something to look at, or lines, made when it is shown: by then the results are kept.
-Drawing = Callable[[], RenderableType | list[str]]
+Drawing = Callable[[], RenderableType | list[str] | list[Text]]
 
 
-def make_console(*, alone: bool = False) -> Console:
-    """Standard output; wide enough for tables where it is no terminal. One of several processes
-    speaks; one that is `alone` does whatever a scheduler's variables say.
+def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
+    """Standard output, wide enough for tables where it is no terminal, with a log of its own.
+
+    One of several processes speaks; one that is `alone` does whatever a scheduler's variables say.
+    What a `terse` one is given is in the log alone, but for what it has to `tell`.
     """
-    width = None if sys.stdout.isatty() else 110
-    return PlainConsole(width=width, quiet=not alone and this_rank() > 0)
+    width = asked_columns() or (None if sys.stdout.isatty() else USUAL)
+    return PlainConsole(width=width, quiet=not alone and this_rank() > 0, terse=terse)
 
 
-def samples_table(rows: list[dict[str, Any]], count: int = 8) -> Table:
+def samples_table(rows: list[dict[str, Any]], count: int = 8) -> WordTable:
     """Held-out prompts with the response before and after, and what each is worth."""
     has_gold = bool(rows) and "gold" in rows[0]
-    table = Table(title="held-out prompts, before and after", show_lines=True)
+    table = WordTable(title="held-out prompts, before and after", show_lines=True)
     worth = "score, gold" if has_gold else "score"
     for name in ("prompt", "before", worth, "after", worth):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, min_width=None if name == worth else READABLE)
     count = min(count, len(rows))
     for row in (rows[i * len(rows) // count] for i in range(count)):
         before, after = _score(row["reference_score"]), _score(row["score"])
@@ -53,9 +59,9 @@ def _short(text: str, limit: int = 240) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
-def policy_summary(summary: dict[str, Any]) -> Table:
+def policy_summary(summary: dict[str, Any]) -> WordTable:
     """What got better and what it cost."""
-    table = Table(title="on held-out prompts", show_header=True)
+    table = WordTable(title="on held-out prompts")
     for name in ("", "reference", "policy"):
         table.add_column(name)
     table.add_row(
@@ -66,42 +72,42 @@ def policy_summary(summary: dict[str, Any]) -> Table:
     if "val/gold" in summary:
         table.add_row("gold", f"{summary['reference/gold']:.3f}", f"{summary['val/gold']:.3f}")
     low, high = summary["val/win_rate_ci_low"], summary["val/win_rate_ci_high"]
-    table.add_row(
-        "win rate", "", f"{summary['val/win_rate']:.3f} (95% interval {low:.3f} to {high:.3f})"
-    )
+    table.add_row("win rate", "", f"{summary['val/win_rate']:.3f}")
+    table.add_row("  95% interval", "", f"{low:.3f} to {high:.3f}")
     if "val/kl" in summary:
-        kl = f"{summary['val/kl']:.2f} nats a response"
-        table.add_row("KL to the reference", "0", kl)
-    table.add_row(
-        "length", f"{summary['reference/length']:.1f}", f"{summary['val/length']:.1f} tokens"
-    )
+        table.add_row("KL to the reference, nats a response", "0", f"{summary['val/kl']:.2f}")
+    lengths = (f"{summary[name]:.1f}" for name in ("reference/length", "val/length"))
+    table.add_row("length, tokens", *lengths)
     return table
 
 
-def places(folder: Path) -> list[str]:
+def places(folder: Path) -> list[Text]:
     """Where everything of a run is."""
     files = {
         "model": ["model"],
         "metrics": ["metrics.csv", "summary.json"],
         "samples": ["samples.jsonl"],
+        "pictures": ["curves.png", "overoptimisation.png"],
         "report": ["report.md"],
     }
     lines = []
     for name, names in files.items():
-        if there := [str(folder / n) for n in names if (folder / n).exists()]:
-            lines.append(f"{name:8} {'  '.join(there)}")
+        if there := [n for n in names if (folder / n).exists()]:
+            parts = [(from_here(folder / n), WHOLE) for n in there]
+            between = [part for path in parts for part in (" ", path)]
+            lines.append(line(f"{name:7} ", *between))
     sync = sync_command(folder)
     if sync:
-        lines.append(f"W&B      offline; to upload it: {sync}")
+        lines.append(line("W&B      offline; to upload it: ", (sync, WHOLE)))
     elif (folder / "wandb").exists():
-        lines.append(f"W&B      {folder / 'wandb'}")
+        lines.append(line("W&B      ", (from_here(folder / "wandb"), WHOLE)))
     return lines
 
 
-def say(console: Console, lines: Iterable[str]) -> None:
-    """Lines that are as long as they are; a terminal breaks them."""
+def say(console: Console, lines: Iterable[str | Text]) -> None:
+    """Print lines, broken between words where the console ends."""
     for text in lines:
-        console.print(text, soft_wrap=True)
+        console.print(text)
 
 
 def draw(console: Console, *drawings: Drawing) -> None:
@@ -114,7 +120,7 @@ def draw(console: Console, *drawings: Drawing) -> None:
             else:
                 console.print(drawn)
         except Exception as error:
-            console.print(f"(not shown, as it could not be drawn: {error})", soft_wrap=True)
+            console.print(f"(not shown, as it could not be drawn: {error})")
 
 
 def numbers_shown(numbers: Mapping[str, float]) -> list[str]:
@@ -136,11 +142,7 @@ def what_was_cut(counts: Mapping[str, int]) -> list[str]:
 
 def stage_line(stage: Stage) -> Text:
     """What a person reads of a stage: trained or reused, from where, and how good it is."""
-    made = (
-        f"reused from {stage.path}"
-        if stage.reused
-        else f"trained in {stage.seconds:.0f} s, kept in {stage.path}"
-    )
+    how = "reused from" if stage.reused else f"trained in {duration(stage.seconds)}, kept in"
     numbers = ""
     if "val/accuracy" in stage.summary:
         s = stage.summary
@@ -157,6 +159,7 @@ def stage_line(stage: Stage) -> Text:
     for what in ("prompts", "responses"):
         if cut := stage.summary.get(f"{what} truncated"):
             numbers += f"\n  {cut:,} of {stage.summary[what]:,} {what} cut to the limit of tokens"
+    report = []
     if (stage.path / "report.md").is_file():
-        numbers += f"\n  how good it is: {stage.path / 'report.md'}"
-    return line((stage.name, "bold"), f": {made}{numbers}")
+        report = ["\n  how good it is: ", (from_here(stage.path / "report.md"), WHOLE)]
+    return line((stage.name, NAME), f": {how} ", (from_here(stage.path), WHOLE), numbers, *report)

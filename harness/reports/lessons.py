@@ -25,7 +25,7 @@ def say_lessons(console: Console, source: Source, split: Split = "train") -> Non
         say(console, ["data: " + ", ".join(counts)])
     say(console, source.notes)
     for caution in source.cautions:
-        console.print(f"CAUTION: {caution}", style="bold yellow", soft_wrap=True)
+        console.print(f"CAUTION: {caution}", style="bold yellow")
     comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
     if comparison:
         what = "as it will be taught" if split == "train" else "as it is read"

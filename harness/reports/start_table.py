@@ -1,53 +1,108 @@
-"""The table at the start of a policy run: what the numbers of its config mean."""
+"""The table at the start of a policy run: what it is made of, and what its numbers mean."""
+
+from collections.abc import Iterator, Mapping
 
 from peft import PeftModel
-from rich.table import Table
 
-from lightning_modules.models.parameters import parameter_counts
+from harness.reports.model_words import (
+    critic_words,
+    model_words,
+    policy_words,
+    reference_words,
+    reward_words,
+)
+from harness.reports.word_table import WordTable
+from harness.runs.stages import Stage
+from lightning_modules.options.policies import (
+    A2COptions,
+    ActorCriticOptions,
+    PolicyOptions,
+    PPOOptions,
+    ReinforceOptions,
+)
+from lightning_modules.options.supervised import RewardModelOptions
 from lightning_modules.policy import PolicyModule
+from lightning_modules.supervised import SupervisedModule
+
+Row = tuple[str, str]
+CUTS = {"sequence": "the whole return", "to_go": "the return to go"}
+BASELINES = {
+    "none": "no baseline",
+    "mean": "baseline: the mean of the iteration's returns",
+    "leave_one_out": "baseline: the mean of the prompt's other samples",
+}
 
 
-def start_table(algorithm: PolicyModule, prompts: int, val_prompts: int, devices: int) -> Table:
-    """What the numbers of the config mean in prompts, samples, steps and parameters."""
+def start_table(
+    algorithm: PolicyModule,
+    *,
+    model: str,
+    start: str,
+    data: str,
+    prompts: tuple[int, int],
+    devices: int,
+    stages: Mapping[str, Stage],
+    changed: list[str],
+) -> WordTable:
+    """`model` and `data` by their names, `start`: what the policy begins as, `prompts`: to train on
+    and held out, `stages` of this run by name, `changed`: the options that are not default.
+    """
     options = algorithm.options
-    sequences = options.sequences_per_iteration
-    minibatch = sequences // options.minibatches
-    micro = min(options.micro_batch_size, minibatch // devices)
-    steps = options.epochs * options.minibatches
-    total, trained = parameter_counts(algorithm.model)
+    table = WordTable(show_header=False, title=f"{algorithm.name}: what the numbers mean")
     rows = [
-        ("prompts to train on, held out", f"{prompts:,}, {val_prompts:,}"),
-        (
-            "an iteration samples",
-            f"{sequences} responses: {options.prompts_per_iteration} prompts x"
-            f" {options.samples_per_prompt} samples, on {devices} device(s)",
-        ),
-        (
-            "and makes",
-            f"{steps} optimiser steps: {options.epochs} epochs x"
-            f" {options.minibatches} minibatches of {minibatch} responses",
-        ),
-        (
-            "each in",
-            f"{-(-minibatch // devices // micro)} micro-batches of up to {micro} responses"
-            " a device",
-        ),
-        (
-            f"{options.iterations} iterations are",
-            f"{options.iterations * sequences:,} episodes and"
-            f" {options.iterations * steps:,} optimiser steps",
-        ),
-        ("parameters, of which trained", f"{total:,}, {trained:,}"),
+        *_models(algorithm, model, start, data, stages),
+        ("prompts", f"{prompts[0]:,} to train on, {prompts[1]:,} held out"),
+        *_amounts(options, devices),
         ("peak learning rate", _learning_rates(algorithm)),
+        ("KL coefficient", _beta(options)),
+        *_formula(options),
+        ("temperature", f"{options.temperature:g}"),
         (
-            "a response has at most",
-            f"{algorithm.collector.vocabulary.max_response_tokens} tokens",
+            "a response",
+            f"at most {algorithm.collector.vocabulary.max_response_tokens} tokens",
         ),
+        ("not default", ", ".join(changed) or "nothing"),
     ]
-    table = Table(show_header=False, title=f"{algorithm.name}: what the numbers mean")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _models(
+    algorithm: PolicyModule, model: str, start: str, data: str, stages: Mapping[str, Stage]
+) -> Iterator[Row]:
+    learned = "the reward model" if "reward_model" in stages else "the reference"
+    actor, collector = algorithm.model, algorithm.collector
+    yield "policy", policy_words(actor, model)
+    yield "reference", reference_words(collector.reference, start)
+    if critic := critic_words(actor, learned):
+        yield "critic", critic
+    yield "reward", reward_words(collector.reward, data, stages)
+
+
+def _amounts(options: PolicyOptions, devices: int) -> Iterator[Row]:
+    """An iteration, and all of them, in responses and optimiser steps."""
+    sequences = options.sequences_per_iteration
+    minibatch = sequences // options.minibatches
+    micro = min(options.micro_batch_size, minibatch // devices)
+    parts = -(-minibatch // devices // micro)
+    on = f", on {devices} devices" if devices > 1 else ""
+    yield (
+        "an iteration",
+        f"{sequences} responses: {counted(options.prompts_per_iteration, 'prompt')} x"
+        f" {counted(options.samples_per_prompt, 'sample')}{on}",
+    )
+    yield (
+        "and its updates",
+        f"{counted(options.updates, 'optimiser step')}: {counted(options.epochs, 'epoch')} x"
+        f" {counted(options.minibatches, 'minibatch')} of {minibatch} responses, each in"
+        f" {counted(parts, 'micro-batch')} of up to {micro}{' a device' if devices > 1 else ''}",
+    )
+    yield (
+        "in all",
+        f"{counted(options.iterations, 'iteration')}: {options.iterations * sequences:,} episodes,"
+        f" {counted(options.iterations * options.updates, 'optimiser step')}",
+    )
 
 
 def _learning_rates(algorithm: PolicyModule) -> str:
@@ -57,4 +112,52 @@ def _learning_rates(algorithm: PolicyModule) -> str:
     told = f"{rate:g}" + (" (LoRA)" if isinstance(model.lm, PeftModel) else "")
     if model.value_parameters():
         told += f", of the value function {options.value_lr or rate:g}"
+    decay = "falling to 0 in a line" if options.lr_decay == "linear" else "constant"
+    return f"{told}; {decay}, {options.optimizer.func.__name__}"
+
+
+def _beta(options: PolicyOptions) -> str:
+    told = f"{options.beta:g} off the score for a nat of KL to the reference"
+    if adaptive := options.adaptive_beta:
+        told += (
+            f" to begin with; adapted to a KL of {adaptive.target:g} nats, over"
+            f" {adaptive.horizon:g} episodes"
+        )
     return told
+
+
+def _formula(options: PolicyOptions) -> Iterator[Row]:
+    """What belongs to one algorithm."""
+    if isinstance(options, PPOOptions):
+        low, high = options.clip_bounds
+        yield "clip range", f"{low:g}" if low == high else f"{low:g} below 1, {high:g} above"
+    if isinstance(options, ActorCriticOptions):
+        yield "gamma, lambda", f"{options.gamma:g}, {options.lam:g}"
+    else:
+        yield "gamma", f"{options.gamma:g}"
+    if isinstance(options, A2COptions):
+        yield "value function", f"{counted(options.value_updates, 'step')} an iteration"
+    if isinstance(options, ReinforceOptions):
+        yield "weight", f"{CUTS[options.returns]}; {BASELINES[options.baseline]}"
+
+
+def start_lines(module: SupervisedModule, model: str) -> list[str]:
+    """The same of SFT or of a reward model, once the model is handed over."""
+    options = module.options
+    rate = f"{options.optimizer.keywords['lr']:g}"
+    if any(isinstance(part, PeftModel) for part in module.model.modules()):
+        rate += " (LoRA)"
+    of_pairs = isinstance(options, RewardModelOptions)
+    what = "comparisons" if of_pairs else "demonstrations"
+    heads = f", {options.ensemble} heads" if of_pairs and options.ensemble > 1 else ""
+    return [
+        f"{module.name}: {model_words(module.model, model)}{heads}",
+        f"  {counted(options.epochs, 'epoch')}, {options.batch_size} {what} a step;"
+        f" peak learning rate {rate}, {options.optimizer.func.__name__}",
+    ]
+
+
+def counted(count: int, what: str) -> str:
+    """`1 step`, `2 minibatches`."""
+    ending = "es" if what.endswith("batch") else "s"
+    return f"{count:,} {what}{'' if count == 1 else ending}"

@@ -7,6 +7,7 @@ the run that is in the folder, and no secret is written.
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from harness.disk.files import write_text
@@ -19,6 +20,14 @@ def typed_overrides() -> list[str]:
     """What was typed, without secrets; `${...}` is not looked up."""
     task = HydraConfig.get().overrides.task
     return hide_overrides(OmegaConf.to_container(task, resolve=False))
+
+
+def is_job_in_turn() -> bool:
+    """Whether this is a job of a sweep that runs one after another and prints in one place."""
+    if not HydraConfig.initialized():
+        return False
+    hydra = HydraConfig.get()
+    return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] == "basic"
 
 
 def keep_command(folder: Path, cfg: DictConfig) -> None:

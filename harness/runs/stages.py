@@ -58,6 +58,10 @@ class StageCache:
     def __init__(self, root: Path):
         self.root = root
 
+    def has(self, name: str, recipe: dict[str, Any]) -> bool:
+        """Whether the stage of this recipe seems to be there; it is not read."""
+        return (self.root / name / fingerprint(recipe) / MARKER).is_file()
+
     def get(
         self,
         name: str,

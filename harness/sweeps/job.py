@@ -28,14 +28,14 @@ from harness.disk.files import (
     SKIPPED,
     SUMMARY,
     TRACEBACK,
-    disk_trouble,
     read_json,
-    refused,
+    user_error,
     write_json,
     write_text,
     writing,
 )
-from harness.errors import USER_ERRORS, RunError
+from harness.durations import duration
+from harness.errors import RunError
 from harness.printable import printable, say
 from harness.runs.own_folders import try_to_hold, with_numbers
 from harness.runs.secrets import without_secrets
@@ -44,6 +44,8 @@ from harness.streams import make_streams_last
 from harness.sweeps.earlier import earlier, files_of_jobs
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
+# Of a summary, what is said when a job is done.
+TOLD = ("val/gold", "val/win_rate", "val/kl", "val/accuracy")
 _IN_HAND = threading.Lock()
 
 
@@ -137,8 +139,10 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
         return _without_value(f"stopped by {stop.name}")
     except (Exception, SystemExit) as error:
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
-    told = "" if value is None else f", {cfg.sweep.objective} {value:.4f}"
-    _say(f"done in {time.perf_counter() - started:.0f} s{told}")
+    told = {} if value is None else {cfg.sweep.objective: value}
+    told |= {name: result[name] for name in TOLD if name in result}
+    numbers = "".join(f", {name} {_short(number)}" for name, number in told.items())
+    _say(f"done in {duration(time.perf_counter() - started)}{numbers}")
     return value
 
 
@@ -146,6 +150,10 @@ def _is_worker() -> bool:
     """Whether this process is one of joblib's; for one job at a time it starts none."""
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     return launcher == "joblib" and job_in_hand()["parent"] != os.getpid()
+
+
+def _short(number: float | None) -> str:
+    return "none" if number is None else f"{number:.4f}"
 
 
 def _without_value(text: str) -> float:
@@ -209,12 +217,8 @@ def _optimised() -> bool:
 def _write_failure(cfg: DictConfig, folder: Path, error: BaseException) -> str:
     """failed.json and the traceback; returns the message of one line or few."""
     cause = error.__cause__ if isinstance(error, InstantiationException) else error
-    if isinstance(cause, USER_ERRORS):
-        text = str(cause)
-    elif trouble := disk_trouble(error):
-        text = refused(trouble, folder)
-    else:
-        text = f"{type(cause).__name__}: {cause}"
+    known = user_error(error, folder)
+    text = str(known) if known else f"{type(cause).__name__}: {cause}"
     text = without_secrets(text, cfg)
     details = without_secrets("".join(traceback.format_exception(error)), cfg)
     try:

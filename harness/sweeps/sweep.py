@@ -27,7 +27,7 @@ from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import without_secrets
 from harness.signals import may_stop, stop_workers_first
 from harness.surroundings import prepare_workers
-from harness.typed import program, quoted
+from harness.typed import from_here, program, quoted
 
 HAS_RESULT = ("done", "continued", "skipped")
 # The beginnings of the names in summary.json.
@@ -166,39 +166,39 @@ class Sweep(Callback):
 
 def print_table(jobs: list[dict[str, Any]], objective: str | None, sweep: Path) -> None:
     """The jobs of a sweep, one a row; then the errors, and what to do next."""
-    from rich.table import Table
-
     from harness.reports.console import make_console
+    from harness.reports.plain_console import WHOLE, line
+    from harness.reports.word_table import WordTable
 
     console = make_console(alone=True)
-    table = Table(title=f"jobs of {sweep}")
-    for name in ("job", "options", "status", objective or "", "folder"):
-        table.add_column(name, overflow="fold")
+    table = WordTable(title=line("jobs of ", (from_here(sweep), WHOLE)))
+    for name in ("job", "options and folder", "status", objective or ""):
+        table.add_column(name)
     shared = set.intersection(*(set(job["overrides"]) for job in jobs)) if len(jobs) > 1 else set()
     for job in jobs:
         value = "" if job["value"] is None else f"{job['value']:.4f}"
         table.add_row(
             str(job["number"]),
-            " ".join(o for o in job["overrides"] if o not in shared),
+            f"{' '.join(o for o in job['overrides'] if o not in shared)}\n{job['folder'].name}",
             job["status"],
             value,
-            job["folder"].name,
         )
     console.print(table)
     for job in jobs:
-        if line := _explanation(job):
-            console.print(f"job {job['number']} {line}", soft_wrap=True)
+        if told := _explanation(job):
+            console.print(line(f"job {job['number']} ", *told))
     if any(job["status"] not in HAS_RESULT for job in jobs):
         console.print("The same command again does what is missing, and nothing twice.")
 
 
-def _explanation(job: dict[str, Any]) -> str | None:
-    """What the table has no room for."""
+def _explanation(job: dict[str, Any]) -> list[Any]:
+    """What the table has no room for, as parts of a line."""
+    folder = (from_here(job["folder"]), "whole")
     if job["status"] == "failed":
-        return f"failed: {job['error']}\n  see {job['folder']}"
+        return [f"failed: {job['error']}\n  see ", folder]
     if job["status"] == "stopped":
-        return f"was stopped before its end; see {job['folder']}"
+        return ["was stopped before its end; see ", folder]
     if job["run"] != str(job["folder"]):
         how = "was finished before" if job["status"] == "skipped" else "was continued"
-        return f"{how}: {job['run']}"
-    return None
+        return [f"{how}: ", (from_here(job["run"]), "whole")]
+    return []

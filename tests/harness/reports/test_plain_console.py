@@ -10,8 +10,7 @@ from rich.text import Text
 
 from harness.reports.console import draw, make_console, samples_table, say
 from harness.reports.plain_console import PlainConsole, line
-from harness.reports.progress import ProgressBar
-from tests.harness.reports.test_progress import trainer_at
+from tests.harness.progress.test_bar import bar_on, trainer_at
 
 TEXTS = (
     r"\[x^2\] and \[/INST]",
@@ -81,20 +80,24 @@ def test_samples_are_shown_as_they_are():
 
 
 def test_labels_of_a_progress_bar_are_no_markup_either():
-    file = io.StringIO()
-    console = PlainConsole(file=file, width=100, force_terminal=True)
-    bar = ProgressBar(console, "[red]\x1b]0;a\x07:smile:", lambda trainer: 10)
+    bar, _ = bar_on("[red]\x1b]0;a\x07:smile:", width=100, force_terminal=True)
     trainer = trainer_at({})
     bar.on_train_start(trainer, None)
-    bar.on_train_batch_end(trainer, None)
-    bar.bar.refresh()
-    while_it_runs = file.getvalue()
+    bar.live.refresh()
+    shown = bar.console.file.getvalue()
     bar.on_train_end(trainer, None)
-    after = file.getvalue().removeprefix(while_it_runs)
-    for shown in (while_it_runs, after):
-        assert "[red]\\x1b]0;a\\x07:smile:" in shown
-        assert "\x1b]0" not in shown
-        assert "\x07" not in shown
+    assert "[red]\\x1b]0;a\\x07:smile:" in shown
+    assert "\x1b]0" not in bar.console.file.getvalue()
+    assert "\x07" not in bar.console.file.getvalue()
+
+
+def test_a_terse_console_shows_what_it_is_to_tell_and_counts_warnings():
+    console = PlainConsole(file=io.StringIO(), width=100, terse=True)
+    console.print("a detail")
+    console.print("  warning: something")
+    console.tell("a stage is made")
+    assert console.file.getvalue() == "a stage is made\n"
+    assert console.warnings == 1
 
 
 def test_what_cannot_be_drawn_is_a_line_and_the_next_thing_is_shown():

@@ -1,8 +1,6 @@
 import json
 from types import SimpleNamespace
 
-from harness.reports.plain_console import PlainConsole
-from harness.reports.progress import ProgressBar
 from harness.tracking.samples import SampleTable
 
 
@@ -34,33 +32,3 @@ def test_a_resumed_table_forgets_what_came_after_the_checkpoint(tmp_path):
     path.write_text(path.read_text(encoding="utf-8") + '{"half a li', encoding="utf-8")
     resumed = SampleTable(path, count=2, keep_iterations=2)
     assert {row["iteration"] for row in resumed.rows} == {2}
-
-
-def trainer_at(metrics: dict[str, float]) -> SimpleNamespace:
-    """A trainer at its beginning."""
-    progress = SimpleNamespace(total=SimpleNamespace(completed=0))
-    return SimpleNamespace(
-        is_global_zero=True,
-        callback_metrics=metrics,
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
-    )
-
-
-def test_without_a_terminal_progress_is_lines_with_the_numbers_that_matter():
-    console = PlainConsole(record=True, width=100, force_terminal=False)
-    bar = ProgressBar(console, "ppo", lambda trainer: 10)
-    trainer = trainer_at(
-        {
-            "rollout/score": 1.234,
-            "rollout/kl": 0.5,
-            "train/clip_fraction": 0.1,
-            "train/value_loss": 9.9,
-        }
-    )
-    bar.on_train_start(trainer, None)
-    for _ in range(10):
-        bar.on_train_batch_start(trainer, None)
-        bar.on_train_batch_end(trainer, None)
-    bar.on_train_end(trainer, None)
-    text = console.export_text()
-    assert "ppo 10/10  score 1.23  kl 0.5  clip 0.1\n" in text

@@ -1,0 +1,1 @@
+"""How a training goes on, and how long it will take."""

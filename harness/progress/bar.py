@@ -1,0 +1,166 @@
+"""How far a training is: a bar on a terminal, a line now and then elsewhere."""
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from harness.durations import clock, roughly
+from harness.printable import printable
+from harness.progress.lines import bar, one_line
+from harness.progress.plan import Plan
+
+SHOWN = {
+    "rollout/score": "score",
+    "rollout/kl": "KL",
+    "train/clip_fraction": "clip",
+    "train/loss": "loss",
+    "train/accuracy": "accuracy",
+}
+# The share of a step that is done after so many backward passes on its batch.
+Within = Callable[[Any, int], float]
+# Without a terminal: seconds from one line to the next, and share of the steps, at least.
+SPACING = 30.0
+TENTH = 0.1
+
+
+class ProgressBar(Callback):
+    """Shows how far the part in hand is, with the numbers that matter, and measures its pace for
+    the plan. Looks on only: nothing random, nothing of the models.
+    """
+
+    def __init__(self, console: Console, plan: Plan, within: Within):
+        self.console = console
+        self.plan = plan
+        self.within = within
+        self.live: Live | None = None
+        self.numbers: list[str] = []
+        self.status = ""
+
+    # -- what happens -----------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        # current_epoch counts iterations of a policy; supervised modules have many batches in one.
+        self.done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        self.total = trainer.num_training_batches * trainer.max_epochs
+        self.every = trainer.check_val_every_n_epoch or 1
+        self.evaluations = ceil(trainer.max_epochs / self.every)
+        self.part = self.plan.part
+        self.label = printable(self.part.title)  # before its width is measured
+        self.part.train.start(self.done / self.total)
+        self.part.evaluate.start(trainer.current_epoch // self.every / self.evaluations)
+        self.began = self.plan.clock()
+        self.told = (self.began, self.done)
+        self.judging = 0.0  # seconds of evaluations, which are no training
+        if self.console.is_terminal:
+            self.live = Live(self, console=self.console, transient=True, refresh_per_second=4)
+            self.live.start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.batch, self.passes = batch, 0
+
+    def on_before_backward(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.is_global_zero:
+            self.move(self.within(self.batch, self.passes))
+
+    def on_after_backward(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.is_global_zero:
+            self.passes += 1
+            self.move(self.within(self.batch, self.passes))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.batch = None
+        self.done += 1
+        self.part.steps += 1
+        self.numbers = numbers(trainer.callback_metrics)
+        self.move(0.0)
+        self._tell()
+
+    def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.judged, self.paused = 0, self.plan.clock()
+        self.status = "evaluating"
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.judged += 1
+        batches = sum(trainer.num_val_batches)
+        self.status = f"evaluating {self.judged}/{batches}" if batches > 1 else "evaluating"
+
+    def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.status = ""
+        self.judging += self.plan.clock() - self.paused
+        evaluate = self.part.evaluate
+        evaluate.reach(min(1.0, evaluate.done + 1 / self.evaluations), self.judging)
+        self.plan.note()
+
+    def on_train_end(self, *args: Any) -> None:
+        self._close()
+
+    def on_exception(self, *args: Any) -> None:
+        self._close()
+
+    # -- what is made of it -----------------------------------------------------------------------
+
+    def move(self, within: float) -> None:
+        """So much of the step that has begun is done."""
+        seconds = self.plan.clock() - self.began - self.judging
+        self.part.train.reach((self.done + within) / self.total, seconds)
+        self.plan.note()
+
+    def _tell(self) -> None:
+        """Where there is no bar, a line now and then."""
+        when, done = self.told
+        now = self.plan.clock()
+        if self.live or now - when < SPACING or self.done - done < TENTH * self.total:
+            return
+        self.told = (now, self.done)
+        left = self.plan.left()
+        end = f"{roughly(left)} left" if left else ""
+        head = f"  {self.label} {self.done}/{self.total}"
+        self.console.print(one_line(self.console.width, head, self.numbers, end))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The bar: what it is of, how far, for how long; then as many numbers as fit."""
+        width = options.max_width
+        length = 24 if width >= 100 else 14 if width >= 72 else 6
+        drawn = bar(self.part.train.done, length, console.encoding)
+        left = self.plan.left()
+        times = clock(self.plan.clock() - self.began) + (f", {clock(left)} left" if left else "")
+        must = f"  {self.label} {drawn} {self.done}/{self.total}  {times}"
+        shown = [self.status] if self.status else self.numbers
+        yield Text(one_line(width, must, shown), no_wrap=True)
+
+    def _close(self) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+
+
+def numbers(metrics: Any) -> list[str]:
+    """Those of the metrics that matter while a training runs, each with its name."""
+    return [
+        f"{label} {float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics
+    ]
+
+
+def of_micro_batches(batch: Sequence[dict[str, Any]], passes: int) -> float:
+    """The share of a supervised step: by the tokens of its micro-batches."""
+    sizes = [
+        sum(part[name].numel() for name in ("input_ids", "prompt_ids") if name in part)
+        for part in batch
+    ]
+    return sum(sizes[:passes]) / sum(sizes)
