@@ -9,11 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.disk.files import CONFIG, STATE
+from harness.disk.files import CONFIG
 from harness.errors import USER_ERRORS, RunError
 from harness.overrides import require_names
 from harness.parts.choices import Choices
 from harness.runs.foreign import policy_config, refuse_links
+from harness.runs.nearby import require_run
 from harness.runs.renamed import with_new_names
 from harness.surroundings import require_writable
 
@@ -27,8 +28,7 @@ def export_run(cfg: DictConfig) -> Path:
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)
-    if not (folder / STATE).is_file():
-        raise RunError(f"run={folder}: holds no run (there is no {STATE} in it)")
+    require_run("run", folder)
     refuse_links(folder)
     target = Path(cfg.to) if cfg.to else None
     require_writable(target or folder / "exports", "to")
