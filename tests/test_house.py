@@ -38,6 +38,7 @@ FLOORS = (
     "harness.progress",
     "harness.reports",
     "harness.tracking",
+    "harness.pictures",
     "harness.runs",
     "harness.disk",
     "harness",
