@@ -6,9 +6,9 @@ import shlex
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from harness.pipeline.advice import say_advice
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
+from harness.pipeline.advice import say_advice
 from harness.reports.plain_console import PlainConsole
 from harness.typed import quoted
 
