@@ -10,7 +10,6 @@ from typing import Any
 from lightning_modules.errors import OptionError
 
 OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
-CHOICES = {"experiment=smoke": "budget=smoke"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
@@ -41,8 +40,6 @@ def refuse_old_names(overrides: Sequence[str]) -> None:
         for old, new in OPTIONS.items():
             if re.match(rf"{re.escape(old)}(\.|$)", key):
                 raise OptionError(f"{key}: is called {new}{key[len(old) :]} now")
-        if override in CHOICES:
-            raise OptionError(f"{override}: is {CHOICES[override]} now, for any algorithm and data")
         if key in GONE:
             raise OptionError(f"{key}: {GONE[key]}")
 
