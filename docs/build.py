@@ -131,7 +131,11 @@ def draw_ladder(rungs: dict[str, Any], path: Path) -> None:
         (line,) = axes.plot(rung["episodes"], [mean(c) for c in columns], label=name)
         low, high = [min(c) for c in columns], [max(c) for c in columns]
         axes.fill_between(rung["episodes"], low, high, color=line.get_color(), alpha=0.15, lw=0)
-    axes.set(xlabel="episodes", ylabel="gold of held-out responses")
+    axes.set(
+        title="Held-out gold of the rungs, mean and range over seeds",
+        xlabel="episodes",
+        ylabel="gold, true quality from 0 to 1",
+    )
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -190,7 +194,11 @@ def draw_over_optimisation(figures: dict[str, Any], path: Path) -> None:
         curve, trained = figures["curve"], figures["trained"]
         axes.plot([p["kl"] for p in curve], [p[name] for p in curve], color=colour, label=name)
         axes.plot([p["kl"] for p in trained], [p[name] for p in trained], "o", color=colour)
-    axes.set(xlabel="KL to the reference (nats a response)", ylabel="expected score")
+    axes.set(
+        title="What a policy gains by its proxy, and by the truth",
+        xlabel="KL to the reference, nats a response",
+        ylabel="expected score",
+    )
     axes.legend(frameon=False, title="line: exact, points: trained")
     figure.savefig(path, dpi=120)
     plt.close(figure)

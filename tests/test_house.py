@@ -27,6 +27,7 @@ LONGEST_CLASS = 200
 FLOORS = (
     "run",
     "harness.program",
+    "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",
@@ -37,6 +38,7 @@ FLOORS = (
     "harness.progress",
     "harness.reports",
     "harness.tracking",
+    "harness.pictures",
     "harness.runs",
     "harness.disk",
     "harness",

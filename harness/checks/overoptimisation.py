@@ -7,7 +7,6 @@ al. 2023).
 
 from collections.abc import Mapping
 from functools import partial
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from harness.drawing import drawn
+from harness.pictures.drawing import drawn
+from harness.pictures.overoptimisation import draw
+from harness.pictures.panels import AT_START
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.options.require import require
 
-WATCHED = ("val/gold", "val/held_out_score")
+WATCHED = {"val/gold": "gold (0 to 1)", "val/held_out_score": "held-out head"}
 COLUMNS = ("rollout/episodes", "val/kl", "val/score")
 PATIENCE = 3  # evaluations below the best one before the curve has turned
 
@@ -31,11 +32,12 @@ class OverOptimisationWatch(Callback):
     watched one has turned: when it has been below its best for PATIENCE evaluations in a row.
     """
 
-    def __init__(self, folder: Path, console: Console, *, early_stop: str | None):
+    def __init__(self, folder: Path, console: Console, *, early_stop: str | None, title: str):
         require(early_stop in (None, "gold"), "early_stop", early_stop, "must be gold, or null")
         self.folder = folder
         self.console = console
         self.stop = early_stop == "gold"
+        self.title = f"Over-optimisation watch of {title}"
         self.points = _points(folder / "metrics.csv")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,7 +48,7 @@ class OverOptimisationWatch(Callback):
             return
         self.points = [p for p in self.points if p["rollout/episodes"] < pl_module.episodes]
         self.points.append(point)
-        self._draw(trainer)
+        self._draw(trainer, metrics)
         if self.stop and turned([p["watched"] for p in self.points]):
             trainer.should_stop = True
             best = max(self.points, key=lambda p: p["watched"])
@@ -57,9 +59,10 @@ class OverOptimisationWatch(Callback):
             )
 
     @rank_zero_only
-    def _draw(self, trainer: pl.Trainer) -> None:
+    def _draw(self, trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
         picture = self.folder / "overoptimisation.png"
-        if drawn(picture, partial(draw, self.points)):
+        points = [*_start(metrics), *self.points]
+        if drawn(picture, partial(draw, points, WATCHED[_watched(metrics)], self.title)):
             for tracker in trackers(trainer.loggers):
                 tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})
 
@@ -68,24 +71,6 @@ def turned(watched: list[float]) -> bool:
     """Whether the best value was passed PATIENCE evaluations ago."""
     last = watched[-PATIENCE:]
     return len(watched) > PATIENCE and max(last) < max(watched[:-PATIENCE])
-
-
-def draw(points: list[dict[str, float]], picture: Path) -> None:
-    """Score and watched curve over the square root of the KL, in which Gao et al. found them to be
-    nearly straight and parabolic.
-    """
-    from matplotlib.figure import Figure  # takes a second to import
-
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    left = figure.subplots()
-    right = left.twinx()
-    distance = [sqrt(max(p["val/kl"], 0.0)) for p in points]
-    left.plot(distance, [p["val/score"] for p in points], "o-", color="tab:blue")
-    right.plot(distance, [p["watched"] for p in points], "s-", color="tab:orange")
-    left.set_xlabel("square root of the KL to the reference")
-    left.set_ylabel("score (trained on)", color="tab:blue")
-    right.set_ylabel("gold or held-out head (watched)", color="tab:orange")
-    figure.savefig(picture, dpi=110)
 
 
 def _watched(metrics: Mapping[str, Any]) -> str | None:
@@ -97,6 +82,14 @@ def _point(metrics: Mapping[str, Any]) -> dict[str, float] | None:
     if name is None or any(metrics.get(column) in (None, "") for column in COLUMNS):
         return None
     return {c: float(metrics[c]) for c in COLUMNS} | {"watched": float(metrics[name])}
+
+
+def _start(metrics: Mapping[str, float]) -> list[dict[str, float]]:
+    """Where training began: the reference's own score and gold, without KL; [] if unknown."""
+    score, watched = (metrics.get(AT_START[n]) for n in ("val/score", _watched(metrics)))
+    if score is None or watched is None:
+        return []
+    return [{"rollout/episodes": 0.0, "val/kl": 0.0, "val/score": score, "watched": watched}]
 
 
 def _points(metrics_csv: Path) -> list[dict[str, float]]:

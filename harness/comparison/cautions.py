@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.comparison.grouping import Configuration, differing_keys, shown
-from harness.comparison.measures import KL
-from harness.comparison.reading import EPISODES, INPUTS, PolicyRun
+from harness.comparison.reading import EPISODES, INPUTS, KL, PolicyRun
 
 FEW_SEEDS = 3
 LARGEST_KL = 50  # nats a response

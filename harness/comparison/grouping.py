@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from harness.comparison.reading import INPUTS, Array, LeftOut, PolicyRun
-from harness.disk.files import SUMMARY
 from harness.runs.identity import FREE
 
 SEEDS = ("seed", "algo.seed")
@@ -48,7 +47,7 @@ def configurations(runs: Sequence[PolicyRun]) -> list[Configuration]:
 def without_repeats(runs: Sequence[PolicyRun]) -> tuple[list[PolicyRun], list[LeftOut]]:
     """The latest run of each config and seed, and the others: one run made twice is one seed."""
     latest: dict[str, PolicyRun] = {}
-    for run in sorted(runs, key=_when):
+    for run in sorted(runs, key=lambda run: run.ended):
         latest[_mark(run)] = run
     again = [
         LeftOut(run.folder, f"made again with the same seed in {latest[_mark(run)].folder}")
@@ -130,7 +129,3 @@ def _text(config: Mapping[str, Any], key: str) -> str:
 def _mark(run: PolicyRun) -> str:
     seeds = [run.config.get(key) for key in SEEDS]
     return json.dumps([seeds, identity(run.config)], sort_keys=True)
-
-
-def _when(run: PolicyRun) -> float:
-    return (run.folder / SUMMARY).stat().st_mtime

@@ -8,12 +8,11 @@ import numpy as np
 
 from harness.comparison import statistics
 from harness.comparison.grouping import Configuration
-from harness.comparison.reading import SCORE, Array, PolicyRun
+from harness.comparison.reading import GOLD, KL, LENGTH, SCORE, WIN_RATE, Array, PolicyRun
+from harness.comparison.references import Reference, references
 from harness.comparison.statistics import Estimate
 
-GOLD = "val/gold"
-KL = "val/kl"
-FINALS = (SCORE, GOLD, "val/win_rate", KL)
+FINALS = (SCORE, GOLD, WIN_RATE, KL, LENGTH)
 ALL_PAIRS = 8  # with more configurations each is held against the best one only
 
 
@@ -52,6 +51,7 @@ class Measures:
 
     threshold: float | None
     rows: list[Measured]
+    references: list[Reference]
     pairs: list[Pair]
 
     @property
@@ -66,6 +66,7 @@ def measure(configurations: Sequence[Configuration]) -> Measures:
     return Measures(
         threshold,
         [_measured(configuration, threshold) for configuration in ordered],
+        references(ordered),
         [pair for metric in (SCORE, GOLD) for pair in _pairs(ordered, metric)],
     )
 

@@ -12,8 +12,7 @@ from omegaconf import DictConfig
 from harness.comparison.document import Block, Heading, Picture, markdown
 from harness.comparison.figures import drawn_curves
 from harness.comparison.grouping import Configuration
-from harness.comparison.measures import KL
-from harness.comparison.reading import EPISODES, SCORE
+from harness.comparison.reading import EPISODES, KL, SCORE
 from harness.tracking.wandb_account import has_api_key, own_surroundings
 from lightning_modules.options.require import require
 

@@ -24,13 +24,18 @@ TRAINING = "harness.tasks.train.train"  # the task whose runs are compared
 EPISODES = "rollout/episodes"
 SECONDS = "time/iteration"
 SCORE = "val/score"
+GOLD = "val/gold"
+KL = "val/kl"
+WIN_RATE = "val/win_rate"
+LENGTH = "val/length"
 INPUTS = "inputs."  # of a flat config: what the options only name
 # What is drawn against episodes, in this order.
 CURVES = (
     SCORE,
+    GOLD,
+    KL,
+    WIN_RATE,
     "val/reward",
-    "val/kl",
-    "val/gold",
     "rollout/entropy",
     "rollout/length",
     "train/clip_fraction",
@@ -63,6 +68,12 @@ class PolicyRun:
     @property
     def seed(self) -> int:
         return self.config["seed"]
+
+    @property
+    def ended(self) -> float:
+        """When it was finished, in seconds since 1970; of runs that do not say, its file's time."""
+        ended = self.final("time/finished")
+        return (self.folder / SUMMARY).stat().st_mtime if ended is None else ended
 
     def final(self, metric: str) -> float | None:
         """The metric at the end of the run; None where it is unknown or undefined."""

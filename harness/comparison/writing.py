@@ -23,13 +23,18 @@ class Comparison(NamedTuple):
     blocks: list[Block]
 
 
-def write_comparison(patterns: Sequence[str], folder: Path) -> Comparison:
-    """Compare the runs at or below `patterns`; the pages and pictures are in `folder` then."""
+def write_comparison(
+    patterns: Sequence[str], folder: Path, command: str | None = None
+) -> Comparison:
+    """Compare the runs at or below `patterns`; the pages and pictures are in `folder` then.
+
+    `command` is the command line that asked for it.
+    """
     found, left_out = collect(patterns, own=folder)
     runs, again = without_repeats(found)
     measures = measure(configurations(runs))
     folder.mkdir(parents=True, exist_ok=True)
-    blocks = contents(measures, [*left_out, *again], folder)
+    blocks = contents(measures, [*left_out, *again], folder, command)
     for name, text in ((HTML, to_html(TITLE, blocks)), (PAGE, to_markdown(TITLE, blocks))):
         write_text(folder / name, text)
     return Comparison(measures, [*left_out, *again], blocks)

@@ -27,14 +27,15 @@ from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
-from harness.progress.bar import ProgressBar
+from harness.progress.bar import ProgressBar, of_micro_batches
 from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
-from harness.progress.within import of_micro_batches
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
 from harness.reports.held_out_pairs import judge
 from harness.reports.start_table import start_lines
+from harness.tracking.curves import CurvesPicture
+from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.models.adapters import add_adapter, plain, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -155,6 +156,7 @@ def _fit(
     watchers = [
         ProgressBar(parts.console, parts.plan, of_micro_batches),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
+        CurvesPicture(run_name(parts.cfg, module.name)),
     ]
     return fit_supervised(module, data, hardware, loggers=loggers, callbacks=watchers, **resume)
 

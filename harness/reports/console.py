@@ -87,6 +87,7 @@ def places(folder: Path) -> list[Text]:
         "model": ["model"],
         "metrics": ["metrics.csv", "summary.json"],
         "samples": ["samples.jsonl"],
+        "pictures": ["curves.png", "overoptimisation.png"],
         "report": ["report.md"],
     }
     lines = []

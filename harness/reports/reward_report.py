@@ -10,10 +10,10 @@ from torch import Tensor
 
 from datamodules.records import Preference
 from harness.disk.files import write_text, writing
-from harness.drawing import drawn
+from harness.pictures.drawing import drawn
 from harness.reports.markdown import one_line
-from harness.reports.reward_pictures import draw_accuracy, draw_reliability, draw_scores
 from harness.reports.reward_words import (
+    bucket_name,
     bucket_table,
     headline,
     left_out_table,
@@ -27,9 +27,9 @@ BUCKETS = 5
 LENGTH_BUCKETS = 3  # on either side of 0
 CALIBRATION_BINS = 15  # as in the expected calibration error
 AXES = {
-    "margin": "predicted margin |r⁺ - r⁻|",
-    "length": "length of the preferred response minus the other's (characters)",
-    "strength": "strength of the preference",
+    "margin": "predicted margin |r⁺ - r⁻|, in units of scores",
+    "length": "length of the preferred response minus the other's, in characters",
+    "strength": "strength of the preference, in units of the data",
 }
 CAPTIONS = {
     "margin": (
@@ -176,12 +176,16 @@ def _disagreement(rows: Judged, chosen: Tensor, rejected: Tensor) -> dict[str, f
 def _draw(
     folder: Path, rows: Judged, reliability: list[Bucket], tables: Mapping[str, list[Bucket]]
 ) -> None:
+    from harness.pictures.reward_model import draw_accuracy, draw_reliability, draw_scores
+
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "reliability": partial(draw_reliability, reliability),
-        "scores": partial(draw_scores, rows.chosen, rows.rejected),
+        "reliability": partial(draw_reliability, "Calibration", reliability),
+        "scores": partial(draw_scores, "Scores of held-out responses", rows.chosen, rows.rejected),
     }
-    pictures |= {name: partial(draw_accuracy, b, AXES[name]) for name, b in tables.items()}
+    for name, buckets in tables.items():
+        title, names = f"Accuracy {CAPTIONS[name][0].lower()}", list(map(bucket_name, buckets))
+        pictures[name] = partial(draw_accuracy, title, buckets, names, AXES[name])
     for name, draw in pictures.items():
         drawn(folder / f"{name}.png", draw)
 

@@ -1,5 +1,6 @@
 """summary.json: a run in one flat file, to be compared with others."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ def write_summary(
         **{key: value for key, value in result.items() if not key.startswith("time/")},
         **{f"data/{key}": value for key, value in rows.items()},
         "time/total": run.seconds,
+        "time/finished": time.time(),  # seconds since 1970: a copied file's own time is another
     }
     for stage in stages:
         summary[f"stages/{stage.name}/path"] = str(stage.path)

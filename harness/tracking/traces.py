@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from harness.disk.files import append_whole, write_text, writing
-from harness.drawing import drawn
+from harness.pictures.drawing import drawn
+from harness.pictures.trace import LINE_WIDTH, Row, draw, shown
 from harness.ranks import this_rank
-from harness.tracking.trace_picture import LINE_WIDTH, Row, draw, shown
 from harness.tracking.tracker import trackers
 from harness.tracking.whole_rows import json_rows
 from lightning_modules.objectives.divergences import k1

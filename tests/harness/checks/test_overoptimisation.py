@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from harness.checks.overoptimisation import PATIENCE, draw, turned
+from harness.checks.overoptimisation import PATIENCE, OverOptimisationWatch, turned
 from harness.errors import RunError
 from harness.tasks.train import train
 from lightning_modules.errors import OptionError
@@ -102,6 +102,19 @@ def test_only_gold_stops_early(configure, tmp_path):
         train(configure(tmp_path, "early_stop=score"))
 
 
-def test_a_negative_kl_estimate_is_drawn_at_0(tmp_path):
-    draw([{"val/kl": -0.1, "val/score": 1.0, "watched": 0.5}], tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 1000
+def test_the_curves_begin_with_the_reference_also_when_resumed(configure, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "harness.checks.overoptimisation.draw", lambda points, *about: drawn.append(points)
+    )
+    options = ("algo=reinforce", "algo.evaluate_every=1", "algo.iterations=2")
+    summary = train(configure(tmp_path, *options))
+    start, *evaluations = drawn[-1]
+    assert start == {
+        "rollout/episodes": 0,
+        "val/kl": 0,
+        "val/score": pytest.approx(summary["reference/score"]),
+        "watched": pytest.approx(summary["reference/gold"]),
+    }
+    again = OverOptimisationWatch(tmp_path, None, early_stop=None, title="")
+    assert [p["val/score"] for p in again.points] == [p["val/score"] for p in evaluations]

@@ -4,7 +4,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.comparison.document import Grid, Heading, Text, Warnings, to_html, to_markdown
+from harness.comparison.document import (
+    Answer,
+    Asked,
+    Commands,
+    Facts,
+    Grid,
+    Heading,
+    Note,
+    Text,
+    Warnings,
+    to_html,
+    to_markdown,
+)
 
 NAMES = (
     "<script>alert(1)</script>",
@@ -17,8 +29,10 @@ NAMES = (
 
 
 def blocks(name: str) -> list:
-    grid = Grid((name, "b"), [(name, name), ("c", "d")])
-    return [Heading(name), Text(name), Warnings([name]), grid]
+    grid = Grid((name, "b"), [(name, name), ("c", "d")], [(name, "e")])
+    asked = Asked(name, [Answer(name, name, name)])
+    texts = [Heading(name), Text(name), Note(name, name), Warnings([name])]
+    return [*texts, Facts([(name, name)]), Commands([name.replace("\n", " ")]), grid, asked]
 
 
 class Reader(HTMLParser):
@@ -48,4 +62,4 @@ def test_a_name_changes_no_page(name):
 
 def test_a_browser_shows_the_name_itself():
     name = "<b> & $x^{$ [/INST] ünï"
-    assert Reader(to_html(name, blocks(name))).texts.count(name) == 8
+    assert Reader(to_html(name, blocks(name))).texts.count(name) == 18

@@ -42,8 +42,8 @@ def test_a_policy_is_there_whatever_cannot_be_drawn(broken, configure, tmp_path,
 @pytest.mark.parametrize(
     "broken",
     [
-        "harness.reports.reward_report.draw_reliability",
-        "harness.reports.reward_report.draw_scores",
+        "harness.pictures.reward_model.draw_reliability",
+        "harness.pictures.reward_model.draw_scores",
         "harness.pipeline.rungs.numbers_shown",
     ],
 )

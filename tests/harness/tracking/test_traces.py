@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.tracking.trace_picture import CHARACTER, DPI, LINE_HEIGHT, MARGIN, TOP, draw, lay_out
+from harness.pictures.trace import CHARACTER, DPI, LINE_HEIGHT, MARGIN, TOP, draw, lay_out
 from harness.tracking.traces import TokenTrace, first_response, trace
 from lightning_modules.errors import OptionError
 from lightning_modules.objectives.losses import ppo_clip

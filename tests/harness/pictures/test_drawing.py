@@ -1,13 +1,14 @@
 """A picture is made, or left out; names in it are names."""
 
 import matplotlib
+import numpy as np
 import pytest
 
 from harness.comparison.figures import draw_curves
 from harness.comparison.grouping import Configuration
 from harness.comparison.reading import SCORE, Curve, PolicyRun
-from harness.drawing import drawn
-from harness.tracking.trace_picture import draw
+from harness.pictures.drawing import drawn
+from harness.pictures.trace import draw
 
 ODD = (
     "$x^{$",
@@ -32,7 +33,7 @@ def test_any_token_can_be_drawn(text, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ODD)
 def test_any_name_of_a_configuration_can_be_drawn(text, tmp_path, capsys):
-    curve = Curve(*([[1.0, 2.0]] * 3))
+    curve = Curve(*[np.array([1.0, 2.0])] * 3)
     run = PolicyRun(tmp_path, "", {"seed": 0}, {}, {SCORE: curve})
     some = [Configuration(name, {}, [run]) for name in (text, f"data.name={text}")]
     assert drawn(tmp_path / "a.png", lambda path: draw_curves(some, path))

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from harness.reports.reward_words import bucket_name
 from lightning_modules.metrics.preferences import Bucket
 
 SIZE = (6.2, 3.8)  # inches
@@ -17,7 +16,7 @@ HISTOGRAM_BINS = 40
 COLOUR, OTHER = "tab:blue", "tab:orange"
 
 
-def draw_reliability(buckets: Sequence[Bucket], path: Path) -> None:
+def draw_reliability(title: str, buckets: Sequence[Bucket], path: Path) -> None:
     """Accuracy over predicted probability with its intervals, and below it the pairs in each bin.
 
     Probabilities are those of the predicted preference, so both axes begin at a half.
@@ -26,7 +25,7 @@ def draw_reliability(buckets: Sequence[Bucket], path: Path) -> None:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0.5, 1], [0.5, 1], "--", color="grey", label="calibrated")
     _with_intervals(upper, [b.predicted for b in buckets], buckets)
-    upper.set(ylabel="share in the right order", ylim=(0, 1.02))
+    upper.set(title=title, ylabel="share of pairs in the right order", ylim=(0, 1.02))
     upper.legend(frameon=False, loc="lower right")
     lower.bar(
         [b.low for b in buckets],
@@ -36,26 +35,30 @@ def draw_reliability(buckets: Sequence[Bucket], path: Path) -> None:
         color=COLOUR,
         edgecolor="white",
     )
-    lower.set(xlabel="predicted probability", ylabel="pairs", xlim=(0.49, 1.01))
+    lower.set(xlabel="predicted probability of the preference", ylabel="pairs", xlim=(0.49, 1.01))
     figure.savefig(path, dpi=DPI)
 
 
-def draw_accuracy(buckets: Sequence[Bucket], xlabel: str, path: Path) -> None:
+def draw_accuracy(
+    title: str, buckets: Sequence[Bucket], names: Sequence[str], xlabel: str, path: Path
+) -> None:
     """Accuracy of each bucket with its interval, what is predicted, and the line of a coin."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     places = range(len(buckets))
-    axes.axhline(0.5, ls="--", color="grey")
+    axes.axhline(0.5, ls="--", color="grey", label="a coin")
     _with_intervals(axes, places, buckets)
     axes.plot(places, [b.predicted for b in buckets], "_", ms=16, color=OTHER, label="predicted")
-    axes.set_xticks(places, [f"{bucket_name(b)}\n{b.pairs} pairs" for b in buckets], fontsize=8)
-    axes.set(xlabel=xlabel, ylabel="share in the right order", ylim=(0, 1.02))
+    several = [name.replace(" to ", "\nto ") for name in names]
+    labels = [f"{name}\n{b.pairs:,} pairs" for name, b in zip(several, buckets, strict=True)]
+    axes.set_xticks(places, labels, fontsize=8)
+    axes.set(title=title, xlabel=xlabel, ylabel="share of pairs in the right order", ylim=(0, 1.02))
     axes.set_xlim(-0.5, len(buckets) - 0.5)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=DPI)
 
 
-def draw_scores(chosen: Tensor, rejected: Tensor, path: Path) -> None:
+def draw_scores(title: str, chosen: Tensor, rejected: Tensor, path: Path) -> None:
     """Histograms of the scores (N,) of chosen and rejected responses over the same bins."""
     both = torch.cat([chosen, rejected])
     low, high = float(both.min()), float(both.max())
@@ -72,7 +75,7 @@ def draw_scores(chosen: Tensor, rejected: Tensor, path: Path) -> None:
             alpha=0.55,
             label=name,
         )
-    axes.set(xlabel="score", ylabel="responses")
+    axes.set(title=title, xlabel="score", ylabel="responses")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=DPI)
 

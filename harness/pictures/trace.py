@@ -12,6 +12,7 @@ CHARACTER = 0.0836  # inches, of a monospaced font of 10 points
 LINE_HEIGHT = 0.27  # inches
 MARGIN, TOP, BOTTOM = 0.2, 0.5, 0.9  # inches
 DPI = 110
+LABEL = "advantage: blue tokens become likelier, red ones less likely"
 
 
 def shown(text: str) -> str:
@@ -58,5 +59,5 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
         axes.text(column, line + 0.5, text, va="center", **style)
     figure.text(MARGIN / width, 1 - 0.3 / height, printable(title), family="monospace", fontsize=9)
     bar = figure.add_axes((0.25, 0.5 / height, 0.5, 0.12 / height))
-    figure.colorbar(colours, cax=bar, orientation="horizontal", label="advantage")
+    figure.colorbar(colours, cax=bar, orientation="horizontal", label=LABEL)
     figure.savefig(path, dpi=DPI)
