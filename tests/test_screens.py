@@ -10,7 +10,7 @@ from tests.screens import RUN, has_tmux, screen_of, words_of
 
 pytestmark = pytest.mark.skipif(not has_tmux(), reason="needs tmux")
 TINY = (
-    "experiment=smoke",
+    "budget=smoke",
     "logger=none",
     "hardware=cpu",
     "data.train_demonstrations=96",
