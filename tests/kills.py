@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    "experiment=smoke",
+    "budget=smoke",
     "hardware=cpu",
     "logger=none",
     "model.vocab_size=400",

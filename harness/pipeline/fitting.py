@@ -28,8 +28,8 @@ from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
-from harness.progress.bar import ProgressBar, of_micro_batches
 from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
+from harness.progress.supervised_bar import SupervisedBar
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
@@ -157,7 +157,7 @@ def _fit(
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
     watchers = [
-        ProgressBar(parts.console, parts.plan, of_micro_batches),
+        SupervisedBar(parts.console, parts.plan),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
         CurvesPicture(run_name(parts.cfg, module.name)),
         KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes),

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 from datamodules.prompts import PromptDataModule, spread
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.selfcheck import SelfCheck
@@ -45,6 +46,7 @@ def train_policy(
     """Train `algorithm` and export its policy; returns the final metrics, and what to show."""
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
     options = algorithm.options
+    number = checkpoints_kept(cfg.callbacks.get("keep_checkpoints", 1))
     best = keep_best(cfg.callbacks.keep_best)
     title = run_name(run.config, algorithm.name, swept_overrides(run.folder))
     watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop, title=title)
@@ -77,7 +79,7 @@ def train_policy(
                 watch,
                 CurvesPicture(title),
                 *best,
-                instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints"),
+                instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints", **number),
                 KeepState(run.folder / "checkpoints", algorithm.name, "iteration"),
             ],
         )

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from harness.disk.files import LOG, SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
+from harness.pipeline.advice import say_advice
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import plan_of
@@ -27,6 +28,7 @@ from harness.reports.console import (
     what_was_cut,
 )
 from harness.reports.lessons import say_lessons
+from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
 from harness.runs.command import is_job_in_turn
@@ -90,6 +92,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         ]
     console.print(line(algo, " of ", model, " on ", data, *place))
     say_lessons(console, pipeline.source)
+    say_advice(console, pipeline)
+    say_limits(console, pipeline.limits)
     pipeline.plan = plan_of(pipeline)
     pipeline.plan.show()
     algorithm = pipeline.algorithm
@@ -104,7 +108,11 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     if this_rank() > 0:
         return {}
     summary = write_summary(
-        run, pipeline.cfg, result, rows=pipeline.source.counts, stages=pipeline.stages
+        run,
+        pipeline.cfg,
+        result,
+        data={**pipeline.source.counts, **pipeline.limits.options()},
+        stages=pipeline.stages,
     )
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import nn
 
+from harness.disk.contents import in_units
 from harness.disk.files import whole_file, writing
 from harness.errors import RunError
 
@@ -112,7 +113,7 @@ def find_checkpoint(folder: Path, wanted: str | None) -> Path:
     if not there:
         exported = f"; {folder / 'model'} is its last policy" if (folder / "model").is_dir() else ""
         raise RunError(f"run={folder}: has no checkpoint to export{exported}")
-    names = ", ".join(path.name for path in there)
+    names = ", ".join(f"{path.stem} ({in_units(path.stat().st_size)})" for path in there)
     raise RunError(f"checkpoint={wanted}: {folder} has {names}")
 
 

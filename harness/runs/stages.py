@@ -20,6 +20,7 @@ from harness.disk.contents import contents, damage
 from harness.disk.files import disk_trouble, read_json, sync_names, sync_tree, writing
 from harness.disk.locks import held, is_held
 from harness.errors import RunError
+from harness.runs.own_folders import try_to_hold
 
 MARKER = "stage.json"
 CHECKPOINTS = "checkpoints"  # of an unfinished stage
@@ -140,6 +141,33 @@ class StageCache:
             sync_tree(unfinished)
             os.replace(unfinished, folder)
             sync_names(folder.parent)
+
+
+def remove(folder: Path, mark: str) -> bool:
+    """Remove a stage, finished or not, which is gone at once for those who look for it; False where
+    another process makes it. DiskError if it may not be removed.
+    """
+    lock = try_to_hold(folder.parent, f"{mark}.lock")
+    if lock is None:
+        return False
+    try:
+        aside = folder.with_name(f".{mark}.removed")
+        with writing(folder):
+            if aside != folder:
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
+            shutil.rmtree(aside)
+    finally:
+        lock.release()
+    return True
+
+
+def stage_in(folder: Path, name: str) -> Stage | None:
+    """The finished stage in a folder, None if there is none; RunError if it is damaged."""
+    found = _finished(name, folder)
+    if isinstance(found, str):
+        raise RunError(found)
+    return found
 
 
 def _finished(name: str, folder: Path) -> Stage | str | None:
