@@ -2,7 +2,7 @@
 
 UNITS = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
 # What an estimate is rounded to, in seconds.
-STEPS = (1, 5, 10, 15, 30, 60, 300, 900, 1800, 3600, 21600)
+STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 21600)
 
 
 def duration(seconds: float) -> str:

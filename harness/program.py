@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from harness.command_line.arguments import help_asked, look_through
 from harness.disk.files import user_error
 from harness.errors import USER_ERRORS, OptionError
 from harness.overrides import means_multirun, with_names_as_text
@@ -40,6 +41,9 @@ def main() -> None:
         return
     try:
         sys.argv[1:] = _as_hydra_reads_them(sys.argv[1:])
+        if (text := help_asked(sys.argv[1:])) is not None:
+            print(text)
+            return
     except USER_ERRORS as error:
         _end(error)
     # Hydra's own errors repeat what was typed.
@@ -128,7 +132,7 @@ def _as_hydra_reads_them(arguments: Sequence[str]) -> list[str]:
     settle()
     refuse_names_without_letters(arguments)
     refuse_old_names(arguments)
-    return with_names_as_text(arguments)
+    return look_through(with_names_as_text(arguments))
 
 
 def _call_composed(task: Callable[[DictConfig], Any]) -> None:

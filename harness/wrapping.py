@@ -16,8 +16,9 @@ NARROWEST = 20
 USUAL = 80
 # Quoted words of a shell hold a path or an option; what else stands in quotes is a text.
 WORD = re.compile(
-    r"""(?: `[^`\n]{1,200}` | (?<!\w)'[^'\n]{0,200}[/=][^'\n]{0,200}' | (?<!\w)"[^"\n]{1,200}"
-    | \d\ (?:[KMGT]iB|[KMGT]B|s|min|h)\b | \S )+""",
+    r"""(?: `[^`\n]{1,200}`
+    | (?<!\w)'[^'\n]{0,200}[/=][^'\n]{0,200}' (?: "[^"\n]{0,200}" | '[^'\n]{0,200}' )*
+    | \d\ (?:[KMGT]i?B|s|min|h)\b | \S )+""",
     re.VERBOSE,
 )
 # What a line begins with: its indent and, before a gap, the label of what follows.

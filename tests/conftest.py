@@ -20,6 +20,7 @@ from tests.real_model import real_model as make_real_model
 
 torch.set_num_threads(1)  # the models are so small that a second thread only waits
 
+MOST_WORKERS = 4  # each needs up to 4 GiB, the runs that its tests start included
 ARCHITECTURES = ("llama", "gpt2")
 # Both ask for dropout, which no RL computation may follow.
 CONFIGS = {
@@ -44,6 +45,23 @@ CONFIGS = {
         **ids,
     ),
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Whole folders are run by several processes, where pytest-xdist is installed; what was asked
+    for by file or by name, under a debugger, or with `-n` stays as it was asked for.
+    """
+    if not config.pluginmanager.hasplugin("xdist") or "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    if config.option.numprocesses is not None or config.option.usepdb:
+        return
+    if any(Path(config.invocation_params.dir, arg).is_dir() for arg in config.args):
+        config.option.numprocesses = min(MOST_WORKERS, os.cpu_count() or 1)
+        # Neighbours stay together for what their fixtures share, until a process runs out of work.
+        config.option.dist = "worksteal"
+        # What tests start has the cores to share.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ LONGEST_CLASS = 200
 FLOORS = (
     "run",
     "harness.program",
+    "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",

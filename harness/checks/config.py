@@ -6,6 +6,7 @@ The rules are those of the options' own classes, which the modules are built fro
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -75,6 +76,7 @@ def check_config(cfg: DictConfig) -> None:
     check_logger(plain["logger"])
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
+    check_kinds(plain)
     for place, section in _sections(plain):
         if options_class := OPTIONS.get(section.get("_target_")):
             _check(place, section, options_class)
@@ -102,26 +104,38 @@ def rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from rewards(f"{place}.rewards.{name}", part)
 
 
-def _check(place: str, section: dict[str, Any], options_class: type) -> None:
-    """Build the options; what is wrong with them is said of the place where they stand."""
-    given = {name: value for name, value in section.items() if not name.startswith("_")}
+def check_kinds(plain: dict[str, Any]) -> None:
+    """Raise OptionError if a part of the config has an option that it does not know, lacks one, or
+    has one of another kind (`algo.beta=abc`). `plain` is a config without interpolations.
+    """
+    for place, section in _sections(plain):
+        if options_class := OPTIONS.get(section.get("_target_")):
+            _check_kinds(place, section, options_class)
+
+
+def _check_kinds(place: str, section: dict[str, Any], options_class: type) -> None:
+    given = _given(section)
     known = {field.name: field for field in fields(options_class)}
     kind = f"{place}={given.get('name')}"
     if unknown := [name for name in given if name not in known]:
-        raise OptionError(
-            f"{place}.{unknown[0]}: {kind} has no such option; it has {', '.join(known)}"
-        )
+        near = get_close_matches(unknown[0], known, n=1)
+        told = f"did you mean {place}.{near[0]}?" if near else f"it has {', '.join(known)}"
+        raise OptionError(f"{place}.{unknown[0]}: {kind} has no such option; {told}")
     required = [name for name, field in known.items() if field.default is MISSING]
     if lacking := [name for name in required if name not in given]:
         raise OptionError(f"{place}.{lacking[0]}: {kind} needs it, and it is not there")
     for name, value in given.items():
-        if not _fits(value, known[name].type):
-            hint = quoting(f"{place}.{name}", value) if str in _kinds(known[name].type) else ""
-            raise OptionError(
-                f"{place}.{name}={written(value)}: must be {_told(known[name].type)}{hint}"
-            )
+        require_kind(f"{place}.{name}", value, known[name].type)
+
+
+def _given(section: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if not name.startswith("_")}
+
+
+def _check(place: str, section: dict[str, Any], options_class: type) -> None:
+    """Build the options; what is wrong with them is said of the place where they stand."""
     try:
-        options = options_class(**given)
+        options = options_class(**_given(section))
         if isinstance(options, FunctionRewardOptions):
             options.load()
     except OptionError as error:
@@ -141,6 +155,16 @@ def _check_optimizer(place: str, section: Any, model: dict[str, Any]) -> None:
         return
     if not _fits(lr, float) or not lr >= 0:  # nor nan
         raise OptionError(f"{place}.lr={lr}: must be a number, 0 or above")
+
+
+def require_kind(option: str, value: Any, kind: Any) -> None:
+    """Raise OptionError unless a value is of its option's kind, such as `int | None`; a kind that
+    is not simple has rules of its own.
+    """
+    if _fits(value, kind):
+        return
+    hint = quoting(option, value) if str in _kinds(kind) else ""
+    raise OptionError(f"{option}={written(value)}: must be {_told(kind)}{hint}")
 
 
 def _fits(value: Any, kind: Any) -> bool:

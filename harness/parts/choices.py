@@ -1,5 +1,7 @@
 """What a config chooses, found to be right before anything heavy is imported."""
 
+import time
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +19,7 @@ class Choices:
     """
 
     def __init__(self, cfg: DictConfig):
+        self.started = time.perf_counter()  # of the run, for those who wait for it
         quiet()
         check_config(cfg)
         if cfg.hardware.accelerator == "gpu":

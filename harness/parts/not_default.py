@@ -20,10 +20,10 @@ NO_OPTIONS = ("task", "resume", "resume_anyway", "cache_dir", "sweep")
 
 def not_default(cfg: DictConfig) -> list[str]:
     """`group=choice` and `option=value (default)`, changed on the command line, by an experiment or
-    by a sweep. Outside Hydra there is nothing to compare with, and none.
+    by a sweep; or else what was typed, where Hydra cannot say what the defaults are.
     """
-    if not HydraConfig.initialized():
-        return []
+    if not GlobalHydra.instance().is_initialized():
+        return typed_overrides()
     chosen = {
         group: choice
         for group, choice in HydraConfig.get().runtime.choices.items()

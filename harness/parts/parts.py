@@ -50,6 +50,7 @@ class Parts:
     def __init__(self, choices: Choices, console: Console):
         self.cfg = cfg = choices.cfg
         self.source = choices.source
+        self.started = choices.started
         self.console = console
         self.plan = Plan(console)
         check_hardware(cfg.hardware)

@@ -27,9 +27,8 @@ from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
-from harness.progress.bar import ProgressBar
+from harness.progress.bar import ProgressBar, of_micro_batches
 from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
-from harness.progress.within import of_micro_batches
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say

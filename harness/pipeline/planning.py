@@ -8,7 +8,7 @@ from math import ceil
 from datamodules.prompts import spread
 from harness.parts.parts import Parts
 from harness.pipeline.pipeline import Pipeline
-from harness.progress.costs import Cost, Iteration, Lengths, Models, iteration, policy, supervised
+from harness.progress.costs import Cost, Lengths, Models, iteration, policy, supervised
 from harness.progress.plan import Part, Plan, title_of
 from lightning_modules.options.policies import A2COptions, PolicyOptions
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
@@ -40,7 +40,7 @@ def plan_of(pipeline: Pipeline) -> Plan:
     if isinstance(algorithm, PolicyModule) and learns(pipeline.reward):
         parts.append(_stage(pipeline, "reward_model", costs.reward_model))
     parts.append(Part(algorithm.name, title_of(algorithm.name, is_stage=bool(parts)), own))
-    return Plan(pipeline.console, parts)
+    return Plan(pipeline.console, parts, started=pipeline.started)
 
 
 def _stage(pipeline: Pipeline, name: str, cost: Callable[..., Cost]) -> Part:
@@ -78,31 +78,26 @@ class Costs:
         )
 
     def policy(self, options: PolicyOptions, reward: Reward) -> Cost:
-        held_out = min(options.val_prompts, len(self.source.prompts("val")))
-        return policy(
-            self.iteration(options, reward),
-            options.iterations,
-            ceil(options.iterations / options.evaluate_every),
-            held_out,
-            self.lengths,
-            self._models(options, reward),
-        )
-
-    def iteration(self, options: PolicyOptions, reward: Reward) -> Iteration:
-        return iteration(
-            options.sequences_per_iteration,
-            options.epochs,
-            value_updates(options),
-            self.lengths,
-            self._models(options, reward),
-        )
-
-    def _models(self, options: PolicyOptions, reward: Reward) -> Models:
-        return Models(
+        models = Models(
             reference=options.beta > 0,
             critic=options.critic == "copy",
             rewards=count_models(reward),
             lora=self.lora,
+        )
+        held_out = min(options.val_prompts, len(self.source.prompts("val")))
+        return policy(
+            iteration(
+                options.sequences_per_iteration,
+                options.epochs,
+                value_updates(options),
+                self.lengths,
+                models,
+            ),
+            options.iterations,
+            ceil(options.iterations / options.evaluate_every),
+            held_out,
+            self.lengths,
+            models,
         )
 
 
@@ -141,9 +136,9 @@ def value_updates(options: PolicyOptions) -> int:
     return options.value_updates - 1 if isinstance(options, A2COptions) else 0
 
 
-def backward_passes(options: PolicyOptions, devices: int) -> int:
-    """Of an iteration on each device."""
-    share = options.sequences_per_iteration // devices
+def backward_passes(options: PolicyOptions, devices: object) -> int:
+    """Of an iteration on each device; about, where the number of `devices` is not known yet."""
+    share = options.sequences_per_iteration // (devices if isinstance(devices, int) else 1)
     of_minibatch = ceil(share // options.minibatches / options.micro_batch_size)
     of_values = value_updates(options) * ceil(share / options.micro_batch_size)
     return options.updates * of_minibatch + of_values

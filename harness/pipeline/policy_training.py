@@ -19,11 +19,10 @@ from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
-from harness.pipeline.planning import Costs, backward_passes
+from harness.pipeline.planning import backward_passes
 from harness.pipeline.policy_models import bind_policy
-from harness.progress.bar import ProgressBar
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
-from harness.progress.within import Within, of_rollout
+from harness.progress.policy_bar import PolicyBar
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
 from harness.reports.plain_console import WHOLE, line
@@ -154,19 +153,10 @@ def watchers(
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        ProgressBar(console, pipeline.plan, _within(pipeline, algorithm)),
+        PolicyBar(console, pipeline.plan, backward_passes(algorithm.options, cfg.hardware.devices)),
         EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]
-
-
-def _within(pipeline: Pipeline, algorithm: PolicyModule) -> Within:
-    """How far an iteration is that has begun."""
-    options = algorithm.options
-    each = Costs(pipeline).iteration(options, pipeline.reward)
-    devices = pipeline.cfg.hardware.devices
-    passes = backward_passes(options, devices if isinstance(devices, int) else 1)
-    return of_rollout((each.sample + each.read) / each.all, passes)
 
 
 def keep_best(metric: str | None) -> list[Callback]:

@@ -1,5 +1,6 @@
 """How far a training is: a bar on a terminal, a line now and then elsewhere."""
 
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -13,7 +14,6 @@ from harness.durations import clock, roughly
 from harness.printable import printable
 from harness.progress.lines import bar, one_line
 from harness.progress.plan import Plan
-from harness.progress.within import Within
 
 SHOWN = {
     "rollout/score": "score",
@@ -22,6 +22,8 @@ SHOWN = {
     "train/loss": "loss",
     "train/accuracy": "accuracy",
 }
+# The share of a step that is done after so many backward passes on its batch.
+Within = Callable[[Any, int], float]
 # Without a terminal: seconds from one line to the next, and share of the steps, at least.
 SPACING = 30.0
 TENTH = 0.1
@@ -67,11 +69,13 @@ class ProgressBar(Callback):
         self.batch, self.passes = batch, 0
 
     def on_before_backward(self, trainer: pl.Trainer, *args: Any) -> None:
-        self._is_within(trainer)
+        if trainer.is_global_zero:
+            self.move(self.within(self.batch, self.passes))
 
     def on_after_backward(self, trainer: pl.Trainer, *args: Any) -> None:
-        self.passes += 1
-        self._is_within(trainer)
+        if trainer.is_global_zero:
+            self.passes += 1
+            self.move(self.within(self.batch, self.passes))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
@@ -82,7 +86,7 @@ class ProgressBar(Callback):
         self.done += 1
         self.part.steps += 1
         self.numbers = numbers(trainer.callback_metrics)
-        self._reach(self.done)
+        self.move(0.0)
         self._tell()
 
     def on_validation_start(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -111,13 +115,10 @@ class ProgressBar(Callback):
 
     # -- what is made of it -----------------------------------------------------------------------
 
-    def _is_within(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero:
-            self._reach(self.done + self.within(self.batch, self.passes))
-
-    def _reach(self, done: float) -> None:
+    def move(self, within: float) -> None:
+        """So much of the step that has begun is done."""
         seconds = self.plan.clock() - self.began - self.judging
-        self.part.train.reach(done / self.total, seconds)
+        self.part.train.reach((self.done + within) / self.total, seconds)
         self.plan.note()
 
     def _tell(self) -> None:
@@ -154,3 +155,12 @@ def numbers(metrics: Any) -> list[str]:
     return [
         f"{label} {float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics
     ]
+
+
+def of_micro_batches(batch: Sequence[dict[str, Any]], passes: int) -> float:
+    """The share of a supervised step: by the tokens of its micro-batches."""
+    sizes = [
+        sum(part[name].numel() for name in ("input_ids", "prompt_ids") if name in part)
+        for part in batch
+    ]
+    return sum(sizes[:passes]) / sum(sizes)

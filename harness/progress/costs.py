@@ -37,12 +37,18 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens read: `before` the first step, in all steps, in all evaluations, and `after`."""
+    """Tokens read: `before` the first step, in all steps, in all evaluations, and `after`.
+
+    Of a step of a policy, an iteration: the shares of it when all responses are `sampled`, and when
+    they are `collected`, read by all models.
+    """
 
     train: float
     evaluate: float = 0.0
     before: float = 0.0
     after: float = 0.0
+    sampled: float = 0.0
+    collected: float = 0.0
 
 
 def backward(*, lora: bool) -> float:
@@ -111,4 +117,6 @@ def policy(
         train=iterations * each.all,
         evaluate=evaluations * once.all + reference,
         before=CHECKED * lengths.longest,
+        sampled=each.sample / each.all,
+        collected=(each.sample + each.read) / each.all,
     )

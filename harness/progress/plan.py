@@ -85,11 +85,12 @@ class Plan:
         console: Console,
         parts: Sequence[Part] = (),
         clock: Callable[[], float] = time.perf_counter,
+        started: float | None = None,
     ):
         self.console = console
         self.parts = list(parts)
         self.clock = clock
-        self.started = clock()
+        self.started = clock() if started is None else started
         self.part: Part | None = None
         self.said: tuple[float, float] | None = None  # when, and how long in all
 

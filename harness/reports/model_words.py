@@ -19,7 +19,7 @@ from lightning_modules.rewards.reward import Reward
 def short(count: int) -> str:
     """960, 1.1M, 8.0B."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
+        if count >= 0.99995 * size:
             return f"{count / size:.1f}{letter}"
     return str(count)
 

@@ -69,7 +69,9 @@ class WordTable(Table):
 def _record(name: Text, label: int, text: Text, width: int) -> Text:
     """`name  text`, the lines of the text below each other where there is room beside the name."""
     before = f"  {name.plain}{' ' * (label - name.cell_len)}  " if label else "  "
-    hang = cell_len(before) if cell_len(before) <= width // 2 else 4
+    longest = max(map(cell_len, text.plain.split()), default=0)
+    fits = cell_len(before) <= width // 2 and cell_len(before) + longest <= width
+    hang = cell_len(before) if fits else 4
     parts = text.split("\n", allow_blank=True)
     return _lines(Text(before).append_text(Text(f"\n{' ' * hang}").join(parts)), width, hang)
 

@@ -28,7 +28,7 @@ def test_an_estimate_is_rounded_by_less_than_a_tenth():
         words = roughly(seconds).split()
         said = sum(int(n) * units[u] for n, u in zip(words[::2], words[1::2], strict=True))
         assert said == pytest.approx(seconds, rel=0.1)
-    assert roughly(228) == "3 min 45 s"
+    assert roughly(228) == "3 min 50 s"
 
 
 def test_a_clock_counts_on_from_minutes_to_hours():

@@ -67,7 +67,10 @@ def test_whatever_the_presets_build_is_in_the_table():
         (["reward.normalise=often"], r"^reward\.normalise=often: must be true or false$"),
         (["+model.lora=1"], r"^model\.lora: model=.* has no such option"),
         (["stages.sft.epochs=0"], r"^stages\.sft\.epochs=0: "),
-        (["+algo.gama=1"], r"^algo\.gama: algo=ppo has no such option; it has .*gamma"),
+        (
+            ["+algo.gama=1"],
+            r"^algo\.gama: algo=ppo has no such option; did you mean algo\.gamma",
+        ),
         (["~algo.gamma"], r"^algo\.gamma: algo=ppo needs it, and it is not there"),
         (["algo.gamma=${algo.gama}"], r"^algo\.gamma: .*algo\.gama"),
         (

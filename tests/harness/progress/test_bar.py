@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.progress.bar import ProgressBar
+from harness.progress.bar import ProgressBar, of_micro_batches
 from harness.progress.costs import Cost
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.plan import Part, Plan
-from harness.progress.within import of_micro_batches, of_rollout
+from harness.progress.policy_bar import PolicyBar
 from harness.reports.plain_console import PlainConsole
 from tests.harness.progress.test_plan import Watch
 
@@ -41,7 +41,7 @@ def bar_on(title: str = "PPO", **options) -> tuple[ProgressBar, Watch]:
     console = PlainConsole(file=io.StringIO(), **options)
     plan = Plan(console, [Part("ppo", title, Cost(1000.0, evaluate=10.0))], watch)
     plan.begin("ppo")
-    return ProgressBar(console, plan, of_rollout(0.6, 4)), watch
+    return ProgressBar(console, plan, lambda batch, passes: passes / 4), watch
 
 
 def drawn(bar: ProgressBar) -> str:
@@ -77,18 +77,45 @@ def test_count_and_time_left_are_there_at_every_width_and_the_line_fits(width):
 
 
 def test_within_a_step_the_bar_moves_with_the_passes_over_its_batch():
-    bar, _watch = bar_on(width=80)
+    bar, _ = bar_on(width=80)
     trainer = trainer_at({}, steps=10)
     bar.on_train_start(trainer, None)
     bar.on_train_batch_start(trainer, None, None, 0)
-    shares = []
     bar.on_before_backward(trainer)
-    for _ in range(4):
-        shares.append(bar.part.train.done)
-        bar.on_after_backward(trainer)
-    assert shares == pytest.approx([0.06, 0.07, 0.08, 0.09])
+    bar.on_after_backward(trainer)
+    assert bar.part.train.done == pytest.approx(0.025)
     sizes = [{"input_ids": torch.zeros(2, 3)}, {"input_ids": torch.zeros(1, 4)}]
     assert [of_micro_batches(sizes, n) for n in range(3)] == [0, 0.6, 1]
+
+
+def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
+    class Model(torch.nn.Module):
+        def forward(self, **options):
+            return None
+
+    lm = Model()
+    module = SimpleNamespace(
+        model=SimpleNamespace(lm=lm),
+        collector=SimpleNamespace(vocabulary=SimpleNamespace(max_response_tokens=4)),
+    )
+    plain, _ = bar_on(width=80)
+    plain.plan.part.cost = Cost(100.0, sampled=0.2, collected=0.5)
+    bar = PolicyBar(plain.console, plain.plan, 4)
+    trainer = trainer_at({}, steps=1)
+    bar.on_train_start(trainer, None)
+    bar.on_train_batch_start(trainer, module, None, 0)
+    shares = []
+    for _ in range(2):
+        lm(use_cache=True)
+        shares.append(bar.part.train.done)
+    assert "sampling 2/4" in drawn(bar)
+    lm(use_cache=False)
+    for _ in range(4):
+        bar.on_before_backward(trainer)
+        shares.append(bar.part.train.done)
+        bar.on_after_backward(trainer)
+    assert shares == pytest.approx([0.05, 0.1, 0.5, 0.625, 0.75, 0.875])
+    assert not lm._forward_pre_hooks, "the model is left as it was"
 
 
 def test_evaluations_are_no_training_and_have_a_pace_of_their_own():
@@ -129,7 +156,7 @@ def test_an_evaluation_is_a_line_with_a_curve_of_all_so_far():
     trainer = trainer_at(metrics, steps=80, done=29)
     trainer.loggers = [SimpleNamespace(rows=[{"step": 1, "rollout/score": 3.0}, *rows])]
     EvaluationLines(console, plan, "iteration", OF_POLICIES).on_validation_end(trainer)
-    (line,) = console.file.getvalue().splitlines()[0:]
+    (line,) = console.file.getvalue().splitlines()
     assert line == (
         "  iteration 30/80  score 0.91 ▁▄█  gold 0.81  win 0.74  KL 0.62  1 min 40 s left"
     )

@@ -43,3 +43,5 @@ def test_an_evaluation_is_an_iteration_without_updates_and_the_reference_answers
     assert costs[1].evaluate - costs[0].evaluate == pytest.approx(2 * once.all)
     assert costs[0].evaluate > once.all
     assert costs[0].train == pytest.approx(10 * each.all)
+    assert costs[0].sampled * each.all == pytest.approx(each.sample)
+    assert (1 - costs[0].collected) * each.all == pytest.approx(each.update)

@@ -1,0 +1,101 @@
+"""Whether each option has a value of the kind that it wants, wherever its rules are.
+
+Of algorithms, models and rewards the options' own classes say it; of everything else the default in
+the file of conf/ does and, where that leaves it open, the tables here.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.checks.config import check_kinds, require_kind
+from harness.command_line import option_files
+from harness.command_line.option_files import Option
+from harness.overrides import written
+from lightning_modules.errors import OptionError
+
+TELLING = (bool, int, float)  # a default that is text, or null, does not say what else may be given
+LEARNERS = ("sft", "reward_model", "policy", "policy_one_update")
+KINDS = {
+    "data.limit": int | None,
+    "data.workers": int | None,
+    "data.max_prompt_tokens": int | None,
+    "data.max_response_tokens": int | None,
+    **{f"model.lr.{task}": float | None for task in LEARNERS},
+}
+CHOICES = {
+    "early_stop": ("null", "gold"),
+    "hardware.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "logger.mode": ("null", "online", "offline", "disabled"),
+}
+DEVICES = "hardware.devices"
+
+
+def require_kinds(config: DictConfig) -> None:
+    """Raise OptionError for the first option of a composed config that has another kind of value
+    than it wants. What cannot be looked up (`${...}`) is told when it is needed.
+    """
+    try:
+        job = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        plain = OmegaConf.to_container(job, resolve=True)
+    except OmegaConfBaseException:
+        return
+    defaults = {name: type(o.value) for name, o in defaults_of(config) if type(o.value) in TELLING}
+    for name, kind in (defaults | KINDS).items():
+        value = _at(plain, name)
+        if name != DEVICES and value != "???":
+            require_kind(name, value, kind) if value is not _ABSENT else None
+    for name, allowed in CHOICES.items():
+        value = _at(plain, name)
+        if value is not _ABSENT and written(value) not in (*allowed, "None"):
+            raise OptionError(f"{name}={written(value)}: must be one of {', '.join(allowed)}")
+    _require_devices(_at(plain, DEVICES))
+    check_kinds(plain)
+
+
+def require_sections(config: DictConfig) -> None:
+    """Raise OptionError if a value stands where a group's options belong."""
+    for key in config.hydra.runtime.choices:
+        group, _, package = str(key).partition("@")
+        section = OmegaConf.select(config, package or group.replace("/", "."))
+        if not group.startswith("hydra") and not isinstance(section, DictConfig | None):
+            name = package or group
+            raise OptionError(f"{name}={written(section)}: is a group; choose with {group}=...")
+
+
+def defaults_of(config: DictConfig) -> Iterator[tuple[str, Option]]:
+    """The options of the files that a config was composed of, by their names in it."""
+    for option in option_files.read("", "config").options.values():
+        yield option.name, option
+    for key, choice in config.hydra.runtime.choices.items():
+        group, _, package = str(key).partition("@")
+        if group.startswith("hydra") or choice is None:
+            continue
+        file = option_files.read(group, str(choice))
+        place = "" if file.is_global else f"{package or group.replace('/', '.')}."
+        for option in file.options.values():
+            yield f"{place}{option.name}", option
+
+
+_ABSENT = object()
+
+
+def _at(plain: Any, name: str) -> Any:
+    for part in name.split("."):
+        if not isinstance(plain, dict) or part not in plain:
+            return _ABSENT
+        plain = plain[part]
+    return plain
+
+
+def _require_devices(devices: Any) -> None:
+    """A number of devices, or which: [0, 1], "0,1"; or auto."""
+    listed = devices if isinstance(devices, list) else str(devices).split(",")
+    numbers = all(str(each).strip().removeprefix("-").isdecimal() for each in listed)
+    if devices not in (_ABSENT, "auto") and not numbers:
+        raise OptionError(
+            f"{DEVICES}={written(devices)}: must be how many, or which (hardware.devices=[0,1]),"
+            " or auto"
+        )

@@ -1,0 +1,62 @@
+"""The bar of a policy: an iteration of a large model takes minutes, most of them before its first
+backward pass.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from torch.utils.hooks import RemovableHandle
+
+from harness.progress.bar import ProgressBar
+from harness.progress.plan import Plan
+from lightning_modules.policy import PolicyModule
+
+
+class PolicyBar(ProgressBar):
+    """Moves with the tokens that are sampled, then with the `updates` backward passes of an
+    iteration.
+    """
+
+    def __init__(self, console: Console, plan: Plan, updates: int):
+        super().__init__(console, plan, self._after)
+        self.updates = updates
+        self.hook: RemovableHandle | None = None
+
+    def _after(self, batch: Any, passes: int) -> float:
+        """The share of an iteration that is done after so many backward passes."""
+        collected = self.part.cost.collected
+        return collected + (1 - collected) * min(1.0, passes / self.updates)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: PolicyModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if not trainer.is_global_zero:
+            return
+        self.sampled = 0
+        self.limit = pl_module.collector.vocabulary.max_response_tokens
+        self.hook = pl_module.model.lm.register_forward_pre_hook(self._looks_on, with_kwargs=True)
+
+    def _looks_on(self, lm: Any, args: Any, options: dict[str, Any]) -> None:
+        """Before each pass of the language model; those of the sampler have a cache."""
+        if options.get("use_cache"):
+            self.sampled += 1
+            self.status = f"sampling {self.sampled}/{self.limit}"
+            self.move(self.part.cost.sampled * min(1.0, self.sampled / self.limit))
+        else:
+            self.status = "reading"
+
+    def on_before_backward(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._let_go()
+        super().on_before_backward(trainer, *args)
+
+    def on_exception(self, *args: Any) -> None:
+        self._let_go()
+        super().on_exception(*args)
+
+    def _let_go(self) -> None:
+        self.status = ""
+        if self.hook:
+            self.hook.remove()
+            self.hook = None

@@ -1,0 +1,41 @@
+"""What `python`, `rlhf-ladder`, `pip` and their like are for the commands of the documents.
+
+    <python> -IS python.py <name> <the command's arguments>
+
+Commands of this project get a small budget. `pip` and `venv` do nothing: the environment is there.
+Where a server of tests/commands/warm.py listens (WARM), it runs the command: its libraries are
+loaded.
+"""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from budget import budget
+
+NAME = Path(sys.argv[1]).name
+ARGUMENTS = sys.argv[2:]
+PROGRAM = ["-c", "from harness.program import main; main()"]
+
+
+def command() -> list[str]:
+    """The arguments of Python, with a budget."""
+    if NAME == "rlhf-ladder":
+        return [*PROGRAM, *ARGUMENTS, *budget(ARGUMENTS)]
+    if ARGUMENTS and Path(ARGUMENTS[0]).name == "run.py":
+        return [*ARGUMENTS, *budget(ARGUMENTS[1:])]
+    return ARGUMENTS
+
+
+if NAME == "pip" or ARGUMENTS[:2] in (["-m", "pip"], ["-m", "venv"]):
+    sys.exit()
+if "WARM" not in os.environ:
+    os.execv(sys.executable, [sys.executable, *command()])
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect(os.environ["WARM"])
+    request = {"arguments": command(), "folder": os.getcwd(), "environment": dict(os.environ)}
+    socket.send_fds(server, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
+    sys.exit(int(server.makefile().read() or 1))

@@ -1,0 +1,110 @@
+"""What the documents' commands need to run here, and which of them cannot."""
+
+import importlib.util
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Why a command cannot run here; where `module` is given, it runs if that is installed."""
+
+    what: str
+    module: str | None = None
+
+    def met(self) -> bool:
+        return self.module is not None and importlib.util.find_spec(self.module) is not None
+
+
+@dataclass(frozen=True)
+class Long:
+    """What takes minutes at any budget: `python -m tests.commands` runs it, the tests do not."""
+
+
+GPU = Needs("a GPU")
+NETWORK = Needs("a network")
+ACCOUNT = Needs("an account of W&B")
+WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one")
+OWN_TEST = Needs("minutes; a test of its own runs it")
+OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
+TRL = Needs("TRL, and data of its own size")
+
+# By document and command, as `documents.typed` has it.
+EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
+    ("README.md", ".venv/bin/python -m pytest"): WHOLE_SUITE,
+    ("CONTRIBUTING.md", ".venv/bin/python -m pytest"): WHOLE_SUITE,
+    ("CONTRIBUTING.md", ".venv/bin/python -m pytest -n0 tests/exact"): WHOLE_SUITE,
+    ("CONTRIBUTING.md", "python -m tests.commands"): WHOLE_SUITE,
+    ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
+    ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
+    ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
+    ("models.md", "python -m tests.real_model"): NETWORK,
+    ("mutations.md", "python -m tests.mutations"): OWN_TEST,
+    ("mutations.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
+    ("performance.md", "bash benchmarks/gpu_prepare.sh"): NETWORK,
+    ("performance.md", "bash benchmarks/gpu.sh"): GPU,
+    ("performance.md", "bash benchmarks/gpu.sh --tiny sampling update"): Long(),
+    ("performance.md", "python run.py algo=ppo model=llama hardware=gpu logger=none"): GPU,
+    ("performance.md", "REAL_MODEL=<folder> bash benchmarks/gpu.sh real"): GPU,
+    (
+        "reward_models.md",
+        "python run.py algo=reward_model data=ultrafeedback model=smollm_135m adapter=lora"
+        " hardware=gpu",
+    ): GPU,
+    (
+        "reward_models.md",
+        "python benchmarks/reward_model.py speed --data alpaca_eval_train.jsonl.gz --pairs 192",
+    ): TRL,
+    (
+        "reward_models.md",
+        "python benchmarks/reward_model.py accuracy --data train.jsonl.gz --val test.jsonl.gz"
+        " --model <that run>/model --max-prompt-tokens 64 --max-response-tokens 48",
+    ): TRL,
+    ("runs.md", "python -m tests.kills --kills 20 --seed 0 --folder kills"): OWN_TEST,
+    ("runs.md", "python -m tests.full_disks --folder full"): OWN_TEST,
+    ("runs.md", "wandb login"): ACCOUNT,
+    (
+        "sweeps.md",
+        "for seed in 1 2 3; do python run.py hardware=ddp seed=$seed; done",
+    ): Needs("several GPUs; tests/harness/pipeline/test_ddp.py has two processes on a CPU"),
+    ("sweeps.md", "python run.py -m sweep=optuna"): OPTUNA,
+    (
+        "sweeps.md",
+        "python run.py -m sweep=optuna sweep.objective=val/reward algo.beta=0.1"
+        " 'algo.lam=interval(0.8,1)' hydra.sweeper.n_trials=20",
+    ): OPTUNA,
+    (
+        "sweeps.md",
+        "python run.py -m sweep=optuna hydra/launcher=joblib hydra.sweeper.n_jobs=4",
+    ): OPTUNA,
+    ("verification.md", "python -m pytest tests/exact --write-figures && python docs/build.py"): (
+        WHOLE_SUITE
+    ),
+    ("verification.md", "python -m tests.mutations"): OWN_TEST,
+    ("verification.md", "ATEN_CPU_CAPABILITY=default python -m pytest"): WHOLE_SUITE,
+    (
+        "verification.md",
+        "python -m pytest -p tests.another_cpu tests/properties tests/lightning_modules",
+    ): WHOLE_SUITE,
+    ("verification.md", "python -m pytest tests/oracles"): WHOLE_SUITE,
+    ("wandb.md", "wandb login"): ACCOUNT,
+    ("wandb.md", "wandb sync"): ACCOUNT,
+}
+
+# What stands for a name of the reader's own.
+NEWEST_RUN = "$(dirname $(ls -td outputs/runs/*/checkpoints | head -1))"
+NEWEST_CHECKPOINT = "$(basename -s .ckpt $(ls -t outputs/runs/*/checkpoints/*.ckpt | head -1))"
+NEWEST_REWARD_MODEL = "$(ls -td outputs/runs/*_reward_model_* | head -1)"
+PLACEHOLDERS: dict[tuple[str, str], str] = {
+    ("README.md", "<run>"): NEWEST_RUN,
+    ("README.md", "<name>"): NEWEST_CHECKPOINT,
+    ("models.md", "<folder>"): "my_model",
+    ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
+    ("runs.md", "<its folder>"): NEWEST_RUN,
+    ("runs.md", "<folder>"): "my_run",
+}
+# What a document takes for granted.
+BEFORE = {
+    "runs.md": "python run.py data=files 'data.path=\"${oc.env:SCRATCH}/pairs.jsonl\"'"
+    " hydra.run.dir=my_run\n",
+}
