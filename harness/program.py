@@ -25,6 +25,7 @@ from harness.ranks import settle
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.provenance import project_version
 from harness.runs.renamed import refuse_old_names
+from harness.signals import Stopped, listen
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
 from harness.surroundings import find_places
 from harness.sweeps.sweep import has_one_device
@@ -33,7 +34,19 @@ CONFIGS = Path(__file__).parents[1] / "conf"
 
 
 def main() -> None:
-    """The command line. What the user can fix ends with one clear message and exit code 1."""
+    """The command line. What the user can fix ends with one clear message and exit code 1; SIGTERM
+    and ctrl-c end with one line and 143 or 130.
+    """
+    listen()
+    try:
+        _main()
+    except Stopped as stop:
+        if not stop.told:
+            say(stop.line())
+        raise
+
+
+def _main() -> None:
     use_utf8()
     make_streams_last()
     if "--version" in sys.argv[1:]:

@@ -23,7 +23,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 RUN = Path(__file__).parents[1] / "run.py"
-SMOKE = ("experiment=smoke", "logger=none", "cache_dir=cache")
+SMOKE = ("budget=smoke", "logger=none", "cache_dir=cache")
 WIDTHS = (80, 120)
 LINES = 400  # of a screen that never scrolls; no test reads more
 DONE = "the command has ended with"
@@ -93,7 +93,7 @@ def main() -> None:
         screen = screen_of([sys.executable, str(RUN), *typed], columns, options.folder)
         print("\n".join(screen.lines))
         if options.write:
-            title = f"python run.py experiment=smoke, on {columns} columns"
+            title = f"python run.py budget=smoke, on {columns} columns"
             draw(screen, columns, title, options.write / f"terminal-{columns}.svg")
 
 

@@ -186,7 +186,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -213,6 +213,8 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "task=evaluate evaluation.prompts=0",
         "task=export",
         "task=export run=nothing",
+        "task=cache clear=nothing",
+        "callbacks.keep_checkpoints=0",
     ],
 )
 def test_what_is_wrong_is_said_before_anything_heavy_is_imported(options, tmp_path):
@@ -240,7 +242,7 @@ runpy.run_path("run.py", run_name="__main__")
 """
     done = run_python(
         f"import sys; sys.argv = ['run.py', *sys.argv[1:]]\n{code}",
-        *("experiment=smoke", "logger=none", "data.train_pairs=96", "data.val_pairs=48"),
+        *("budget=smoke", "logger=none", "data.train_pairs=96", "data.val_pairs=48"),
         *("data.train_demonstrations=96", "stages.sft.epochs=1", "algo.iterations=1"),
         *("algo.prompts_per_iteration=8", "algo.val_prompts=8", "hardware=cpu"),
         *(f"cache_dir={tmp_path}/cache", f"hydra.run.dir={tmp_path}/run"),

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    "experiment=smoke",
+    "budget=smoke",
     "hardware=cpu",
     "model.vocab_size=400",
     "algo.prompts_per_iteration=8",

@@ -14,9 +14,10 @@ from peft import LoraConfig, TaskType
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification
 
+from datamodules.limits import Limits, fit_limits
 from datamodules.records import DataError
 from datamodules.sources.source import Split
-from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
@@ -50,6 +51,7 @@ class Parts:
     def __init__(self, choices: Choices, console: Console):
         self.cfg = cfg = choices.cfg
         self.source = choices.source
+        self.origin = choices.origin
         self.started = choices.started
         self.console = console
         self.plan = Plan(console)
@@ -73,9 +75,9 @@ class Parts:
         model = self.language_model
         if model.trust_remote_code and not model.embedded:
             say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
-        model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        model.check(self.source.least_tokens)
         if not model.embedded:
-            template = self.load_encoder(model.pretrained, model.revision).format.template
+            template = self.load_unlimited(model.pretrained, model.revision).format.template
             require(
                 self.cfg.model.get("date") is None or template.asks_clock,
                 "model.date",
@@ -93,7 +95,7 @@ class Parts:
         model = self.language_model
         if model.embedded or self._tried:  # an embedded one's takes any
             return
-        template = self.load_encoder(model.pretrained, model.revision).format.template
+        template = self.load_unlimited(model.pretrained, model.revision).format.template
         self.try_template(template, ("train", "val"))
         self._tried = True
 
@@ -116,19 +118,32 @@ class Parts:
 
     @cached_property
     def encoder(self) -> Encoder:
+        """The tokenizer of the policy, within the limits."""
+        return self._unlimited.within(*self.limits.tokens)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How many tokens prompts and responses may have. Asked for once the run is opened, whose
+        date a chat template may write.
+        """
+        return fit_limits(self.source, self._unlimited, self.language_model.positions())
+
+    @cached_property
+    def _unlimited(self) -> Encoder:
         """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
-        model, source = self.language_model, self.source
+        model = self.language_model
         if not model.embedded:
-            return self.load_encoder(model.pretrained, model.revision)
-        tokenizer = train_tokenizer(source.texts(), model.vocab_size)
-        limits = (source.max_prompt_tokens, source.max_response_tokens)
-        return Encoder(tokenizer, *limits, chat=self.chat)
+            return self.load_unlimited(model.pretrained, model.revision)
+        tokenizer = train_tokenizer(self.source.texts(), model.vocab_size)
+        return Encoder(tokenizer, NO_LIMIT, NO_LIMIT, chat=self.chat)
 
     @property
     def chat(self) -> ChatOptions:
         """What is said of the model's chat template, and the date of this run."""
         options = self.cfg.model
         date = self.run.date if hasattr(self, "run") else today(self.cfg)
+        if self.origin and self.origin.date:
+            date = self.origin.date
         return ChatOptions(
             options.get("chat_template"),
             OmegaConf.to_container(options.get("template_arguments") or OmegaConf.create()),
@@ -138,7 +153,13 @@ class Parts:
     def load_encoder(
         self, path: str | Path, revision: str | None, *, player: bool = False
     ) -> Encoder:
-        """The tokenizer of a model, from a folder or the hub, with the limits of this data.
+        """The tokenizer of a model, from a folder or the hub, within the limits of this run."""
+        return self.load_unlimited(path, revision, player=player).within(*self.limits.tokens)
+
+    def load_unlimited(
+        self, path: str | Path, revision: str | None, *, player: bool = False
+    ) -> Encoder:
+        """The tokenizer of a model, from a folder or the hub.
 
         `player`: it is one of two models, each of which gets those `model.template_arguments` that
         its template knows.
@@ -151,13 +172,13 @@ class Parts:
         tokenizer = load_tokenizer(
             path, revision, chat.template, has_option=chosen, trust_remote_code=trusted
         )
-        limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
             if player:
                 chat = replace(chat, arguments=known(tokenizer, chat.arguments))
             encoder = Encoder(
                 tokenizer,
-                *limits,
+                NO_LIMIT,
+                NO_LIMIT,
                 chat=chat,
                 stops=generation_stops(path, revision, trust_remote_code=trusted),
                 rows=embedding_rows(config),

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from datamodules.records import Comparison, Ranking
 from datamodules.sources.source import Source, Split
-from harness.reports.console import say
+from harness.reports.console import say, warn
 
 WIDTH = 80
 LABEL = 11  # columns for who speaks
@@ -24,8 +24,7 @@ def say_lessons(console: Console, source: Source, split: Split = "train") -> Non
     if counts := [f"{n:,} {what}" for what, n in source.counts.items() if n]:
         say(console, ["data: " + ", ".join(counts)])
     say(console, source.notes)
-    for caution in source.cautions:
-        console.print(f"CAUTION: {caution}", style="bold yellow")
+    warn(console, source.cautions)
     comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
     if comparison:
         what = "as it will be taught" if split == "train" else "as it is read"

@@ -27,6 +27,7 @@ from harness.runs.identity import (
 from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
+from harness.runs.used_stages import link
 from harness.typed import program
 
 Inputs = dict[str, Any]
@@ -73,6 +74,11 @@ class Run:
             "config": self.config,
         }
         write_json(self.folder / STATE, state)
+
+    def link(self, name: str, target: Path) -> None:
+        """A link in the folder to a model that the run uses, for people."""
+        if self.lock is not None:  # the run of this process
+            link(self.folder, name, target)
 
     def require_stage(self, name: str, mark: str) -> None:
         """Write down with which stage the run goes on; `mark` is its fingerprint.
@@ -246,4 +252,8 @@ def _make_room(folder: Path) -> None:
     entries = [p for p in folder.iterdir() if p.name not in stay and not p.match("earlier-*")]
     aside.mkdir()
     for entry in entries:
-        entry.rename(aside / entry.name)
+        if entry.is_symlink():
+            link(aside, entry.name, entry.resolve())
+            entry.unlink()
+        else:
+            entry.rename(aside / entry.name)

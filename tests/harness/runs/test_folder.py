@@ -152,7 +152,7 @@ def test_a_stage_that_is_another_one_is_refused_once_something_was_trained_with_
     run.require_stage("sft", "b")  # nothing was trained yet
     stop(run)
     (tmp_path / "checkpoints").mkdir()
-    one_step = {"fit_loop": {"epoch_loop.state_dict": {"_batches_that_stepped": 1}}}
+    one_step = {"fit_loop": {"epoch_loop.batch_progress": {"total": {"processed": 1}}}}
     checkpoint = {"state_dict": {}, "loops": one_step}
     torch.save(checkpoint, tmp_path / "checkpoints" / "iteration-00000.ckpt")
     run = open_run(configure(tmp_path, *resumed), THEN)
