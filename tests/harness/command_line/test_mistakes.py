@@ -162,6 +162,8 @@ def test_a_plugin_that_is_not_installed_names_the_extra(plugin, monkeypatch):
     [
         "",
         "algo=a2c seed=3",
+        "algo.clip_range=[0.1,0.2] algo.max_grad_norm=null hardware.devices=[0,1]",
+        "experiment=smoke data=files data.path=x",
         "algo.adaptive_beta={target:1,horizon:1000}",
         "+algo.optimizer.betas=[0.9,0.95]",
         "reward=combined +reward@reward.rewards.third=checkpoint +reward.weights.third=0.5",
