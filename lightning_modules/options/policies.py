@@ -1,7 +1,7 @@
 """The options of policy-gradient algorithms, checked as soon as they are read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_modules.options.require import one_of, require, require_at_least
@@ -41,6 +41,7 @@ class PolicyOptions:
     epochs: int
     minibatches: int
     micro_batch_size: int
+    micro_batch_tokens: int | None = None
     temperature: float
     beta: float
     adaptive_beta: AdaptiveBeta | Mapping[str, float] | None = None
@@ -80,7 +81,13 @@ class PolicyOptions:
         require_at_least(1, "algo", **{name: getattr(self, name) for name in counts})
         not_negative = ("beta", "missing_eos_penalty", "entropy_coef")
         require_at_least(0, "algo", **{name: getattr(self, name) for name in not_negative})
-        for name in ("score_clip", "target_kl", "max_grad_norm", "value_lr"):
+        for name in (
+            "micro_batch_tokens",
+            "score_clip",
+            "target_kl",
+            "max_grad_norm",
+            "value_lr",
+        ):
             value = getattr(self, name)
             require(
                 value is None or value > 0,
@@ -128,6 +135,13 @@ class PolicyOptions:
     def sequences_per_iteration(self) -> int:
         """B, over all ranks."""
         return self.prompts_per_iteration * self.samples_per_prompt
+
+    def for_sequences_of(self, tokens: int) -> "PolicyOptions":
+        """These options with micro-batches that hold at most `micro_batch_tokens`."""
+        if self.micro_batch_tokens is None:
+            return self
+        size = min(self.micro_batch_size, max(1, self.micro_batch_tokens // tokens))
+        return replace(self, micro_batch_size=size)
 
     @property
     def updates(self) -> int:
