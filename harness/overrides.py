@@ -26,7 +26,7 @@ PLACES = (
     r"hydra\.(run|sweep)\.dir",
 )
 NAMES = (
-    "experiment|checkpoint",
+    "experiment|checkpoint|clear",
     r"data\.(name|revision|subset|columns\.\w+)",
     r"model\.(name|revision|date)",
     r"(algo|reward|adapter)\.name",
@@ -35,7 +35,7 @@ NAMES = (
 )
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
-TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|experiment|logger\.tags")
+TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|clear|experiment|logger\.tags")
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),
@@ -56,6 +56,19 @@ def with_names_as_text(arguments: Sequence[str]) -> list[str]:
     """
     swept = any(map(means_multirun, arguments))
     return [_with_name_as_text(argument, swept) for argument in arguments]
+
+
+def place_of(override: str) -> str:
+    """The option or section of the config that an override of the command line says:
+    `reward@reward.rewards.third=checkpoint` and `algo/optimizer=adam` are of those sections.
+    """
+    key = override.lstrip("+~").partition("=")[0]
+    return key.partition("@")[2] or key.replace("/", ".")
+
+
+def is_chosen(config: Mapping[str, Any], place: str) -> bool:
+    """Whether `place` is a whole section, such as `data`, and not one of its options."""
+    return "." not in place and isinstance(config.get(place), Mapping)
 
 
 def require_names(config: Mapping[str, Any]) -> None:

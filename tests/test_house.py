@@ -186,7 +186,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -198,6 +198,8 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
     "options",
     [
         "algo.iterations=0",
+        "algo.bta=0.1",
+        "resume=nowhere",
         "algo=sft algo.epochs=0",
         "stages.reward_model.margin_coef=-1",
         "model.vocab_size=1",
@@ -213,6 +215,8 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "task=evaluate evaluation.prompts=0",
         "task=export",
         "task=export run=nothing",
+        "task=cache clear=nothing",
+        "callbacks.keep_checkpoints=0",
     ],
 )
 def test_what_is_wrong_is_said_before_anything_heavy_is_imported(options, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from harness.checks.checkpoints import checkpoints_kept
 from harness.errors import RunError
 from harness.overrides import quoting, require_names, written
 from harness.runs.renamed import refuse_old_keys
@@ -74,6 +75,7 @@ def check_config(cfg: DictConfig) -> None:
     if not Path(plain["cache_dir"]).is_dir():  # one that may only be read serves for what is in it
         require_writable(Path(plain["cache_dir"]), "cache_dir")
     check_logger(plain["logger"])
+    checkpoints_kept(plain["callbacks"].get("keep_checkpoints", 1))
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
     check_kinds(plain)

@@ -24,6 +24,20 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def size_of(folder: Path) -> int:
+    """The bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def in_units(count: float) -> str:
+    """A number of bytes as a person reads it: 812 B, 4.2 MB."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    return f"{count:.{0 if units[0] == 'B' or count >= 100 else 1}f} {units[0]}"
+
+
 def damage(folder: Path, listed: Mapping[str, Mapping[str, Any]] | None) -> str | None:
     """Which of the files that `contents` listed is not what it was, and why; None if all are.
 

@@ -1,10 +1,15 @@
 """Evaluating a policy or a reward, as a run of its own."""
 
 import json
+import re
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from harness.disk.files import write_text
+from hydra.core.hydra_config import HydraConfig
+
+from harness.disk.files import STATE, write_text
 from harness.evaluation.match import (
     check_players,
     evaluate_policy,
@@ -12,6 +17,7 @@ from harness.evaluation.match import (
     held_out,
     template_notes,
 )
+from harness.overrides import place_of
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
@@ -31,17 +37,24 @@ from harness.reports.console import (
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
+from harness.reports.model_words import counted, reward_words
 from harness.reports.plain_console import NAME, WHOLE, line
-from harness.runs.command import is_job_in_turn
+from harness.runs.command import EXPORTS, is_job_in_turn, run_of
 from harness.runs.folder import open_run
+from harness.runs.identity import input_differences, read_state
 from harness.runs.summary import write_summary
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 from harness.typed import from_here
 
+STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 
-def evaluate_chosen(choices: Choices) -> dict[str, Any]:
-    """Evaluate the policy that is chosen or, without one, the reward; returns summary.json."""
+
+def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate the policy that is chosen or, without one, the reward; returns summary.json.
+
+    `notes` say where the options come from.
+    """
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
@@ -51,7 +64,7 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
         pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
-        say(pipeline.console, run.notes)
+        say(pipeline.console, [*run.notes, *notes, *_changes(pipeline)])
         with pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed):
             judged = _policy if pipeline.cfg.policy else _reward
             numbers, drawings = judged(pipeline)
@@ -72,22 +85,64 @@ def evaluate_chosen(choices: Choices) -> dict[str, Any]:
 
 def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    opponent = cfg.against or "the reference"
+    policy, opponent = player_names(cfg.policy, cfg.against)
     rest = [
         f" on {cfg.data.name}, by reward {cfg.reward.name}; in ",
         (from_here(run.folder), WHOLE),
     ]
-    console.print(line((cfg.policy, NAME), " against ", (opponent, NAME), *rest))
+    console.print(line((policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     fit_to_players(pipeline, cfg.policy, cfg.against)
     say_limits(console, pipeline.limits)
+    prompts, temperature = len(held_out(pipeline)), cfg.evaluation.temperature
+    told = f"on {counted(prompts, 'held-out prompt')}, a response to each at a temperature of"
+    say(console, [f"{told} {temperature:g}"])
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
-        say(console, reward_notes(pipeline.reward))
+        say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    return numbers, [partial(samples_table, rows), partial(policy_summary, numbers)]
+    names = opponent, policy
+    return numbers, [partial(samples_table, rows, names), partial(policy_summary, numbers, names)]
+
+
+def player_names(policy: str, against: str | None) -> tuple[str, str]:
+    """What two policies are called beside each other: a run by its folder without the time, another
+    model by the end of its path or hub id; in full where that is the same.
+    """
+    if against is None:
+        return _short(policy), "reference"
+    if _short(policy) != _short(against):
+        return _short(policy), _short(against)
+    return policy, against
+
+
+def _short(place: str) -> str:
+    run = run_of(place)
+    path = Path(place).absolute()
+    name = (run.absolute() if run else path).name
+    export = f" {path.name}" if path.parent.name == EXPORTS else ""
+    return (STARTED.sub("", name) or place) + export
+
+
+def _judge(pipeline: Pipeline) -> str:
+    """What gives the scores, once it is loaded."""
+    stages = {stage.name: stage for stage in pipeline.stages}
+    return f"reward: {reward_words(pipeline.reward, pipeline.cfg.data.name, stages)}"
+
+
+def _changes(pipeline: Pipeline) -> list[str]:
+    """What the options of the run that is evaluated name, and is not what it was when it began."""
+    origin = pipeline.origin
+    if origin is None:
+        return []
+    was = read_state(origin.folder / STATE).get("inputs") or {}
+    now = pipeline.run.inputs or {}
+    typed = tuple(place_of(override) for override in HydraConfig.get().overrides.task)
+    both = [k for k in was if k in now and not any(f"{t}.".startswith(f"{k}.") for t in typed)]
+    changes = input_differences({k: was[k] for k in both}, {k: now[k] for k in both})
+    return [f"not as {origin.folder} had it: {change}" for change in changes]
 
 
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
@@ -100,7 +155,7 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
         say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    say(console, reward_notes(pipeline.reward))
+    say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(

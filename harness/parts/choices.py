@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from datamodules.sources.source import Source
 from harness.checks.config import check_config
 from harness.quiet import quiet
+from harness.runs.used_stages import Origin
 
 # Advice that a data set gives to other options, which have read it already.
 ADVICE = "recommended"
@@ -16,9 +17,11 @@ ADVICE = "recommended"
 class Choices:
     """A config whose options are checked, and its data, read. Neither needs torch, Lightning or
     Transformers, which take seconds to import; only where a GPU is asked for is it looked for.
+
+    `origin` is the run whose config it is, if it is an earlier one's.
     """
 
-    def __init__(self, cfg: DictConfig):
+    def __init__(self, cfg: DictConfig, origin: Origin | None = None):
         self.started = time.perf_counter()  # of the run, for those who wait for it
         quiet()
         check_config(cfg)
@@ -27,6 +30,7 @@ class Choices:
 
             check_hardware(cfg.hardware)
         self.cfg = cfg
+        self.origin = origin
         data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
         data.pop(ADVICE, None)
         self.source: Source = instantiate(data)

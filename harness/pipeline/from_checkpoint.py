@@ -4,7 +4,6 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from harness.disk.files import STATE
 from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.pipeline.model_folder import export
@@ -14,34 +13,37 @@ from harness.quiet import quiet_transformers
 from harness.reports.console import make_console
 from harness.reports.plain_console import WHOLE, line
 from harness.runs.checkpoints import find_checkpoint, load_trained
+from harness.runs.command import EXPORTS
 from harness.runs.folder import Run, today
-from harness.runs.identity import read_state
 from harness.typed import from_here
+from lightning_modules.options.paths import MODEL
 from lightning_modules.policy import PolicyModule
 
 
-def export_checkpoint(
-    choices: Choices, folder: Path, wanted: str | None, target: Path | None
-) -> Path:
-    """Write the policy of the run in `folder` as it was at one of its checkpoints; `wanted` None
-    means the last one. Returns the folder, by default exports/<checkpoint> below the run's.
+def export_checkpoint(choices: Choices, wanted: str | None, target: Path | None) -> Path:
+    """Write the policy of the run that the choices are of as it was at one of its checkpoints;
+    `wanted` None means the last one. Returns the folder, by default exports/<checkpoint> below the
+    run's.
     """
     quiet_transformers()
     pipeline = Pipeline(choices, make_console())
-    config = pipeline.cfg
+    config, folder = pipeline.cfg, choices.origin.folder
     if not isinstance(pipeline.algorithm, PolicyModule):
-        raise RunError(f"run={folder}: is one of algo={config.algo.name}; export takes policies")
+        its = f"; its model is {folder / MODEL}" if (folder / MODEL).is_dir() else ""
+        raise RunError(
+            f"run={folder}: is one of algo={config.algo.name}; export takes policies{its}"
+        )
     checkpoint = find_checkpoint(folder, wanted)
-    target = target or folder / "exports" / checkpoint.stem
+    target = target or folder / EXPORTS / checkpoint.stem
     target.mkdir(parents=True, exist_ok=True)
     settings = OmegaConf.to_container(config, resolve=True)
-    date = read_state(folder / STATE).get("date") or today(settings)
     # If the reference must be remade.
-    pipeline.run = Run(target, settings, wandb_id="", lock=None, date=date)
-    model, _ = actor_critic(pipeline, None, config.seed)
-    load_trained(model.lm, checkpoint)
-    encoder = pipeline.load_unlimited(*pipeline.reference())
-    export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-    made, source = ((from_here(path), WHOLE) for path in (target / "model", checkpoint))
-    pipeline.console.print(line(source, " as a model: ", made))
+    pipeline.run = Run(target, settings, wandb_id="", lock=None, date=today(settings))
+    with pipeline.console.log.kept_in(target, config):
+        model, _ = actor_critic(pipeline, None, config.seed)
+        load_trained(model.lm, checkpoint)
+        encoder = pipeline.load_unlimited(*pipeline.reference())
+        export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
+        made, source = ((from_here(path), WHOLE) for path in (target / MODEL, checkpoint))
+        pipeline.console.print(line(source, " as a model: ", made))
     return target

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,15 +17,20 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.templates import Refused
 from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
+from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
-from harness.reports.console import stage_line
+from harness.reports.console import say, stage_line
 from harness.reports.plain_console import PlainConsole
-from harness.runs.stages import Stage, StageCache, fingerprint
+from harness.runs.checkpoints import steps_done, take_newest
+from harness.runs.stages import CHECKPOINTS, Stage, StageCache, fingerprint
+from harness.runs.used_stages import LINKS, REFERENCE, Lost
+from harness.signals import remember
 from harness.tracking.loggers import tracked
+from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
@@ -65,18 +71,41 @@ class Pipeline(Parts):
     def reference(self) -> tuple[str | Path, str | None]:
         """Folder or hub id of the reference, and its revision."""
         if not self.language_model.embedded:
-            return self.language_model.pretrained, self.language_model.revision
+            path = self.language_model.pretrained
+            if Path(path).is_dir():
+                self.run.link(REFERENCE, Path(path))
+            return path, self.language_model.revision
         return self._stage("sft", partial(fit_sft, self)).path / "model", None
 
     def reward_model(self) -> Path:
         """Folder of the reward model trained on this data from this reference."""
-        start = self.reference()
+        # The reference is made before the reward model, unless that is there.
+        start = self._of_origin("reward_model") or self.reference()
         stage = self._stage("reward_model", partial(self._fit_reward_model, start))
         if self.language_model.trust_remote_code:  # the model's code is saved with it
             trust(stage.path / "model")
         return stage.path
 
-    def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
+    def _kept(self, name: str, folder: Path) -> Path | None:
+        """From where an unfinished stage goes on; what cannot be read is dropped with a word."""
+        try:
+            checkpoint, notes = take_newest(folder / CHECKPOINTS)
+            rows = metrics_rows(folder / "metrics.csv").last_step if checkpoint else 0
+            if rows < steps_done(checkpoint):
+                raise RunError(f"{folder / 'metrics.csv'}: ends with step {rows}")
+        except RunError as error:
+            checkpoint, notes = None, [f"{error}; the training begins anew"]
+            shutil.rmtree(folder)
+            folder.mkdir()
+        say(self.console, [f"{name}: {note}" for note in notes])
+        if checkpoint:
+            done = f"{name}: goes on after step {steps_done(checkpoint)}, kept by an earlier run"
+            self.console.print(done)
+        return checkpoint
+
+    def _fit_reward_model(
+        self, start: tuple[str | Path, str | None], *args: Any, **resume: Any
+    ) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""
         if (
             self.cfg.selfcheck
@@ -84,7 +113,7 @@ class Pipeline(Parts):
             and isinstance(self.algorithm, PolicyModule)
         ):
             self.check_sampling(*start, self.load_encoder(*start), self.source.prompts("train"))
-        return fit_reward_model(self, start, *args)
+        return fit_reward_model(self, start, *args, **resume)
 
     def check_sampling(
         self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
@@ -118,8 +147,8 @@ class Pipeline(Parts):
         return found
 
     def is_made(self, name: str) -> bool:
-        """Whether the cache has this stage."""
-        return self.cache.has(name, self._shaped_by(name))
+        """Whether this stage is there: in the cache, or as the run of this config has used it."""
+        return self._of_origin(name) is not None or self.cache.has(name, self._shaped_by(name))
 
     def _shaped_by(self, name: str) -> dict[str, Any]:
         """Everything that shapes a stage, the one before it included."""
@@ -128,26 +157,48 @@ class Pipeline(Parts):
             return shaped_by
         model = self.language_model
         return shaped_by | {
-            "reference": fingerprint(self._shaped_by("sft"))
+            "reference": self._mark("sft")
             if model.embedded
             else pretrained_identity(model.pretrained, model.revision),
             "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
         }
+
+    def _mark(self, name: str) -> str:
+        """The fingerprint of a stage."""
+        known = self._of_origin(name)
+        return known.path.name if known else fingerprint(self._shaped_by(name))
+
+    def _of_origin(self, name: str) -> Stage | None:
+        return self.origin.stages.get(name) if self.origin else None
 
     def _stage(self, name: str, fit: Callable) -> Stage:
         done = next((stage for stage in self.stages if stage.name == name), None)
         if done:
             return done
 
-        shaped_by = self._shaped_by(name)
-        self.run.require_stage(name, fingerprint(shaped_by))
+        mark = self._mark(name)
+        if self.origin and (lost := self.origin.lost.get(name)):
+            self._tell_of(lost, mark)
+        self.run.require_stage(name, mark)
 
         def make(folder: Path) -> dict[str, Any]:
             self.plan.begin(name)
-            with tracked(self.cfg, self.run, folder, name) as loggers:
-                return fit(self.stage_modules[name], folder, loggers)
+            checkpoint = self._kept(name, folder)
+            done = steps_done(checkpoint)
+            with tracked(self.cfg, self.run, folder, name, keep_steps=done) as loggers:
+                return fit(
+                    self.stage_modules[name],
+                    folder,
+                    loggers,
+                    checkpoints=folder / CHECKPOINTS,
+                    resume_from=checkpoint,
+                )
 
-        stage = self.cache.get(name, shaped_by, make, self.console.print)
+        stage = self._of_origin(name) or self.cache.get(
+            name, self._shaped_by(name), make, self.console.print
+        )
+        remember(None)
+        self.run.link(LINKS[name], stage.path)
         self.stages.append(stage)
         if stage.reused:
             self.plan.reuse(name)
@@ -156,3 +207,11 @@ class Pipeline(Parts):
         for detail in details:
             self.console.print(detail)
         return stage
+
+    def _tell_of(self, lost: Lost, mark: str) -> None:
+        """Say that a stage is made in the place of a lost one; RunError if that will not do."""
+        other = lost.mark != mark
+        why = f"as code, libraries or machine are not what they were, it would be another ({mark})"
+        if other and self.origin.exact:
+            raise RunError(f"{lost.told}; but {why}")
+        say(self.console, [lost.told + f"; {why}" * other])

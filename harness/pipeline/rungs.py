@@ -1,8 +1,12 @@
 """A training from its first line on the terminal to its last."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from harness.disk.files import LOG, SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
@@ -30,9 +34,10 @@ from harness.runs.checkpoints import steps_done
 from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
+from harness.signals import Stopped, remember
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
-from harness.typed import from_here
+from harness.typed import from_here, option
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
@@ -53,11 +58,27 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
+            _told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
             return _train(pipeline)
     finally:
+        remember(None)
         run.release()
+
+
+@contextmanager
+def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+    """Say what a signal has left, and how to go on."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.told = True
+        told = [f"{stop.line()}; the same command "]
+        if HydraConfig.get().mode == RunMode.RUN:  # in a sweep every job goes on by itself
+            told += ["with ", (option("resume", from_here(pipeline.run.folder)), WHOLE), " "]
+        pipeline.console.tell(line(*told, "goes on"))
+        raise
 
 
 def _train(pipeline: Pipeline) -> dict[str, Any]:

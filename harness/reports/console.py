@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from harness.disk.contents import in_units, size_of
 from harness.durations import duration
 from harness.ranks import this_rank
 from harness.reports.plain_console import NAME, USUAL, WHOLE, PlainConsole, line
@@ -32,12 +33,16 @@ def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
     return PlainConsole(width=width, quiet=not alone and this_rank() > 0, terse=terse)
 
 
-def samples_table(rows: list[dict[str, Any]], count: int = 8) -> WordTable:
-    """Held-out prompts with the response before and after, and what each is worth."""
+def samples_table(
+    rows: list[dict[str, Any]], names: tuple[str, str] = ("before", "after"), count: int = 8
+) -> WordTable:
+    """Held-out prompts with the responses of two policies by their `names`, the one that the other
+    is measured against first, and what each is worth.
+    """
     has_gold = bool(rows) and "gold" in rows[0]
-    table = WordTable(title="held-out prompts, before and after", show_lines=True)
+    table = WordTable(title=f"held-out prompts, {' and '.join(names)}", show_lines=True)
     worth = "score, gold" if has_gold else "score"
-    for name in ("prompt", "before", worth, "after", worth):
+    for name in ("prompt", names[0], worth, names[1], worth):
         table.add_column(name, min_width=None if name == worth else READABLE)
     count = min(count, len(rows))
     for row in (rows[i * len(rows) // count] for i in range(count)):
@@ -59,10 +64,12 @@ def _short(text: str, limit: int = 240) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
-def policy_summary(summary: dict[str, Any]) -> WordTable:
-    """What got better and what it cost."""
+def policy_summary(
+    summary: dict[str, Any], names: tuple[str, str] = ("reference", "policy")
+) -> WordTable:
+    """What got better and what it cost, of two policies by their `names` as in `samples_table`."""
     table = WordTable(title="on held-out prompts")
-    for name in ("", "reference", "policy"):
+    for name in ("", *names):
         table.add_column(name)
     table.add_row(
         "score",
@@ -75,7 +82,8 @@ def policy_summary(summary: dict[str, Any]) -> WordTable:
     table.add_row("win rate", "", f"{summary['val/win_rate']:.3f}")
     table.add_row("  95% interval", "", f"{low:.3f} to {high:.3f}")
     if "val/kl" in summary:
-        table.add_row("KL to the reference, nats a response", "0", f"{summary['val/kl']:.2f}")
+        other = "the reference" if names[0] == "reference" else names[0]
+        table.add_row(f"KL to {other}, nats a response", "0", f"{summary['val/kl']:.2f}")
     lengths = (f"{summary[name]:.1f}" for name in ("reference/length", "val/length"))
     table.add_row("length, tokens", *lengths)
     return table
@@ -96,6 +104,10 @@ def places(folder: Path) -> list[Text]:
             parts = [(from_here(folder / n), WHOLE) for n in there]
             between = [part for path in parts for part in (" ", path)]
             lines.append(line(f"{name:7} ", *between))
+    kept = folder / "checkpoints"
+    if (count := len(list(kept.glob("[!.]*.ckpt")))) > 1:
+        several = f" ({count} checkpoints, {in_units(size_of(kept))})"
+        lines.append(line("kept     ", (from_here(kept), WHOLE), several))
     sync = sync_command(folder)
     if sync:
         lines.append(line("W&B      offline; to upload it: ", (sync, WHOLE)))

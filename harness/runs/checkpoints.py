@@ -9,6 +9,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from torch import nn
 
+from harness.disk.contents import in_units
 from harness.disk.files import whole_file, writing
 from harness.errors import RunError
 
@@ -112,7 +113,7 @@ def find_checkpoint(folder: Path, wanted: str | None) -> Path:
     if not there:
         exported = f"; {folder / 'model'} is its last policy" if (folder / "model").is_dir() else ""
         raise RunError(f"run={folder}: has no checkpoint to export{exported}")
-    names = ", ".join(path.name for path in there)
+    names = ", ".join(f"{path.stem} ({in_units(path.stat().st_size)})" for path in there)
     raise RunError(f"checkpoint={wanted}: {folder} has {names}")
 
 
@@ -132,6 +133,11 @@ def steps_done(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else _steps(checkpoint)
 
 
+def steps_in(state: Mapping[str, Any]) -> int:
+    """The same of what a checkpoint holds."""
+    return state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ckpt") if not path.name.startswith("."))
 
@@ -139,7 +145,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _steps(path: Path) -> int:
     try:
         state = _load(path)
-        steps = state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+        steps = steps_in(state)
         if not isinstance(steps, int) or not isinstance(state["state_dict"], Mapping):
             raise TypeError("it holds something else")
     except OSError as error:

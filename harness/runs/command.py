@@ -1,19 +1,23 @@
-"""`.hydra/` in a run's folder: what was asked for.
+"""What was asked for: `.hydra/` in a run's folder, and runs that a command line names.
 
-Written once a run has begun, and not by Hydra, so that a command that is refused changes nothing of
-the run that is in the folder, and no secret is written.
+`.hydra/` is written once a run has begun, and not by Hydra, so that a command that is refused
+changes nothing of the run that is in the folder, and no secret is written.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from harness.disk.files import write_text
+from harness.disk.files import CONFIG, STATE, write_text
 from harness.runs.secrets import hide_overrides, kept, without_secrets
+from lightning_modules.options.paths import MODEL
 
 COMMAND = ".hydra"
+EXPORTS = "exports"
 
 
 def typed_overrides() -> list[str]:
@@ -28,6 +32,20 @@ def is_job_in_turn() -> bool:
         return False
     hydra = HydraConfig.get()
     return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] == "basic"
+
+
+def run_of(place: Any) -> Path | None:
+    """The folder of the run that has trained the model at `place`: that folder itself, the `model`
+    in it or one of its `exports`. None for a model from elsewhere.
+    """
+    if not isinstance(place, str) or not place:
+        return None
+    folder = Path(os.path.expanduser(place))
+    if folder.name == MODEL and not (folder / STATE).is_file():
+        folder = folder.parent
+    if folder.parent.name == EXPORTS and not (folder / STATE).is_file():
+        folder = folder.parent.parent
+    return folder if (folder / STATE).is_file() and (folder / CONFIG).is_file() else None
 
 
 def keep_command(folder: Path, cfg: DictConfig) -> None:

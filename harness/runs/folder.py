@@ -24,9 +24,11 @@ from harness.runs.identity import (
     read_state,
     runs_like,
 )
+from harness.runs.nearby import require_run, why_nothing
 from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
+from harness.runs.used_stages import link
 from harness.typed import program
 
 Inputs = dict[str, Any]
@@ -73,6 +75,11 @@ class Run:
             "config": self.config,
         }
         write_json(self.folder / STATE, state)
+
+    def link(self, name: str, target: Path) -> None:
+        """A link in the folder to a model that the run uses, for people."""
+        if self.lock is not None:  # the run of this process
+            link(self.folder, name, target)
 
     def require_stage(self, name: str, mark: str) -> None:
         """Write down with which stage the run goes on; `mark` is its fingerprint.
@@ -137,12 +144,14 @@ def _folder_to_resume(
         return None
     if cfg.resume != "auto":
         folder = Path(cfg.resume).expanduser()
-        if not (folder / STATE).is_file():
-            raise RunError(f"resume={folder}: holds no run (there is no {STATE} in it)")
+        require_run("resume", folder)
         return folder
     if is_named(HydraConfig.get().overrides.hydra, "run"):
-        return hydra_folder if (hydra_folder / STATE).is_file() else None
-    states = hydra_folder.parent.glob(f"*/{STATE}")
+        if (hydra_folder / STATE).is_file():
+            return hydra_folder
+        notes.append(f"resume=auto: {hydra_folder} holds no run yet; this one begins anew")
+        return None
+    states = list(hydra_folder.parent.glob(f"*/{STATE}"))
     for run in reversed(runs_like(config, states, notes)):
         if run.finished or not is_free(run.folder):
             continue
@@ -150,6 +159,10 @@ def _folder_to_resume(
         if not changed or cfg.resume_anyway:
             return run.folder
         notes.append(f"not resumed: {run.folder} is like this run, but {'; '.join(changed)}")
+    notes.append(
+        f"resume=auto: nothing in {hydra_folder.parent} to go on with, so this run begins anew;"
+        f" {why_nothing(config, states)}"
+    )
     return None
 
 
@@ -246,4 +259,8 @@ def _make_room(folder: Path) -> None:
     entries = [p for p in folder.iterdir() if p.name not in stay and not p.match("earlier-*")]
     aside.mkdir()
     for entry in entries:
-        entry.rename(aside / entry.name)
+        if entry.is_symlink():
+            link(aside, entry.name, entry.resolve())
+            entry.unlink()
+        else:
+            entry.rename(aside / entry.name)

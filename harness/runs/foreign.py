@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from harness.disk.files import CONFIG
 from harness.errors import RunError
+from harness.runs.renamed import with_new_names
+from harness.runs.used_stages import LINKS
 
 # What may be built, by the place in the config; conf/ has nothing else.
 BUILT = {
@@ -43,6 +48,21 @@ MADE_OF = ("algo", "stages", "model", "adapter", "data", "seed", "stage_seed")
 HARDWARE = ("name", "accelerator", "devices", "strategy", "precision")
 
 
+def written_config(run: Path, option: str = "run") -> dict[str, Any]:
+    """What the run's folder says of its configuration, by today's names; nothing is looked up.
+
+    RunError, which names the `option` that gave the folder, if it is not that of a run.
+    """
+    try:
+        written = OmegaConf.to_container(OmegaConf.load(run / CONFIG))
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise RunError(f"{option}={run}: its {CONFIG} cannot be read ({error})") from error
+    sections = ("algo", "stages", "model", "adapter", "data", "hardware")
+    if not isinstance(written, dict) or not all(isinstance(written.get(s), dict) for s in sections):
+        raise RunError(f"{option}={run}: its {CONFIG} is not that of a run")
+    return with_new_names(written)
+
+
 def policy_config(
     written: Mapping[str, Any], own: DictConfig, typed: Sequence[str], file: Path
 ) -> DictConfig:
@@ -52,26 +72,40 @@ def policy_config(
     takes its place. The reward is left out, as nothing is scored. Raises RunError for what may not
     be built, is to be looked up, or is not there.
     """
-    if lacking := [name for name in (*MADE_OF, "hardware") if name not in written]:
-        raise RunError(f"{file}: is not that of a run: it has no {lacking[0]}")
-    names = {override.lstrip("+").partition("=")[0] for override in typed}
-    chosen = {name: written[name] for name in MADE_OF}
-    chosen["hardware"] = {k: v for k, v in written["hardware"].items() if k in HARDWARE}
-    chosen = _with_typed(chosen, own, names)
-    _refuse_code(chosen, OmegaConf.to_container(own), file)
-    _refuse_remote_code(chosen["model"], own, file)
+    hardware = {k: v for k, v in written.get("hardware", {}).items() if k in HARDWARE}
+    chosen = believed(written | {"hardware": hardware}, (*MADE_OF, "hardware"), own, typed, file)
     chosen["reward"] = {"_target_": "lightning_modules.rewards.reward.Reward"}
-    chosen["cache_dir"] = _cache(written.get("cache_dir"), own.cache_dir)
     kept = {key: own[key] for key in own if key not in chosen}
     return OmegaConf.create(kept | chosen)
 
 
+def believed(
+    written: Mapping[str, Any],
+    sections: Sequence[str],
+    own: DictConfig,
+    typed: Sequence[str],
+    file: Path,
+) -> dict[str, Any]:
+    """Those `sections` of what `file` says, once it is clear that they run nothing; as
+    `policy_config` does, a value that was typed takes the place of `${...}`.
+    """
+    if lacking := [name for name in sections if name not in written]:
+        raise RunError(f"{file}: is not that of a run: it has no {lacking[0]}")
+    names = {override.lstrip("+").partition("=")[0] for override in typed}
+    chosen = _with_typed({name: written[name] for name in sections}, own, names)
+    _refuse_code(chosen, OmegaConf.to_container(own), file)
+    _refuse_remote_code(chosen.get("model", {}), own, file)
+    return chosen
+
+
 def refuse_links(folder: Path) -> None:
     """RunError if a file or a folder in a run's is a link to another place, or to nothing: what a
-    run writes and removes would be somebody else's.
+    run writes and removes would be somebody else's. Its links to its stages, through which nothing
+    is written, may lead anywhere.
     """
     root = folder.resolve()
-    for path in (*folder.iterdir(), *folder.glob("checkpoints/*"), *folder.glob("exports/*")):
+    own = [path for path in folder.iterdir() if path.name not in LINKS.values()]
+    for path in (*own, *folder.glob("checkpoints/*"), *folder.glob("exports/*")):
         if not path.is_symlink():
             continue
         try:
@@ -148,8 +182,3 @@ def _refuse_remote_code(model: Mapping[str, Any], own: DictConfig, file: Path) -
             " with a model is run is not for a folder to say; if you trust"
             f" {model.get('pretrained')}, give model.trust_remote_code=true on the command line"
         )
-
-
-def _cache(theirs: Any, own: str) -> str:
-    """Where stages are kept: where the run kept its own, if that is on this machine."""
-    return theirs if isinstance(theirs, str) and Path(theirs, "sft").is_dir() else own

@@ -37,7 +37,7 @@ def write_summary(
         "time/finished": time.time(),  # seconds since 1970: a copied file's own time is another
     }
     for stage in stages:
-        summary[f"stages/{stage.name}/path"] = str(stage.path)
+        summary[f"stages/{stage.name}/path"] = str(stage.path.absolute())
         summary[f"stages/{stage.name}/reused"] = stage.reused
         summary[f"stages/{stage.name}/seconds"] = stage.seconds
         for key, value in stage.summary.items():

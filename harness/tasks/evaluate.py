@@ -2,17 +2,25 @@
 
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from harness.evaluation.of_run import taken_from_run
+from harness.overrides import require_names
 from harness.parts.choices import Choices
 from lightning_modules.options.require import require_at_least
 
 
 def evaluate(cfg: DictConfig) -> dict[str, Any]:
-    """Evaluate `cfg.policy` or, without one, `cfg.reward`; returns what summary.json holds."""
-    options = cfg.evaluation
+    """Evaluate `cfg.policy` or, without one, `cfg.reward`; returns what summary.json holds.
+
+    What is not typed is as the run had it that the policy is of.
+    """
+    require_names(cfg)
+    taken = taken_from_run(cfg, list(HydraConfig.get().overrides.task))
+    options = taken.config.evaluation
     require_at_least(1, "evaluation", prompts=options.prompts, batch_size=options.batch_size)
-    choices = Choices(cfg)
+    choices = Choices(taken.config, taken.origin)
     from harness.evaluation.verdict import evaluate_chosen
 
-    return evaluate_chosen(choices)
+    return evaluate_chosen(choices, taken.notes)

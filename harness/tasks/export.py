@@ -1,44 +1,56 @@
 """task=export: a folder for plain transformers from a checkpoint of a run."""
 
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
+from harness.disk.contents import in_units
 from harness.disk.files import CONFIG, STATE
 from harness.errors import USER_ERRORS, RunError
 from harness.overrides import require_names
 from harness.parts.choices import Choices
-from harness.runs.foreign import policy_config, refuse_links
-from harness.runs.renamed import with_new_names
+from harness.reports.console import make_console, say
+from harness.runs.foreign import policy_config, refuse_links, written_config
+from harness.runs.identity import read_state
+from harness.runs.nearby import require_run
+from harness.runs.used_stages import Origin, find_stages
 from harness.surroundings import require_writable
+from harness.typed import option
+from lightning_modules.options.paths import CONFIG as MODEL_CONFIG
+from lightning_modules.options.paths import MODEL
 
 
 def export_run(cfg: DictConfig) -> Path:
     """Write the policy of `cfg.run` as it was at one of its checkpoints; returns the folder.
 
-    The run's own configuration says what the policy is, whatever else is given here.
+    The run's own configuration says what the policy is, whatever else is given here. Of a run that
+    is finished, and nothing else asked for, it is said where its model is.
     """
     require_names(cfg)
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)
-    if not (folder / STATE).is_file():
-        raise RunError(f"run={folder}: holds no run (there is no {STATE} in it)")
+    require_run("run", folder)
     refuse_links(folder)
+    written = written_config(folder)
+    state = read_state(folder / STATE)
+    done = state["finished"] and (folder / MODEL / MODEL_CONFIG).is_file()
+    if done and cfg.checkpoint is None and cfg.to is None:
+        say(make_console(alone=True), _where_it_is(folder))
+        return folder
     target = Path(cfg.to) if cfg.to else None
     require_writable(target or folder / "exports", "to")
-    typed = HydraConfig.get().overrides.task
-    config = policy_config(_written(folder), cfg, typed, folder / CONFIG)
+    config = policy_config(written, cfg, HydraConfig.get().overrides.task, folder / CONFIG)
+    stages = find_stages(folder, state, ["sft"], (cfg.cache_dir, written.get("cache_dir")))
+    # Adapters fit the weights that they were trained on, and no others.
+    origin = Origin(folder, state.get("date"), *stages, exact=config.adapter.config is not None)
     try:
-        choices = Choices(config)
+        choices = Choices(config, origin)
         from harness.pipeline.from_checkpoint import export_checkpoint
 
-        return export_checkpoint(choices, folder, cfg.checkpoint, target)
+        return export_checkpoint(choices, cfg.checkpoint, target)
     except InstantiationException as error:
         if isinstance(error.__cause__, USER_ERRORS):
             raise error.__cause__ from error
@@ -46,13 +58,14 @@ def export_run(cfg: DictConfig) -> Path:
         raise RunError(f"{folder / CONFIG}: nothing can be built of it ({said:.300})") from error
 
 
-def _written(run: Path) -> dict[str, Any]:
-    """What the run's folder says of its configuration, by today's names; nothing is looked up."""
-    try:
-        written = OmegaConf.to_container(OmegaConf.load(run / CONFIG))
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise RunError(f"run={run}: its {CONFIG} cannot be read ({error})") from error
-    sections = ("algo", "stages", "model", "adapter", "data", "hardware")
-    if not isinstance(written, dict) or not all(isinstance(written.get(s), dict) for s in sections):
-        raise RunError(f"run={run}: its {CONFIG} is not that of a run")
-    return with_new_names(written)
+def _where_it_is(folder: Path) -> list[str]:
+    """Of a finished run: its model, which any program of Transformers loads, and what else it has
+    that can be exported.
+    """
+    checkpoints = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))
+    names = ", ".join(f"{path.stem} ({in_units(path.stat().st_size)})" for path in checkpoints)
+    lines = [f"{folder} is finished, and its model is {folder / MODEL}: nothing is to be exported"]
+    if names:
+        run = option("run", folder)
+        lines.append(f"its checkpoints: {names}; task=export {run} checkpoint=<name> exports one")
+    return lines

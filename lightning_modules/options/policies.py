@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lightning_modules.options.require import require, require_at_least
+from lightning_modules.options.require import one_of, require, require_at_least
 
 CRITICS = (None, "head", "adapter", "copy")
 NORMALISERS = ("sequences", "tokens")
@@ -105,7 +105,7 @@ class PolicyOptions:
             ("lr_decay", LR_DECAYS),
         ):
             value = getattr(self, name)
-            require(value in choices, f"algo.{name}", value, f"must be one of {choices}")
+            require(value in choices, f"algo.{name}", value, one_of(choices))
 
     def _require_agreement(self) -> None:
         """Options beside each other."""
@@ -177,7 +177,7 @@ class ReinforceOptions(PolicyOptions):
             ("importance", IMPORTANCE),
         ):
             value = getattr(self, name)
-            require(value in choices, f"algo.{name}", value, f"must be one of {choices}")
+            require(value in choices, f"algo.{name}", value, one_of(choices))
         require(self.critic is None, "algo.critic", self.critic, "belongs to algo=a2c and algo=ppo")
         require(
             self.baseline != "leave_one_out" or self.samples_per_prompt > 1,

@@ -78,6 +78,7 @@ class Place:
             [sys.executable, "-m", "tests.commands.warm", path],
             cwd=self.clone,
             env=self.environment(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
@@ -86,8 +87,7 @@ class Place:
             assert process.stdout.readline() == "ready\n"
             yield path
         finally:
-            process.kill()
-            process.communicate()
+            process.communicate()  # closes its standard input
 
     def start_anew(self) -> None:
         """As if nothing had been run yet, but for stages, which another run of them would equal."""
@@ -135,8 +135,7 @@ class Place:
         ]
         (self.clone / "rankings.jsonl").write_text(_lines(rankings), encoding="utf-8")
         (self.clone / "my").mkdir(exist_ok=True)
-        for name in ("my_module.py", "my/rewards.py"):
-            (self.clone / name).write_text(REWARD, encoding="utf-8")
+        (self.clone / "my" / "rewards.py").write_text(REWARD, encoding="utf-8")
         (self.clone / "my_models.py").write_text(CONFIG, encoding="utf-8")
 
     def _write_public_sets(self) -> None:

@@ -77,6 +77,7 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
         "sweeps.md",
         "python run.py -m sweep=optuna hydra/launcher=joblib hydra.sweeper.n_jobs=4",
     ): OPTUNA,
+    ("starting.md", "rlhf-ladder -sc install=fish | source"): Needs("the shell fish"),
     ("verification.md", "python -m pytest tests/exact --write-figures && python docs/build.py"): (
         WHOLE_SUITE
     ),

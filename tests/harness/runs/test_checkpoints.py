@@ -22,7 +22,7 @@ def state(steps: int, size: int = 5) -> dict:
     torch.manual_seed(steps)
     return {
         "state_dict": {"model.lm.a": torch.randn(size), "model.lm.b": torch.randn(3, 4)},
-        "loops": {"fit_loop": {"epoch_loop.state_dict": {"_batches_that_stepped": steps}}},
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": {"total": {"processed": steps}}}},
         "optimizer": {"lr": 0.1, "betas": [0.9, 0.999], "name": "adam"},
     }
 
@@ -140,5 +140,5 @@ def test_export_takes_the_checkpoint_by_name_and_names_what_is_damaged(tmp_path)
     assert find_checkpoint(tmp_path, None) == first
     with pytest.raises(RunError, match=r"iteration-00001\.ckpt: is damaged"):
         find_checkpoint(tmp_path, "iteration-00001.ckpt")
-    with pytest.raises(RunError, match=r"checkpoint=nowhere: .* has iteration-00000\.ckpt"):
+    with pytest.raises(RunError, match=r"checkpoint=nowhere: .* has iteration-00000 \("):
         find_checkpoint(tmp_path, "nowhere")

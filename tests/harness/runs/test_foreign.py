@@ -64,7 +64,9 @@ def test_every_part_of_conf_has_a_place_where_it_may_stand():
             target for _, target in targets(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
         }
     hydras = {t for t in found if t.startswith(("harness.runs.own", "harness.sweeps"))}
-    other_tasks = {"harness.tasks.compare.compare", "harness.tasks.export.export_run"}
+    other_tasks = {
+        f"harness.tasks.{t}" for t in ("cache.cache", "compare.compare", "export.export_run")
+    }
     allowed = "|".join(BUILT.values())
     assert {t for t in found if not re.fullmatch(allowed, t)} == hydras | other_tasks
 

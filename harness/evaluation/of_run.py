@@ -1,0 +1,251 @@
+"""What an evaluation takes from the run that it is of: data, reward, model, stages and budget.
+
+It is as if the run's options had been typed before those that were. What a run's folder says is not
+believed more than `harness.runs.foreign` allows.
+"""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from harness.checks.config import rewards
+from harness.disk.files import CONFIG, STATE
+from harness.errors import RunError
+from harness.overrides import is_chosen, place_of
+from harness.parts.choices import ADVICE
+from harness.runs.command import COMMAND, run_of
+from harness.runs.foreign import MADE_OF, believed, written_config
+from harness.runs.identity import differences, is_place, read_state
+from harness.runs.secrets import hide_overrides
+from harness.runs.used_stages import LINKS, Origin, find_stages
+from harness.typed import option
+from lightning_modules.errors import OptionError
+from lightning_modules.options.paths import CONFIG as MODEL_CONFIG
+from lightning_modules.options.paths import MODEL
+
+TRAINING = "harness.tasks.train.train"
+FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
+SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
+# What can be given in the place of a stage that is gone.
+INSTEAD = {
+    "reward_model": "reward=learned, which trains one on these, or another reward",
+    "sft": "against=...",
+}
+# Options of an evaluation, and of a run's algorithm, that mean the same.
+BUDGET = {"prompts": "val_prompts", "temperature": "temperature"}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The config of an evaluation, and what a person should know of where it comes from."""
+
+    config: DictConfig
+    origin: Origin | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
+    """`cfg` with the options of the run that `policy` is of, else `against`, else (data alone) the
+    reward model that is judged, except those that were `typed`: overrides of the command line.
+
+    Raises RunError if a run has no model, or its folder says what may not be believed. Nothing is
+    built or trained.
+    """
+    for name in ("policy", "against"):
+        _require_model(name, cfg.get(name))
+    for name in ("policy", "against"):
+        if (run := run_of(cfg.get(name))) and _has_trained(run, name):
+            return _of_policy(cfg, run, name, typed)
+    place = cfg.reward.get("path") if cfg.policy is None else None
+    if (run := run_of(place)) and _has_trained(run, "reward.path"):
+        return _of_reward(cfg, run, typed)
+    return Taken(cfg, notes=_defaults(cfg, typed))
+
+
+def _require_model(name: str, place: str | None) -> None:
+    folder = Path(os.path.expanduser(place)) if isinstance(place, str) else Path()
+    models = (folder / MODEL_CONFIG, folder / MODEL / MODEL_CONFIG)
+    if place is None or not (folder / STATE).is_file() or any(m.is_file() for m in models):
+        return
+    more = " or, if it has a checkpoint, export that: task=export " + option("run", folder)
+    raise RunError(
+        f"{name}={place}: this run has no {MODEL}/, it is not finished; go on with it"
+        f" ({option('resume', folder)}){more}"
+    )
+
+
+def _has_trained(run: Path, name: str) -> bool:
+    task = written_config(run, name).get("task")
+    return isinstance(task, Mapping) and task.get("_target_") == TRAINING
+
+
+def _of_policy(cfg: DictConfig, run: Path, name: str, typed: Sequence[str]) -> Taken:
+    written, state = written_config(run, name), read_state(run / STATE)
+    chosen = {place for place in map(place_of, typed) if is_chosen(cfg, place)}
+    sections = [part for part in (*MADE_OF, "reward") if part not in chosen]
+    theirs = believed(written, sections, cfg, typed, run / CONFIG)
+    theirs = _from_there(theirs, run, {place_of(override) for override in typed})
+    _refuse_functions(theirs.get("reward", {}), run, typed)
+    config = _with_typed(theirs, cfg, typed, run)
+    config = OmegaConf.create({key: cfg[key] for key in cfg if key not in config} | config)
+    for key, of_algo in BUDGET.items():
+        value = written["algo"].get(of_algo)
+        if isinstance(value, int | float) and not any(
+            place_of(override) == f"evaluation.{key}" for override in typed
+        ):
+            config.evaluation[key] = value
+    origin = _origin(config, theirs, run, state, written.get("cache_dir"), chosen)
+    return Taken(config, origin, _notes(config, f"{name}={run}", typed))
+
+
+def _origin(
+    config: DictConfig,
+    theirs: Mapping[str, Any],
+    run: Path,
+    state: Mapping[str, Any],
+    cache: Any,
+    chosen: set[str],
+) -> Origin:
+    """The stages of the run that serve here: those that no typed option would make otherwise."""
+    sections = [*SHAPES_STAGES, "data", "reward"]
+    now = OmegaConf.to_container(OmegaConf.masked_copy(config, sections))
+    reward, other_data = now.pop("reward"), now.pop("data") != theirs.get("data")
+    differing = differences({key: theirs.get(key) for key in now}, now)
+    of_reward_model = {key for key in differing if key.startswith("stages.reward_model.")}
+    names = [] if differing.keys() - of_reward_model else ["sft"]
+    kinds = {section.get("_target_") for _, section in rewards("reward", reward)}
+    learned = "lightning_modules.rewards.learned.LearnedReward" in kinds
+    if learned and not differing and not (other_data and "reward" in chosen):
+        names.append("reward_model")
+    found, lost = find_stages(run, state, names, (config.cache_dir, cache))
+    for name, instead in INSTEAD.items():
+        needed = name == "reward_model" or config.against is None
+        if name in lost and needed and other_data:
+            raise RunError(
+                f"{run}: its {LINKS[name].replace('_', ' ')} is not there any more, and the data"
+                f" are other ones than it was trained on; give {instead}"
+            )
+    date = None if config.model.get("date") else state.get("date")
+    return Origin(run, date, found, lost)
+
+
+def _of_reward(cfg: DictConfig, run: Path, typed: Sequence[str]) -> Taken:
+    """A reward model is judged on the data that it was trained on, unless others are chosen."""
+    written = written_config(run, "reward.path")
+    if any(place_of(override) == "data" for override in typed):
+        return Taken(cfg, notes=_defaults(cfg, typed))
+    theirs = believed(written, ["data"], cfg, typed, run / CONFIG)
+    theirs = _from_there(theirs, run, {place_of(override) for override in typed})
+    data = [o for o in typed if place_of(o).startswith("data.")]
+    config = _with_typed(theirs, cfg, data, run)
+    config = OmegaConf.create({key: cfg[key] for key in cfg if key != "data"} | config)
+    note = f"from reward.path={run}: data {config.data.get('name')}"
+    return Taken(config, notes=[note])
+
+
+def _refuse_functions(reward: Any, run: Path, typed: Sequence[str]) -> None:
+    """RunError if the run's reward is code, which is imported only if it is typed."""
+    said = {place_of(override) for override in typed}
+    for place, section in rewards("reward", reward) if reward else ():
+        name = f"{place}.path"
+        if section.get("_target_") == FUNCTION and name not in said:
+            raise RunError(
+                f"{run / CONFIG}: {name}={section.get('path')}: code that a run's folder names is"
+                f" not imported; if it is yours, add {option(name, section.get('path'))}, or give"
+                " another reward"
+            )
+
+
+def _from_there(node: Any, run: Path, said: set[str], place: str = "") -> Any:
+    """`node` with the paths that are relative to where the run was started from as they are found
+    from here; those of `said` options are the user's.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: _from_there(value, run, said, f"{place}.{key}".lstrip("."))
+            for key, value in node.items()
+        }
+    if not is_place(place) or place in said:
+        return node
+    started = _started(run)
+    if isinstance(node, list):
+        return [_found(value, started) for value in node]
+    return _found(node, started)
+
+
+def _found(value: Any, started: Path) -> Any:
+    if not isinstance(value, str) or os.path.isabs(os.path.expanduser(value)):
+        return value
+    there = started / value
+    return str(there) if there.exists() or glob.glob(str(there)) else value
+
+
+def _started(run: Path) -> Path:
+    """The folder in which the run was started, by what Hydra kept; the one in which one stands, if
+    that is not known.
+    """
+    try:
+        kept = yaml.safe_load((run / COMMAND / "hydra.yaml").read_text(encoding="utf-8"))
+        return Path(kept["hydra"]["runtime"]["cwd"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return Path()
+
+
+def _with_typed(
+    theirs: Mapping[str, Any], cfg: DictConfig, typed: Sequence[str], run: Path
+) -> dict[str, Any]:
+    """The run's sections with what was typed in its place: groups as a whole, then options."""
+    own = OmegaConf.to_container(cfg)
+    result = OmegaConf.to_container(OmegaConf.create(dict(theirs)))
+    for override in sorted(typed, key=lambda o: place_of(o).count(".")):
+        place = place_of(override)
+        *sections, key = place.split(".")
+        if place.split(".")[0] not in (*MADE_OF, "reward"):
+            continue
+        value, target = own, result
+        for section in sections:
+            value = value[section]
+            target = target.get(section) if isinstance(target, dict) else None
+        if key not in value:  # `~data.limit` takes it away
+            target.pop(key, None)
+            continue
+        new = override.startswith("+") and not override.startswith("++")
+        if sections and not new and (not isinstance(target, dict) or key not in target):
+            options = target if isinstance(target, dict) else {}
+            known = ", ".join(o for o in options if o not in ("_target_", ADVICE)) or "none there"
+            raise OptionError(
+                f"{place}: the {sections[0]} of {run} has no such option; it has {known}"
+            )
+        target[key] = value[key]
+    said = {place_of(override) for override in typed}
+    if "reward" in said or any(p.startswith("reward.") and p.endswith("ensemble") for p in said):
+        result["stages"]["reward_model"]["ensemble"] = cfg.stages.reward_model.ensemble
+    return result
+
+
+def _notes(config: DictConfig, source: str, typed: Sequence[str]) -> list[str]:
+    budget = config.evaluation
+    sections = (*MADE_OF, "reward", "evaluation")
+    chosen = hide_overrides(o.lstrip("+") for o in typed if place_of(o).split(".")[0] in sections)
+    said = f"; typed: {' '.join(chosen)}" if chosen else ""
+    return [
+        f"as {source} had it: data {config.data.get('name')}, reward {config.reward.get('name')},"
+        f" model {config.model.get('name')}, {budget.prompts} held-out prompts, temperature"
+        f" {budget.temperature:g}, seed {config.seed}{said}"
+    ]
+
+
+def _defaults(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+    """What nobody has chosen, where there is no run that says it."""
+    said = {place_of(override) for override in typed}
+    unsaid = [name for name in ("data", "reward") if name not in said]
+    if not unsaid or not cfg.policy:
+        return []
+    what = " and ".join(f"{name}={cfg[name].name}" for name in unsaid)
+    return [f"by default {what}; type others, such as data=files data.path=... reward=gold"]
