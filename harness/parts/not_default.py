@@ -30,7 +30,7 @@ def not_default(cfg: DictConfig) -> list[str]:
         if not group.startswith(NO_CHOICES)
     }
     try:
-        default = _composed([f"{group}={_or_null(choice)}" for group, choice in chosen.items()])
+        default = _composed([f"{group}={c}" for group, c in chosen.items() if c is not None])
     except HydraException:  # a group that the command line has added
         return typed_overrides()
     usual = _usual_choices()
