@@ -22,6 +22,7 @@ from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import learns
 from harness.quiet import quiet_transformers
 from harness.reports.console import (
     Drawing,
@@ -150,6 +151,8 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
     console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
+    if learns(pipeline.reward):
+        say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
     say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])

@@ -58,7 +58,7 @@ def train_policy(
         encoder,
         options.prompts_per_iteration,
         options.val_prompts,
-        options.micro_batch_size,
+        algorithm.options.micro_batch_size,
         cfg.seed,
     )
     counts = dict(encoder.counts)  # of the data; checks encode some prompts again
