@@ -34,7 +34,7 @@ def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
 
 
 def samples_table(
-    rows: list[dict[str, Any]], names: tuple[str, str] = ("before", "after"), count: int = 8
+    rows: list[dict[str, Any]], count: int = 8, names: tuple[str, str] = ("before", "after")
 ) -> WordTable:
     """Held-out prompts with the responses of two policies by their `names`, the one that the other
     is measured against first, and what each is worth.
