@@ -2,11 +2,16 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from tests.kills import ENDS, differing, load_libraries
+from tests.kills import ENDS, ROOT, differing, load_libraries
 from tests.kills import run as start
 
 SFT = "lightning_modules.sft.SFT.losses"
@@ -75,3 +80,58 @@ def test_a_run_that_is_stopped_again_and_again_is_as_one_that_never_was(tmp_path
     status, _, printed = start(broken, *BUDGET, "resume=auto")
     assert status == 0, printed
     assert differing(tmp_path / "whole", broken) == []
+
+
+def command(*overrides: str, folder: Path) -> subprocess.Popen:
+    """A process of its own, which ctrl-c reaches whatever started these tests."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "run.py", *overrides],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_while_all_is_imported_it_ends_as_at_any_time(name, tmp_path):
+    number, end = ENDS[name]
+    process = command("hydra.run.dir=run", folder=tmp_path)
+    time.sleep(0.5)
+    process.send_signal(number)
+    printed, _ = process.communicate()
+    assert process.returncode == end, printed
+    assert printed.startswith("stopped")
+    assert "Traceback" not in printed
+
+
+def test_the_second_signal_does_not_wait():
+    """For what would not end by itself; one that comes twice in a moment is one signal."""
+    code = """
+import os, signal, time
+from harness.signals import finish_first, listen
+listen()
+finish_first("the rest")
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import signal as s; s.signal(s.SIGINT, s.default_int_handler)\n" + code,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 130
+    first, second = done.stdout.splitlines()
+    assert first == "SIGTERM: finishing the rest; again: stop at once"
+    assert second.startswith("stopped at once by ctrl-c")

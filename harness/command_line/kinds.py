@@ -19,6 +19,7 @@ from lightning_modules.errors import OptionError
 TELLING = (bool, int, float)  # a default that is text, or null, does not say what else may be given
 LEARNERS = ("sft", "reward_model", "policy", "policy_one_update")
 KINDS = {
+    **{f"data.{rows}": int for rows in ("train_demonstrations", "train_pairs", "val_pairs")},
     "data.limit": int | None,
     "data.workers": int | None,
     "data.max_prompt_tokens": int | None,

@@ -184,7 +184,7 @@ def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Blo
         Text(
             "Mean over seeds; the band is the 95% bootstrap interval of the mean, and one seed has"
             " none. What is measured on held-out prompts begins at 0 episodes with the reference,"
-            f" as every policy does. Dashed: the reference, where all runs share it.{few}"
+            f" as every policy does. Dashed: the reference, where it is one for all runs.{few}"
         ),
         curves or Text("They could not be drawn."),
     ]

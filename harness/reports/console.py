@@ -122,10 +122,11 @@ def say(console: Console, lines: Iterable[str | Text]) -> None:
         console.print(text)
 
 
-def warn(console: Console, lines: Iterable[str]) -> None:
+def warn(console: Console, lines: Iterable[str | Text]) -> None:
     """Lines that must not be missed."""
     for text in lines:
-        console.print(f"CAUTION: {text}", style="bold yellow")
+        told = line(text) if isinstance(text, str) else text
+        console.print(Text.assemble("CAUTION: ", told), style="bold yellow")
 
 
 def draw(console: Console, *drawings: Drawing) -> None:
