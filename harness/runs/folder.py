@@ -22,9 +22,10 @@ from harness.runs.identity import (
     identity,
     input_differences,
     read_state,
+    require_run,
     runs_like,
+    why_nothing,
 )
-from harness.runs.nearby import require_run, why_nothing
 from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
