@@ -111,6 +111,7 @@ def test_the_second_signal_does_not_wait():
     """For what would not end by itself; one that comes twice in a moment is one signal."""
     code = """
 import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from harness.signals import finish_first, listen
 listen()
 finish_first("the rest")

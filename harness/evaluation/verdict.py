@@ -104,7 +104,10 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     names = opponent, policy
-    return numbers, [partial(samples_table, rows, names), partial(policy_summary, numbers, names)]
+    return numbers, [
+        partial(samples_table, rows, names=names),
+        partial(policy_summary, numbers, names),
+    ]
 
 
 def player_names(policy: str, against: str | None) -> tuple[str, str]:

@@ -162,6 +162,8 @@ def test_a_plugin_that_is_not_installed_names_the_extra(plugin, monkeypatch):
     [
         "",
         "algo=a2c seed=3",
+        "algo.clip_range=[0.1,0.2] algo.max_grad_norm=null hardware.devices=[0,1]",
+        "experiment=smoke data=files data.path=x",
         "algo.adaptive_beta={target:1,horizon:1000}",
         "+algo.optimizer.betas=[0.9,0.95]",
         "reward=combined +reward@reward.rewards.third=checkpoint +reward.weights.third=0.5",
@@ -179,10 +181,10 @@ def test_flags_may_stand_anywhere():
     assert look_through(["algo=sft", "-m", "seed=1,2"]) == ["-m", "algo=sft", "seed=1,2"]
 
 
-def experiment(folder, text: str) -> str:
-    (folder / "experiment").mkdir()
-    (folder / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
-    return f"--config-dir {folder} experiment=mine"
+def own_file(folder, group: str, text: str) -> str:
+    (folder / group).mkdir()
+    (folder / group / "mine.yaml").write_text(text, encoding="utf-8")
+    return f"--config-dir {folder} {group}=mine"
 
 
 @pytest.mark.parametrize(
@@ -199,10 +201,19 @@ def experiment(folder, text: str) -> str:
     ],
 )
 def test_a_mistake_in_an_experiment_of_ones_own_is_told_too(tmp_path, text, words):
-    said = told(experiment(tmp_path, f"# @package _global_\n{text}"))
+    said = told(own_file(tmp_path, "experiment", f"# @package _global_\n{text}"))
     assert [word for word in words if word not in said] == []
 
 
-def test_an_experiment_may_have_names_of_its_own(tmp_path):
-    line = experiment(tmp_path, "# @package _global_\nmine: 0.3\nalgo:\n  beta: ${mine}\n").split()
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [
+        ("experiment", "# @package _global_\nmine: 0.3\nalgo:\n  beta: ${mine}\n"),
+        ("algo", "defaults:\n  - ppo\n\nname: mine\n_target_: mine.MyPPO\nown: 3\n"),
+        ("data", "name: mine\n_target_: mine.Data\nown: 3\nrecommended: {beta: 1}\n"),
+        ("reward", "name: mine\n_target_: mine.Reward\nown: [1]\n"),
+    ],
+)
+def test_files_of_ones_own_may_have_names_of_their_own(tmp_path, group, text):
+    line = own_file(tmp_path, group, text).split()
     assert look_through(line) == line
