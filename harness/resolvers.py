@@ -42,10 +42,13 @@ def model_name(toy: str, *, _parent_: DictConfig) -> str:
 
 
 def toy_lr(full: float, lora: float, *, _root_: DictConfig) -> float | None:
-    """A toy's learning rate, `full` or with adapters `lora`; None for pretrained weights."""
+    """A toy's learning rate, `full` or with adapters `lora`, times what a budget of fewer steps
+    says (`rates`); None for pretrained weights.
+    """
     with environment_read():
         adapted: Any = OmegaConf.select(_root_, "adapter.config")
-    return toy(full if adapted is None else lora, None, _root_=_root_)
+    rate = full if adapted is None else lora
+    return toy(rate * budget("rates", 1, _root_=_root_), None, _root_=_root_)
 
 
 def budget(name: str, usual: Any, *, _root_: DictConfig) -> Any:
