@@ -168,9 +168,9 @@ def main_job(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         jobs = {
             "ppo": ["algo=ppo", "model=llama", "logger=none"],
-            "smoke, W&B offline": ["experiment=smoke", "logger=wandb", "logger.mode=offline"],
+            "smoke, W&B offline": ["budget=smoke", "logger=wandb", "logger.mode=offline"],
             "smoke, LoRA": [
-                "experiment=smoke",
+                "budget=smoke",
                 "adapter=lora",
                 "algo.critic=adapter",
                 "logger=none",

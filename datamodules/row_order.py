@@ -1,6 +1,7 @@
 """The order of rows: a function of (seed, epoch, rank) alone, so that resuming repeats it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from pytorch_lightning import LightningDataModule
@@ -25,7 +26,8 @@ class EpochSampler(Sampler[int]):
 
     Rows of similar length stand in the same batch, so that little of it is padding: a random order
     is sorted by length within stretches of STRETCH batches, then the batches are shuffled. Up to
-    world_size - 1 rows are left out of an epoch, others in the next.
+    world_size - 1 rows are left out of an epoch, others in the next. `first` rows are passed over
+    by the next iteration, which goes on within an epoch.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class EpochSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning."""
@@ -51,6 +54,10 @@ class EpochSampler(Sampler[int]):
         return len(self.lengths) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
+        first, self.first = self.first, 0
+        return islice(self._order(), first, None)
+
+    def _order(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         share = rng.permutation(len(self.lengths))[self.rank :: self.world_size][: len(self)]
         batches = []

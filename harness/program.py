@@ -25,6 +25,7 @@ from harness.ranks import settle
 from harness.runs.own_folders import drop_if_empty
 from harness.runs.provenance import project_version
 from harness.runs.renamed import refuse_old_names
+from harness.signals import Stopped, listen
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
 from harness.surroundings import find_places
 from harness.sweeps.sweep import has_one_device
@@ -33,7 +34,19 @@ CONFIGS = Path(__file__).parents[1] / "conf"
 
 
 def main() -> None:
-    """The command line. What the user can fix ends with one clear message and exit code 1."""
+    """The command line. What the user can fix ends with one clear message and exit code 1; SIGTERM
+    and ctrl-c end with one line and 143 or 130.
+    """
+    listen()
+    try:
+        _main()
+    except Stopped as stop:
+        if not stop.told:
+            say(stop.line())
+        raise
+
+
+def _main() -> None:
     use_utf8()
     make_streams_last()
     if "--version" in sys.argv[1:]:
@@ -57,7 +70,7 @@ def run(*overrides: str) -> Any:
 
     A training and an evaluation return their summary: what is in summary.json of the run's folder,
     `summary["folder"]`. Raises OptionError, DataError, ModelError or RunError where the command
-    line ends with such a message, and Hydra's errors of a config that cannot be composed.
+    line ends with such a message.
     """
     if any(means_multirun(override) for override in overrides):
         raise OptionError("run() does one run: go through the values of a sweep in a loop")
@@ -77,7 +90,7 @@ def run(*overrides: str) -> Any:
         _call_composed(task)
     finally:
         sys.argv[:] = before[0]
-        os.environ.pop("HYDRA_FULL_ERROR")
+        os.environ.pop("HYDRA_FULL_ERROR", None)
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
     if refusals:

@@ -1,4 +1,4 @@
-"""What configs say by `${...}`: a model's name, a toy's learning rates, the environment."""
+"""What configs say by `${...}`: names, what suits a toy, what a budget allows, the environment."""
 
 import os
 from collections.abc import Iterator
@@ -10,15 +10,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
+EMBEDDED_WORLD = "datamodules.sources.landmarks.Landmarks"
 _ENVIRONMENT: ContextVar[dict[str, str] | None] = ContextVar("environment", default=None)
 
 
 def register() -> None:
-    """Make `${model_name:...}` and `${toy_lr:...}` known to OmegaConf, and `${oc.env:...}` one
-    whose reading is noticed.
+    """Make known to OmegaConf what configs say by `${...}`; `${oc.env:...}` becomes one whose
+    reading is noticed.
     """
     OmegaConf.register_new_resolver("model_name", model_name, replace=True)
     OmegaConf.register_new_resolver("toy_lr", toy_lr, replace=True)
+    OmegaConf.register_new_resolver("budget", budget, replace=True)
+    OmegaConf.register_new_resolver("toy", toy, replace=True)
+    OmegaConf.register_new_resolver("embedded", embedded, replace=True)
     OmegaConf.register_new_resolver("oc.env", env, replace=True)
 
 
@@ -39,12 +43,31 @@ def model_name(toy: str, *, _parent_: DictConfig) -> str:
 
 def toy_lr(full: float, lora: float, *, _root_: DictConfig) -> float | None:
     """A toy's learning rate, `full` or with adapters `lora`; None for pretrained weights."""
-    with environment_read():  # whether there is a value says nothing of it
-        pretrained: Any = OmegaConf.select(_root_, "model.pretrained")
+    with environment_read():
         adapted: Any = OmegaConf.select(_root_, "adapter.config")
-    if pretrained is not None:
-        return None
-    return full if adapted is None else lora
+    return toy(full if adapted is None else lora, None, _root_=_root_)
+
+
+def budget(name: str, usual: Any, *, _root_: DictConfig) -> Any:
+    """What the chosen budget (conf/budget) says of an option, or else what is usual."""
+    allowed = OmegaConf.select(_root_, f"budget.{name}")
+    return usual if allowed is None else allowed
+
+
+def toy(own: Any, other: Any, *, _root_: DictConfig) -> Any:
+    """`own` for a toy, `other` for pretrained weights."""
+    return own if _is_toy(_root_) else other
+
+
+def embedded(own: Any, other: Any, *, _root_: DictConfig) -> Any:
+    """`own` for a toy on the embedded world, `other` where weights or data are real."""
+    source = OmegaConf.select(_root_, "data._target_")
+    return own if _is_toy(_root_) and source == EMBEDDED_WORLD else other
+
+
+def _is_toy(root: DictConfig) -> bool:
+    with environment_read():  # whether there is a value says nothing of it
+        return OmegaConf.select(root, "model.pretrained") is None
 
 
 def env(*arguments: Any) -> str | None:

@@ -118,6 +118,9 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         self.train()
         self.collector.to(self.device)
 
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # a run may go on with the evaluation of an iteration
+
     def on_train_epoch_start(self) -> None:
         # The last iteration is always evaluated.
         last = self.current_epoch + 1 == self.options.iterations

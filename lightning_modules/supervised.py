@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from lightning_modules.manual import ManualModule
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.options.supervised import SupervisedOptions
+from lightning_modules.rollouts.seeding import Stream, generator
+from lightning_modules.trained_weights import TrainedWeightsOnly
 
 Batch = dict[str, Tensor]
 
 
-class SupervisedModule(ManualModule):
+class SupervisedModule(TrainedWeightsOnly, ManualModule):
     """One training_step is one optimiser step on a batch: a list of micro-batches."""
 
     options_class = SupervisedOptions
@@ -24,9 +26,10 @@ class SupervisedModule(ManualModule):
         self.options = self.options_class(**options)
         self.name = self.options.name
 
-    def bind(self, model: nn.Module) -> Self:
-        """Hand over the model to train."""
+    def bind(self, model: nn.Module, seed: int = 0) -> Self:
+        """Hand over the model to train; `seed` is that of dropout, for a model that has some."""
         self.model = model.train()
+        self.seed = seed
         return self
 
     @abstractmethod
@@ -38,6 +41,11 @@ class SupervisedModule(ManualModule):
         """The sum of the losses of a micro-batch, and its metrics, without a prefix."""
 
     def training_step(self, batch: list[Batch], batch_idx: int) -> None:
+        # Dropout is a function of the step, whatever was drawn before it.
+        noise = generator(self.seed, Stream.DROPOUT, self.global_step, self.global_rank)
+        on_gpu = self.device.type == "cuda"
+        seeded = torch.cuda.manual_seed if on_gpu else torch.default_generator.manual_seed
+        seeded(noise.initial_seed())
         weights = torch.stack([torch.as_tensor(self.weight(p), dtype=torch.float64) for p in batch])
         divisor = self.sum_over_ranks(weights.sum()).float()
         averages = Averages()

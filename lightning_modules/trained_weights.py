@@ -1,6 +1,5 @@
-"""Checkpoints of a policy: what is trained, and how far it got. Frozen models are not in them."""
+"""Checkpoints: what is trained, and how far it got. Frozen weights are not in them."""
 
-from abc import abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,11 +12,10 @@ class TrainedWeightsOnly(pl.LightningModule):
 
     strict_loading = False  # frozen weights are not in checkpoints
 
-    @abstractmethod
     def progress(self) -> dict[str, Any]:
         """Plain numbers that a resumed run goes on from."""
+        return {}
 
-    @abstractmethod
     def go_on_from(self, progress: dict[str, Any]) -> None:
         """Take over what `progress` said."""
 
@@ -37,4 +35,4 @@ class TrainedWeightsOnly(pl.LightningModule):
             raise TrainingError(
                 f"the checkpoint lacks trained weights: {', '.join(sorted(missing))}"
             )
-        self.go_on_from(checkpoint["progress"])
+        self.go_on_from(checkpoint.get("progress", {}))

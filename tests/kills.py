@@ -1,6 +1,8 @@
-"""kill -9 at random moments of a whole run, and what is different after it was resumed.
+"""kill -9 at random moments of a whole run, and what is different after it was resumed; or SIGTERM
+or ctrl-c, with what the run says of it.
 
     python -m tests.kills --kills 20 --seed 0 --folder /tmp/kills
+    python -m tests.kills --kills 20 --seed 0 --folder /tmp/stops --signal TERM
 
 Every run is the command line in a forked process, with stages of its own. Half of the kills come
 after a random time; the others right before a random change of a file (open to write, rename,
@@ -14,6 +16,7 @@ import importlib
 import json
 import os
 import random
+import re
 import runpy
 import signal
 import sys
@@ -24,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TINY = (
-    "experiment=smoke",
+    "budget=smoke",
     "hardware=cpu",
     "logger=none",
     "model.vocab_size=400",
@@ -43,6 +46,12 @@ CLOCK = ("time/", "throughput/")
 UNLIKE = ("commit", "folder", "/path", "/seconds", "/reused")  # the last three of stages
 LEFT_OVER = (".unfinished", ".damaged", ".old")
 TABLES = ("samples.jsonl", "traces.jsonl")
+# A signal by its name, and how a run ends by it.
+ENDS = {
+    "KILL": (signal.SIGKILL, -signal.SIGKILL),
+    "TERM": (signal.SIGTERM, 128 + signal.SIGTERM),
+    "INT": (signal.SIGINT, 128 + signal.SIGINT),
+}
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
@@ -61,12 +70,13 @@ def run(
     *overrides: str,
     change: int | None = None,
     seconds: float | None = None,
+    number: int = signal.SIGKILL,
     setup: Callable[[], None] = lambda: None,
     notes: Path | None = None,
 ) -> tuple[int, int, str]:
-    """One run of the command line in `folder`/run, killed before its `change`-th change of a file
-    or after `seconds`; its exit status (-9: killed), how many changes it made, what it printed
-    (kept in the folder `notes`).
+    """One run of the command line in `folder`/run, sent the signal `number` before its `change`-th
+    change of a file or after `seconds`; its exit status (-9: killed), how many changes it made,
+    what it printed (kept in the folder `notes`).
     """
     notes = notes or folder
     for place in (folder, notes):
@@ -74,11 +84,12 @@ def run(
     output, counter = notes / "output.txt", notes / "changes.txt"
     pid = os.fork()
     if not pid:
-        _child(folder, overrides, change, output, counter, setup)
+        _child(folder, overrides, change, number, output, counter, setup)
     end = time.monotonic() + (seconds or float("inf"))
     while not (done := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+            end = float("inf")
         time.sleep(0.01)
     made = int(counter.read_text(encoding="utf-8")) if counter.is_file() else 0
     return (
@@ -88,7 +99,8 @@ def run(
     )
 
 
-def _child(folder, overrides, change, output, counter, setup) -> None:
+def _child(folder, overrides, change, number, output, counter, setup) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
     with open(output, "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -99,7 +111,7 @@ def _child(folder, overrides, change, output, counter, setup) -> None:
         if changes(folder / "run", event, arguments) or changes(folder / "cache", event, arguments):
             made += 1
             if made == change:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     sys.addaudithook(watch)
     status = 1
@@ -176,13 +188,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--signal", choices=list(ENDS), default="KILL")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    sys.exit(bool(kill(options.kills, options.seed, options.folder.resolve(), options.overrides)))
+    folder = options.folder.resolve()
+    sys.exit(bool(kill(options.kills, options.seed, folder, options.overrides, options.signal)))
 
 
-def kill(kills: int, seed: int, folder: Path, overrides: list[str]) -> int:
+def kill(kills: int, seed: int, folder: Path, overrides: list[str], name: str = "KILL") -> int:
     """Cells that differ, over all kills; prints a line for each."""
+    number, end = ENDS[name]
     load_libraries()
     chance = random.Random(seed)
     started = time.monotonic()
@@ -194,14 +209,16 @@ def kill(kills: int, seed: int, folder: Path, overrides: list[str]) -> int:
     for i in range(kills):
         here = folder / f"kill-{i}"
         how = {"change": chance.randint(1, made)} if i % 2 else {"seconds": chance.random() * took}
-        status, _, output = run(here, *overrides, **how)
-        resumed = 0
-        while status == -signal.SIGKILL:
-            resumed += 1
+        status, _, output = run(here, *overrides, **how, number=number)
+        stopped = status == end
+        if stopped:
+            if name != "KILL":
+                (how["told"],) = re.findall("stopped by .*", " ".join(output.split())) or [None]
+                total += how["told"] is None
             status, _, output = run(here, *overrides, "resume=auto")
         different = differing(folder / "whole", here) if status == 0 else [f"exit {status}"]
         total += len(different)
-        print(f"{i}: {how}, resumed {resumed} times: {len(different)} cells differ", different[:5])
+        print(f"{i}: {how}, resumed: {stopped}: {len(different)} cells differ", different[:5])
         if status or "Traceback" in output:
             print(output[-3000:])
             total += 1

@@ -23,10 +23,9 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 RUN = Path(__file__).parents[1] / "run.py"
-SMOKE = ("experiment=smoke", "logger=none", "cache_dir=cache")
+SMOKE = ("budget=smoke", "logger=none", "cache_dir=cache")
 WIDTHS = (80, 120)
 LINES = 400  # of a screen that never scrolls; no test reads more
-DONE = "the command has ended with"
 
 
 class Screen(NamedTuple):
@@ -50,6 +49,7 @@ def screen_of(command: Sequence[str], columns: int, folder: Path, seconds: int =
         return done.stdout
 
     told = folder / f".status-{columns}"
+    told.unlink(missing_ok=True)
     line = f"{shlex.join(command)}; echo $? > {told.name}; sleep 1000"
     size = ("-x", str(columns), "-y", str(LINES))
     environment = ("env", "-u", "COLUMNS", "-u", "LINES", "-u", "NO_COLOR", "bash", "-c", line)
@@ -93,7 +93,7 @@ def main() -> None:
         screen = screen_of([sys.executable, str(RUN), *typed], columns, options.folder)
         print("\n".join(screen.lines))
         if options.write:
-            title = f"python run.py experiment=smoke, on {columns} columns"
+            title = f"python run.py budget=smoke, on {columns} columns"
             draw(screen, columns, title, options.write / f"terminal-{columns}.svg")
 
 

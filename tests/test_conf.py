@@ -9,6 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import harness  # noqa: F401 (it registers what configs say by ${...})
+from harness.checks.config import check_config
 
 CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = [
@@ -57,6 +58,22 @@ def test_every_option_composes_and_names_things_that_exist(option):
     )
     for target in targets(config):
         get_object(target)
+
+
+@pytest.mark.parametrize("budget", ["quick", "smoke"])
+@pytest.mark.parametrize("data", ["landmarks", "files", "hh"])
+@pytest.mark.parametrize("algo", ["sft", "reward_model", "reinforce", "rloo", "a2c", "ppo"])
+def test_a_budget_is_for_any_algorithm_and_data_and_gives_way_to_what_is_typed(algo, data, budget):
+    chosen = [f"algo={algo}", f"data={data}", *(["data.path=x.jsonl"] * (data == "files"))]
+    usual, less = composed(*chosen), composed(*chosen, f"budget={budget}")
+    length = "epochs" if algo in ("sft", "reward_model") else "iterations"
+    assert less.algo[length] < usual.algo[length] or usual.algo[length] == 1
+    assert less.algo.keys() == usual.algo.keys()
+    assert less.data.keys() == usual.data.keys()
+    check_config(less)
+    typed = composed(*chosen, f"budget={budget}", f"algo.{length}=77")
+    assert typed.algo[length] == 77
+    assert composed(*chosen).keys() | {"budget"} == less.keys()
 
 
 def test_option_files_are_named_as_themselves():

@@ -198,6 +198,8 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
     "options",
     [
         "algo.iterations=0",
+        "algo.bta=0.1",
+        "resume=nowhere",
         "algo=sft algo.epochs=0",
         "stages.reward_model.margin_coef=-1",
         "model.vocab_size=1",
@@ -242,7 +244,7 @@ runpy.run_path("run.py", run_name="__main__")
 """
     done = run_python(
         f"import sys; sys.argv = ['run.py', *sys.argv[1:]]\n{code}",
-        *("experiment=smoke", "logger=none", "data.train_pairs=96", "data.val_pairs=48"),
+        *("budget=smoke", "logger=none", "data.train_pairs=96", "data.val_pairs=48"),
         *("data.train_demonstrations=96", "stages.sft.epochs=1", "algo.iterations=1"),
         *("algo.prompts_per_iteration=8", "algo.val_prompts=8", "hardware=cpu"),
         *(f"cache_dir={tmp_path}/cache", f"hydra.run.dir={tmp_path}/run"),

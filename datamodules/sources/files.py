@@ -39,8 +39,8 @@ class Files(Source):
         best: str | None = None,
         held_out: float = 0.1,
         limit: int | None = None,
-        max_prompt_tokens: int = 64,
-        max_response_tokens: int = 48,
+        max_prompt_tokens: int | None = None,
+        max_response_tokens: int | None = None,
         too_long: str = "cut",
     ):
         super().__init__(

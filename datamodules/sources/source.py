@@ -24,6 +24,7 @@ class Source(ABC):
 
     `val` holds prompts that `train` does not have, so that nothing is measured on what was learned.
     `counts` says how many rows were read, why any were left out, and what was put right in others.
+    `max_prompt_tokens` and `max_response_tokens` are None where the data say what suits.
     `notes` are lines that a user should read before anything is trained, `cautions` those that must
     not be missed. `best` is the rating that is the best in the source's own words.
     """
@@ -36,15 +37,15 @@ class Source(ABC):
         self,
         *,
         name: str,
-        max_prompt_tokens: int,
-        max_response_tokens: int,
+        max_prompt_tokens: int | None,
+        max_response_tokens: int | None,
         too_long: str = "cut",
     ):
         for option, value in (
             ("max_prompt_tokens", max_prompt_tokens),
             ("max_response_tokens", max_response_tokens),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise DataError(f"data.{option}={value}: must be at least 1")
         if too_long not in TOO_LONG:
             raise DataError(f"data.too_long={too_long}: must be one of {', '.join(TOO_LONG)}")
@@ -55,6 +56,11 @@ class Source(ABC):
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
         self.cautions: list[str] = []
+
+    @property
+    def least_tokens(self) -> int:
+        """Tokens of a prompt and a response of full length, as far as their limits are given."""
+        return (self.max_prompt_tokens or 1) + (self.max_response_tokens or 1)
 
     @abstractmethod
     def comparisons(self, split: Split) -> list[Comparison]:
@@ -82,7 +88,9 @@ class Source(ABC):
 
     def demonstrations(self, split: Split) -> list[Demonstration]:
         """Responses to imitate: every distinct response that was chosen, or ranked first, once."""
-        best = ((c.prompt, response) for c in self.comparisons(split) for response in _best(c))
+        best = (
+            (c.prompt, response) for c in self.comparisons(split) for response in best_responses(c)
+        )
         return [Demonstration(prompt, response) for prompt, response in dict.fromkeys(best)]
 
     def prompts(self, split: Split) -> list[Prompt]:
@@ -98,7 +106,7 @@ class Source(ABC):
         return list(texts)
 
 
-def _best(comparison: Comparison) -> list[str]:
+def best_responses(comparison: Comparison) -> list[str]:
     """The preferred response, or those with the highest rating."""
     rated = zip(comparison.responses, comparison.ratings, strict=True)
     return [response for response, rating in rated if rating == max(comparison.ratings)]

@@ -1,5 +1,7 @@
 """Prompts, responses and conversations as token ids, within the limits of the data."""
 
+import copy
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,6 +13,8 @@ from datamodules.tokenization.chat_format import ChatFormat
 from datamodules.tokenization.padding import padded
 from datamodules.tokenization.templates import ChatOptions
 from datamodules.tokenization.truncation import CannotFit, cut_response, shortened
+
+NO_LIMIT = sys.maxsize
 
 
 class Encoder:
@@ -42,6 +46,13 @@ class Encoder:
         self.counts: Counter[str] = Counter()
         self.cut_prompts: dict[Prompt, Prompt] = {}
 
+    def within(self, max_prompt_tokens: int, max_response_tokens: int) -> "Encoder":
+        """The same with these limits, and with counts of its own."""
+        other = copy.copy(self)
+        other.max_prompt_tokens, other.max_response_tokens = max_prompt_tokens, max_response_tokens
+        other.counts, other.cut_prompts = Counter(), {}
+        return other
+
     @property
     def pad_id(self) -> int:
         return self.format.pad_id
@@ -69,6 +80,14 @@ class Encoder:
                 encoded[prompt] = self._prompts([kept])[0]
                 self.counts["prompts truncated"] += 1
         return [encoded[p] for p in prompts]
+
+    def least_tokens(self, prompt: Prompt) -> int:
+        """The least limit that a prompt can be cut to."""
+        try:
+            shortened(prompt.messages, 0, self._prompt_length, self._starts)
+        except CannotFit as error:
+            return error.needed
+        return 0
 
     def _shortened(self, prompt: Prompt) -> list[Message]:
         limit = self.max_prompt_tokens

@@ -6,15 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.limits import fit_limits
 from datamodules.prompts import spread
 from datamodules.records import DataError, Prompt
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.loading import check_causal_lm, load_causal_lm
+from lightning_modules.models.loading import check_causal_lm, fetch_config, load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
-from lightning_modules.models.usable import require_positions
+from lightning_modules.models.usable import positions, require_positions
 from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
@@ -87,12 +88,11 @@ def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
 
     Nothing is trained, and no weight read.
     """
-    tokens = pipeline.source.max_prompt_tokens + pipeline.source.max_response_tokens
-    encoders = []
+    tokens, encoders = pipeline.source.least_tokens, []
     for option, path in (("policy", policy), ("against", against)):
         if path is not None:
             require_positions(check_causal_lm(path), tokens, f"{option}={path}")
-            encoders.append(pipeline.load_encoder(model_folder(path), None, player=True))
+            encoders.append(pipeline.load_unlimited(model_folder(path), None, player=True))
     for encoder in encoders:
         pipeline.try_template(encoder.format.template, ("val",))
     if against is None:
@@ -105,6 +105,21 @@ def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
             f"model.template_arguments.{name}: the chat template of neither policy={policy} nor"
             f" against={against} has such an argument"
         )
+
+
+def fit_to_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
+    """Let the limits of tokens be those that fit the policy's tokenizer, and both players'
+    positions.
+    """
+    encoder = pipeline.load_unlimited(model_folder(policy), None, player=True)
+    other = (
+        positions(fetch_config(model_folder(against)))
+        if against
+        else pipeline.language_model.positions()
+    )
+    both = (positions(fetch_config(model_folder(policy))), other)
+    room = min((n for n in both if n is not None), default=None)
+    pipeline.limits = fit_limits(pipeline.source, encoder, room)
 
 
 def template_notes(pipeline: Pipeline, *players: str | None) -> list[str]:

@@ -10,12 +10,19 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from harness.disk.files import STATE, write_text
-from harness.evaluation.match import check_players, evaluate_policy, held_out, template_notes
+from harness.evaluation.match import (
+    check_players,
+    evaluate_policy,
+    fit_to_players,
+    held_out,
+    template_notes,
+)
 from harness.overrides import place_of
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import learns
 from harness.quiet import quiet_transformers
 from harness.reports.console import (
     Drawing,
@@ -29,6 +36,8 @@ from harness.reports.console import (
 )
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
+from harness.reports.limits import say_limits
+from harness.reports.model_words import counted, reward_words
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.command import EXPORTS, is_job_in_turn, run_of
 from harness.runs.folder import open_run
@@ -59,8 +68,13 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
         with pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed):
             judged = _policy if pipeline.cfg.policy else _reward
             numbers, drawings = judged(pipeline)
+            limits = pipeline.limits.options() if pipeline.cfg.policy else {}
             summary = write_summary(
-                run, pipeline.cfg, numbers, rows=pipeline.source.counts, stages=pipeline.stages
+                run,
+                pipeline.cfg,
+                numbers,
+                data={**pipeline.source.counts, **limits},
+                stages=pipeline.stages,
             )
             run.save(finished=True)
             draw(pipeline.console, *drawings, partial(places, run.folder))
@@ -78,9 +92,14 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     ]
     console.print(line((policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
+    fit_to_players(pipeline, cfg.policy, cfg.against)
+    say_limits(console, pipeline.limits)
+    prompts, temperature = len(held_out(pipeline)), cfg.evaluation.temperature
+    told = f"on {counted(prompts, 'held-out prompt')}, a response to each at a temperature of"
+    say(console, [f"{told} {temperature:g}"])
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
-        say(console, reward_notes(pipeline.reward))
+        say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -110,6 +129,12 @@ def _short(place: str) -> str:
     return (STARTED.sub("", name) or place) + export
 
 
+def _judge(pipeline: Pipeline) -> str:
+    """What gives the scores, once it is loaded."""
+    stages = {stage.name: stage for stage in pipeline.stages}
+    return f"reward: {reward_words(pipeline.reward, pipeline.cfg.data.name, stages)}"
+
+
 def _changes(pipeline: Pipeline) -> list[str]:
     """What the options of the run that is evaluated name, and is not what it was when it began."""
     origin = pipeline.origin
@@ -129,9 +154,11 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
     console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
+    if learns(pipeline.reward):
+        say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    say(console, reward_notes(pipeline.reward))
+    say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(

@@ -31,5 +31,6 @@ class Choices:
             check_hardware(cfg.hardware)
         self.cfg = cfg
         self.origin = origin
-        kept = [key for key in cfg.data if key != ADVICE]
-        self.source: Source = instantiate(OmegaConf.masked_copy(cfg.data, kept))
+        data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
+        data.pop(ADVICE, None)
+        self.source: Source = instantiate(data)

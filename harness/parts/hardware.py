@@ -54,7 +54,7 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     settings.pop("name")
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **settings
         | {
             "precision": precision(hardware),
@@ -71,3 +71,7 @@ def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
         }
         | options
     )
+    # Signals are heard by harness/signals.py; Lightning's own would begin a collective wherever the
+    # program stands.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer

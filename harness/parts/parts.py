@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -14,9 +15,10 @@ from peft import LoraConfig, TaskType
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification
 
+from datamodules.limits import Limits, fit_limits
 from datamodules.records import DataError
 from datamodules.sources.source import Split
-from datamodules.tokenization.encoder import Encoder
+from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
@@ -58,9 +60,11 @@ class Parts:
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)
         trained = with_rates(cfg, self.language_model)
-        self.algorithm = instantiate(trained.algo)
+        self.algorithm = _training("algo", trained.algo)
         self.stage_options = trained.stages
-        self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
+        self.stage_modules = {
+            name: _training(f"stages.{name}", stage) for name, stage in trained.stages.items()
+        }
         self.lora = _lora(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
@@ -74,9 +78,9 @@ class Parts:
         model = self.language_model
         if model.trust_remote_code and not model.embedded:
             say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
-        model.check(self.source.max_prompt_tokens + self.source.max_response_tokens)
+        model.check(self.source.least_tokens)
         if not model.embedded:
-            template = self.load_encoder(model.pretrained, model.revision).format.template
+            template = self.load_unlimited(model.pretrained, model.revision).format.template
             require(
                 self.cfg.model.get("date") is None or template.asks_clock,
                 "model.date",
@@ -94,7 +98,7 @@ class Parts:
         model = self.language_model
         if model.embedded or self._tried:  # an embedded one's takes any
             return
-        template = self.load_encoder(model.pretrained, model.revision).format.template
+        template = self.load_unlimited(model.pretrained, model.revision).format.template
         self.try_template(template, ("train", "val"))
         self._tried = True
 
@@ -117,13 +121,24 @@ class Parts:
 
     @cached_property
     def encoder(self) -> Encoder:
+        """The tokenizer of the policy, within the limits."""
+        return self._unlimited.within(*self.limits.tokens)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How many tokens prompts and responses may have. Asked for once the run is opened, whose
+        date a chat template may write.
+        """
+        return fit_limits(self.source, self._unlimited, self.language_model.positions())
+
+    @cached_property
+    def _unlimited(self) -> Encoder:
         """The tokenizer of the policy: the toy's is trained here, a pretrained one is loaded."""
-        model, source = self.language_model, self.source
+        model = self.language_model
         if not model.embedded:
-            return self.load_encoder(model.pretrained, model.revision)
-        tokenizer = train_tokenizer(source.texts(), model.vocab_size)
-        limits = (source.max_prompt_tokens, source.max_response_tokens)
-        return Encoder(tokenizer, *limits, chat=self.chat)
+            return self.load_unlimited(model.pretrained, model.revision)
+        tokenizer = train_tokenizer(self.source.texts(), model.vocab_size)
+        return Encoder(tokenizer, NO_LIMIT, NO_LIMIT, chat=self.chat)
 
     @property
     def chat(self) -> ChatOptions:
@@ -141,7 +156,13 @@ class Parts:
     def load_encoder(
         self, path: str | Path, revision: str | None, *, player: bool = False
     ) -> Encoder:
-        """The tokenizer of a model, from a folder or the hub, with the limits of this data.
+        """The tokenizer of a model, from a folder or the hub, within the limits of this run."""
+        return self.load_unlimited(path, revision, player=player).within(*self.limits.tokens)
+
+    def load_unlimited(
+        self, path: str | Path, revision: str | None, *, player: bool = False
+    ) -> Encoder:
+        """The tokenizer of a model, from a folder or the hub.
 
         `player`: it is one of two models, each of which gets those `model.template_arguments` that
         its template knows.
@@ -154,13 +175,13 @@ class Parts:
         tokenizer = load_tokenizer(
             path, revision, chat.template, has_option=chosen, trust_remote_code=trusted
         )
-        limits = (self.source.max_prompt_tokens, self.source.max_response_tokens)
         try:
             if player:
                 chat = replace(chat, arguments=known(tokenizer, chat.arguments))
             encoder = Encoder(
                 tokenizer,
-                *limits,
+                NO_LIMIT,
+                NO_LIMIT,
                 chat=chat,
                 stops=generation_stops(path, revision, trust_remote_code=trusted),
                 rows=embedding_rows(config),
@@ -179,6 +200,18 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+
+
+def _training(place: str, config: DictConfig) -> Any:
+    """What is trained at this place, in plain lists and dicts: optimisers write theirs into
+    checkpoints. OptionError if its optimiser does not take what it is given.
+    """
+    module = instantiate(config, _convert_="all")
+    try:
+        module.options.optimizer([torch.zeros(1, requires_grad=True)])
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{place}.optimizer: {error}") from error
+    return module
 
 
 def _lora(config: DictConfig | None) -> LoraConfig | None:

@@ -41,8 +41,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
     cfg, source = parts.cfg, parts.source
     return {
         "data": source.identity(),
-        "max_prompt_tokens": source.max_prompt_tokens,
-        "max_response_tokens": source.max_response_tokens,
+        **parts.limits.options(),
         "too_long": source.too_long,
         "model": parts.language_model.identity(),
         # Of a toy both follow from the code.

@@ -26,9 +26,10 @@ from harness.parts.not_default import not_default
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
-from harness.progress.bar import ProgressBar, of_micro_batches
 from harness.progress.evaluations import OF_SUPERVISED, EvaluationLines
+from harness.progress.supervised_bar import SupervisedBar
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
@@ -141,9 +142,11 @@ def _fit(
     model: nn.Module,
     data: LightningDataModule,
     loggers: list[Logger],
-    **resume: Any,
+    *,
+    checkpoints: Path,
+    resume_from: Path | None,
 ) -> dict[str, float]:
-    module.bind(model)
+    module.bind(model, parts.cfg.stage_seed)
     is_run = module is parts.algorithm
     say(parts.console, start_lines(module, parts.language_model.name))
     if is_run:
@@ -154,11 +157,20 @@ def _fit(
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
     watchers = [
-        ProgressBar(parts.console, parts.plan, of_micro_batches),
+        SupervisedBar(parts.console, parts.plan),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
         CurvesPicture(run_name(parts.cfg, module.name)),
+        KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes),
     ]
-    return fit_supervised(module, data, hardware, loggers=loggers, callbacks=watchers, **resume)
+    return fit_supervised(
+        module,
+        data,
+        hardware,
+        loggers=loggers,
+        callbacks=watchers,
+        checkpoints=checkpoints,
+        resume_from=resume_from,
+    )
 
 
 def fit_supervised(
@@ -168,22 +180,19 @@ def fit_supervised(
     *,
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback] = (),
-    checkpoints: Path | None = None,
+    checkpoints: Path,
     resume_from: Path | None = None,
 ) -> dict[str, float]:
-    """Train, keep the best epoch, and return its metrics. With `checkpoints`, one is saved after
-    every epoch, to resume from.
+    """Train, keep the best epoch, and return its metrics. A checkpoint to resume from is saved
+    after every epoch.
     """
     best = KeepBest()
-    saving = []
-    if checkpoints:
-        saving = [ModelCheckpoint(checkpoints, "epoch-{epoch:05d}", auto_insert_metric_name=False)]
+    saving = ModelCheckpoint(checkpoints, "epoch-{epoch:05d}", auto_insert_metric_name=False)
     trainer = make_trainer(
         hardware,
         max_epochs=module.options.epochs,
         logger=list(loggers),
-        callbacks=[best, *callbacks, *saving],
-        enable_checkpointing=bool(checkpoints),
+        callbacks=[best, saving, *callbacks],
     )
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None

@@ -44,7 +44,8 @@ class KeepBest(Callback):
                 if p.requires_grad
             }
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Also where all had been trained before, and the training never began.
         pl_module.model.load_state_dict(self.weights, strict=False)
 
     def state_dict(self) -> dict[str, Any]:

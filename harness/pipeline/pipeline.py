@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,9 +25,12 @@ from harness.parts.score_scale import scoring_encoder
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.reports.console import say, stage_line
 from harness.reports.plain_console import PlainConsole
-from harness.runs.stages import Stage, StageCache, fingerprint
+from harness.runs.checkpoints import steps_done, take_newest
+from harness.runs.stages import CHECKPOINTS, Stage, StageCache, fingerprint
 from harness.runs.used_stages import LINKS, REFERENCE, Lost
+from harness.signals import remember
 from harness.tracking.loggers import tracked
+from harness.tracking.whole_rows import metrics_rows
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
@@ -82,7 +86,26 @@ class Pipeline(Parts):
             trust(stage.path / "model")
         return stage.path
 
-    def _fit_reward_model(self, start: tuple[str | Path, str | None], *args: Any) -> dict[str, Any]:
+    def _kept(self, name: str, folder: Path) -> Path | None:
+        """From where an unfinished stage goes on; what cannot be read is dropped with a word."""
+        try:
+            checkpoint, notes = take_newest(folder / CHECKPOINTS)
+            rows = metrics_rows(folder / "metrics.csv").last_step if checkpoint else 0
+            if rows < steps_done(checkpoint):
+                raise RunError(f"{folder / 'metrics.csv'}: ends with step {rows}")
+        except RunError as error:
+            checkpoint, notes = None, [f"{error}; the training begins anew"]
+            shutil.rmtree(folder)
+            folder.mkdir()
+        say(self.console, [f"{name}: {note}" for note in notes])
+        if checkpoint:
+            done = f"{name}: goes on after step {steps_done(checkpoint)}, kept by an earlier run"
+            self.console.print(done)
+        return checkpoint
+
+    def _fit_reward_model(
+        self, start: tuple[str | Path, str | None], *args: Any, **resume: Any
+    ) -> dict[str, Any]:
         """Train it; for a policy that could not be sampled from it would be in vain."""
         if (
             self.cfg.selfcheck
@@ -90,7 +113,7 @@ class Pipeline(Parts):
             and isinstance(self.algorithm, PolicyModule)
         ):
             self.check_sampling(*start, self.load_encoder(*start), self.source.prompts("train"))
-        return fit_reward_model(self, start, *args)
+        return fit_reward_model(self, start, *args, **resume)
 
     def check_sampling(
         self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
@@ -160,12 +183,21 @@ class Pipeline(Parts):
 
         def make(folder: Path) -> dict[str, Any]:
             self.plan.begin(name)
-            with tracked(self.cfg, self.run, folder, name) as loggers:
-                return fit(self.stage_modules[name], folder, loggers)
+            checkpoint = self._kept(name, folder)
+            done = steps_done(checkpoint)
+            with tracked(self.cfg, self.run, folder, name, keep_steps=done) as loggers:
+                return fit(
+                    self.stage_modules[name],
+                    folder,
+                    loggers,
+                    checkpoints=folder / CHECKPOINTS,
+                    resume_from=checkpoint,
+                )
 
         stage = self._of_origin(name) or self.cache.get(
             name, self._shaped_by(name), make, self.console.print
         )
+        remember(None)
         self.run.link(LINKS[name], stage.path)
         self.stages.append(stage)
         if stage.reused:

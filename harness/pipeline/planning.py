@@ -64,14 +64,12 @@ class Costs:
 
     def reward_model(self, options: RewardModelOptions) -> Cost:
         rows, held_out = (self.source.comparisons(split) for split in ("train", "val"))
-        responses = sum(len(c.responses) for c in rows) / len(rows)
-        tokens = self.lengths.prompt + responses * self.lengths.response  # a prompt is read once
         shown = min(DEMONSTRATIONS, len(self.source.demonstrations("val")))
         judged = 2 * len(self.source.preferences("val"))
         return supervised(
             len(rows),
             len(held_out),
-            tokens,
+            self.lengths.comparison,
             options.epochs,
             lora=self.lora,
             after=(shown + judged) * self.lengths.sequence,
@@ -107,11 +105,13 @@ def lengths(parts: Parts) -> Lengths:
     encoder.counts, encoder.cut_prompts = Counter(), {}
     rows = spread(parts.source.comparisons("train"), SAMPLE)
     prompts = [len(ids) for ids in encoder.prompts([row.prompt for row in rows])]
-    texts = [text for row in rows for text in row.responses]
-    responses = [len(ids) for ids in encoder.responses(texts)]
+    answers = [[len(ids) for ids in encoder.responses(row.responses)] for row in rows]
+    responses = [length for of_row in answers for length in of_row]
+    compared = [p + len(a) * max(a) for p, a in zip(prompts, answers, strict=True)]
     return Lengths(
         prompt=sum(prompts) / len(prompts),
         response=sum(responses) / len(responses),
+        comparison=sum(compared) / len(compared),
         longest_prompt=max(prompts),
         longest_response=max(responses),
     )

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 
@@ -18,6 +17,7 @@ from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.keep_best import KeepBest
+from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import backward_passes
@@ -26,7 +26,6 @@ from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.policy_bar import PolicyBar
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import Drawing, policy_summary, samples_table, say, what_was_cut
-from harness.reports.plain_console import WHOLE, line
 from harness.reports.start_table import start_table
 from harness.runs.checkpoints import steps_done
 from harness.tracking.curves import CurvesPicture
@@ -35,7 +34,6 @@ from harness.tracking.names import run_name, swept_overrides
 from harness.tracking.samples import SampleTable
 from harness.tracking.traces import TokenTrace
 from harness.tracking.tracker import trackers
-from harness.typed import from_here, option
 from lightning_modules.models.adapters import training_notes
 from lightning_modules.policy import PolicyModule
 
@@ -60,7 +58,7 @@ def train_policy(
         encoder,
         options.prompts_per_iteration,
         options.val_prompts,
-        options.micro_batch_size,
+        algorithm.options.micro_batch_size,
         cfg.seed,
     )
     counts = dict(encoder.counts)  # of the data; checks encode some prompts again
@@ -74,7 +72,7 @@ def train_policy(
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
             logger=loggers,
-            # A checkpoint is saved last: it holds the state of the others.
+            # Checkpoints are saved last: they hold the state of the others.
             callbacks=[
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
@@ -82,12 +80,18 @@ def train_policy(
                 CurvesPicture(title),
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints", **number),
+                KeepState(run.folder / "checkpoints", algorithm.name, "iteration"),
             ],
         )
         traces = [watcher for watcher in trainer.callbacks if isinstance(watcher, TokenTrace)]
         say(console, [note for kept in (*loggers[:1], samples, *traces) for note in kept.notes])
         say_start(pipeline, algorithm, data, trainer.world_size)
-        _fit(pipeline, trainer, algorithm, data)
+        trainer.fit(
+            algorithm,
+            datamodule=data,
+            ckpt_path=run.checkpoint,
+            weights_only=True if run.checkpoint else None,
+        )
         if not trainer.is_global_zero:
             return {}, []
         result = loggers[0].last_values()
@@ -99,27 +103,11 @@ def train_policy(
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3
-    drawings = [partial(samples_table, samples.latest, shown), partial(policy_summary, result)]
+    drawings = [
+        partial(samples_table, samples.latest, count=shown),
+        partial(policy_summary, result),
+    ]
     return result | counts, drawings
-
-
-def _fit(
-    pipeline: Pipeline, trainer: pl.Trainer, algorithm: PolicyModule, data: PromptDataModule
-) -> None:
-    """Train, from the run's checkpoint if there is one; who stops it is told how to go on."""
-    run = pipeline.run
-    try:
-        trainer.fit(
-            algorithm,
-            datamodule=data,
-            ckpt_path=run.checkpoint,
-            weights_only=True if run.checkpoint else None,
-        )
-    except (KeyboardInterrupt, SystemExit):
-        resume = (option("resume", from_here(run.folder)), WHOLE)
-        told = line("stopped; the same command with ", resume, " goes on")
-        pipeline.console.print(told)
-        raise
 
 
 def say_start(

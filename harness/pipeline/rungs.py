@@ -1,12 +1,17 @@
 """A training from its first line on the terminal to its last."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from harness.disk.files import LOG, SUMMARY, going_on_later, read_json
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
+from harness.pipeline.advice import say_advice
 from harness.pipeline.fitting import fit_reward_model, fit_sft
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import plan_of
@@ -23,14 +28,16 @@ from harness.reports.console import (
     what_was_cut,
 )
 from harness.reports.lessons import say_lessons
+from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
 from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
+from harness.signals import Stopped, remember
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
-from harness.typed import from_here
+from harness.typed import from_here, option
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
@@ -51,11 +58,27 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
+            _told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
             return _train(pipeline)
     finally:
+        remember(None)
         run.release()
+
+
+@contextmanager
+def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+    """Say what a signal has left, and how to go on."""
+    try:
+        yield
+    except Stopped as stop:
+        stop.told = True
+        told = [f"{stop.line()}; the same command "]
+        if HydraConfig.get().mode == RunMode.RUN:  # in a sweep every job goes on by itself
+            told += ["with ", (option("resume", from_here(pipeline.run.folder)), WHOLE), " "]
+        pipeline.console.tell(line(*told, "goes on"))
+        raise
 
 
 def _train(pipeline: Pipeline) -> dict[str, Any]:
@@ -69,6 +92,8 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
         ]
     console.print(line(algo, " of ", model, " on ", data, *place))
     say_lessons(console, pipeline.source)
+    say_advice(console, pipeline)
+    say_limits(console, pipeline.limits)
     pipeline.plan = plan_of(pipeline)
     pipeline.plan.show()
     algorithm = pipeline.algorithm
@@ -83,7 +108,11 @@ def _train(pipeline: Pipeline) -> dict[str, Any]:
     if this_rank() > 0:
         return {}
     summary = write_summary(
-        run, pipeline.cfg, result, rows=pipeline.source.counts, stages=pipeline.stages
+        run,
+        pipeline.cfg,
+        result,
+        data={**pipeline.source.counts, **pipeline.limits.options()},
+        stages=pipeline.stages,
     )
     run.save(finished=True)
     draw(console, *drawings, partial(places, run.folder))

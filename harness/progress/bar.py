@@ -1,6 +1,5 @@
 """How far a training is: a bar on a terminal, a line now and then elsewhere."""
 
-from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -22,8 +21,6 @@ SHOWN = {
     "train/loss": "loss",
     "train/accuracy": "accuracy",
 }
-# The share of a step that is done after so many backward passes on its batch.
-Within = Callable[[Any, int], float]
 # Without a terminal: seconds from one line to the next, and share of the steps, at least.
 SPACING = 30.0
 TENTH = 0.1
@@ -34,10 +31,9 @@ class ProgressBar(Callback):
     the plan. Looks on only: nothing random, nothing of the models.
     """
 
-    def __init__(self, console: Console, plan: Plan, within: Within):
+    def __init__(self, console: Console, plan: Plan):
         self.console = console
         self.plan = plan
-        self.within = within
         self.live: Live | None = None
         self.numbers: list[str] = []
         self.status = ""
@@ -66,23 +62,22 @@ class ProgressBar(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.batch, self.passes = batch, 0
+        self.passes = 0
 
     def on_before_backward(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.is_global_zero:
-            self.move(self.within(self.batch, self.passes))
+            self.move(self.within(self.passes))
 
     def on_after_backward(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.is_global_zero:
             self.passes += 1
-            self.move(self.within(self.batch, self.passes))
+            self.move(self.within(self.passes))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         if not trainer.is_global_zero:
             return
-        self.batch = None
         self.done += 1
         self.part.steps += 1
         self.numbers = numbers(trainer.callback_metrics)
@@ -112,6 +107,10 @@ class ProgressBar(Callback):
 
     def on_exception(self, *args: Any) -> None:
         self._close()
+
+    def within(self, passes: int) -> float:
+        """The share of a step that is done after so many backward passes; 0 if that is unknown."""
+        return 0.0
 
     # -- what is made of it -----------------------------------------------------------------------
 
@@ -155,12 +154,3 @@ def numbers(metrics: Any) -> list[str]:
     return [
         f"{label} {float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics
     ]
-
-
-def of_micro_batches(batch: Sequence[dict[str, Any]], passes: int) -> float:
-    """The share of a supervised step: by the tokens of its micro-batches."""
-    sizes = [
-        sum(part[name].numel() for name in ("input_ids", "prompt_ids") if name in part)
-        for part in batch
-    ]
-    return sum(sizes[:passes]) / sum(sizes)

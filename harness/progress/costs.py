@@ -4,7 +4,7 @@ The unit is one token that the language model reads in a forward pass. How long 
 machine is measured while the run goes on (plan.py); here is only how much there is of what.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # A backward pass after a forward pass: gradients of activations and of weights. With LoRA weights
 # take none, and the adapters take a little of their own.
@@ -18,10 +18,13 @@ CHECKED = 60
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a prompt and of a response, on average and at most."""
+    """Tokens of a prompt, of a response and of a comparison on average, the longest of the first
+    two. A comparison's prompt is read once, its responses are padded to the longest of them.
+    """
 
     prompt: float
     response: float
+    comparison: float
     longest_prompt: int
     longest_response: int
 
@@ -39,16 +42,25 @@ class Lengths:
 class Cost:
     """Tokens read: `before` the first step, in all steps, in all evaluations, and `after`.
 
-    Of a step of a policy, an iteration: the shares of it when all responses are `sampled`, and when
-    they are `collected`, read by all models.
+    Of supervised training, `tokens` is how many there are in all its steps. Of a step of a policy,
+    an iteration: the shares of it when all responses are `sampled`, and when they are `collected`,
+    read by all models.
     """
 
     train: float
     evaluate: float = 0.0
     before: float = 0.0
     after: float = 0.0
+    tokens: float = 0.0
     sampled: float = 0.0
     collected: float = 0.0
+
+    def with_tokens(self, tokens: float) -> "Cost":
+        """The same where there are so many tokens: how they are padded is seen in their batches."""
+        share = tokens / self.tokens if self.tokens else 1.0
+        return replace(
+            self, train=self.train * share, evaluate=self.evaluate * share, tokens=tokens
+        )
 
 
 def backward(*, lora: bool) -> float:
@@ -63,6 +75,7 @@ def supervised(
         train=epochs * rows * tokens * (1 + backward(lora=lora)),
         evaluate=epochs * held_out * tokens,
         after=after,
+        tokens=epochs * rows * tokens,
     )
 
 

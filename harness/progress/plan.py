@@ -15,10 +15,12 @@ from harness.progress.costs import Cost
 from harness.reports.plain_console import line
 
 # Seconds of training before an estimate is worth anything: of whole steps, of the first one's parts
-# (which begins slowly); then to the next word on it.
+# (which begins slowly).
 MEASURED = 2.0
 MEASURED_WITHIN = 12.0
+# From one word on it to the next, within a part: seconds, and share of the whole time, at least.
 PATIENCE = 20.0
+PATIENCE_SHARE = 0.1
 # An estimate that has changed by more is said again.
 CHANGED = 0.2
 TITLES = {"sft": "reference", "reward_model": "reward model"}
@@ -92,7 +94,7 @@ class Plan:
         self.clock = clock
         self.started = clock() if started is None else started
         self.part: Part | None = None
-        self.said: tuple[float, float] | None = None  # when, and how long in all
+        self.said: tuple[float, float, Part] | None = None  # how long in all, when, in which part
 
     def show(self) -> None:
         """All parts, in one line."""
@@ -137,10 +139,11 @@ class Plan:
         if total is None or not self._is_measured():
             return
         if self.said is not None:
-            when, told = self.said
-            if abs(total - told) <= CHANGED * told or now - when < PATIENCE:
+            told, when, part = self.said
+            soon = now - when < max(PATIENCE, PATIENCE_SHARE * told) and part is self.part
+            if soon or abs(total - told) <= CHANGED * told:
                 return
-        self.said = (now, total)
+        self.said = (total, now, self.part)
         self.console.print(f"about {roughly(total)} in all{self._by_part()}")
 
     def finish(self) -> None:

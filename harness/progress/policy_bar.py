@@ -19,12 +19,11 @@ class PolicyBar(ProgressBar):
     """
 
     def __init__(self, console: Console, plan: Plan, updates: int):
-        super().__init__(console, plan, self._after)
+        super().__init__(console, plan)
         self.updates = updates
         self.hook: RemovableHandle | None = None
 
-    def _after(self, batch: Any, passes: int) -> float:
-        """The share of an iteration that is done after so many backward passes."""
+    def within(self, passes: int) -> float:
         collected = self.part.cost.collected
         return collected + (1 - collected) * min(1.0, passes / self.updates)
 

@@ -133,6 +133,11 @@ def steps_done(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else _steps(checkpoint)
 
 
+def steps_in(state: Mapping[str, Any]) -> int:
+    """The same of what a checkpoint holds."""
+    return state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ckpt") if not path.name.startswith("."))
 
@@ -140,7 +145,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _steps(path: Path) -> int:
     try:
         state = _load(path)
-        steps = state["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
+        steps = steps_in(state)
         if not isinstance(steps, int) or not isinstance(state["state_dict"], Mapping):
             raise TypeError("it holds something else")
     except OSError as error:

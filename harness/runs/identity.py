@@ -12,7 +12,10 @@ from harness.runs.renamed import with_new_names
 from harness.runs.stages import fingerprint
 
 # What may differ between a run and its continuation: it does not shape the results.
-FREE = ("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep")
+FREE = (
+    *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
+    "budget",  # the options that it sets are compared
+)
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(

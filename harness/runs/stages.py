@@ -2,7 +2,8 @@
 
 A stage's folder is named by a fingerprint of everything that shaped it. It is written beside its
 place and renamed into it when complete, under a file lock: jobs of a sweep that need the same stage
-wait for the one that makes it, and a killed job leaves nothing that looks finished.
+wait for the one that makes it, and a killed job leaves nothing that looks finished. What it leaves
+is the checkpoints of the training, from which the next one that needs the stage goes on.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from harness.errors import RunError
 from harness.runs.own_folders import try_to_hold
 
 MARKER = "stage.json"
+CHECKPOINTS = "checkpoints"  # of an unfinished stage
 OWN_MARK = "mark"  # a fingerprint of the rest of the marker
 
 
@@ -68,7 +70,8 @@ class StageCache:
         make: Callable[[Path], dict[str, Any]],
         announce: Callable[[str], None] = lambda text: None,
     ) -> Stage:
-        """The stage of this recipe; `make(folder)` fills a new folder and returns a summary.
+        """The stage of this recipe; `make(folder)` fills a new folder, or one with the checkpoints
+        of a process that did not come to its end, and returns a summary.
 
         A stage that is damaged is set aside, with a word on it, and made again. DiskError if the
         cache cannot be written to and has no such stage.
@@ -102,14 +105,18 @@ class StageCache:
         started: float,
     ) -> dict[str, Any]:
         unfinished = folder.with_name(f".{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a job that was killed
+        checkpoints = unfinished / CHECKPOINTS
+        if not any(checkpoints.glob("*.ckpt")):
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a job that was killed
         with writing(folder):
-            unfinished.mkdir()
+            unfinished.mkdir(exist_ok=True)
         try:
             summary = make(unfinished)
+            shutil.rmtree(checkpoints, ignore_errors=True)
             self._put_in_place(unfinished, folder, summary, recipe, started)
         except Exception as error:
-            if disk_trouble(error):  # on a full disk it would be in the way
+            # On a full disk it would be in the way.
+            if disk_trouble(error) and not any(checkpoints.glob("*.ckpt")):
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise
         return summary

@@ -17,12 +17,13 @@ def write_summary(
     cfg: DictConfig,
     result: Mapping[str, Any],
     *,
-    rows: Mapping[str, int],
+    data: Mapping[str, int],
     stages: Sequence[Stage],
 ) -> dict[str, Any]:
     """Everything that one needs to compare this run with others, also returned.
 
-    `result` holds its metrics, `rows` the counts of what was read, by what became of it.
+    `result` holds its metrics, `data` the counts of what was read, by what became of it, and the
+    limits of tokens.
     """
     summary = {
         "algo": cfg.algo.name,
@@ -31,7 +32,7 @@ def write_summary(
         "seed": cfg.seed,
         "folder": str(run.folder),
         **{key: value for key, value in result.items() if not key.startswith("time/")},
-        **{f"data/{key}": value for key, value in rows.items()},
+        **{f"data/{key}": value for key, value in data.items()},
         "time/total": run.seconds,
         "time/finished": time.time(),  # seconds since 1970: a copied file's own time is another
     }

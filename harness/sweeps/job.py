@@ -39,6 +39,7 @@ from harness.errors import RunError
 from harness.printable import printable, say
 from harness.runs.own_folders import try_to_hold, with_numbers
 from harness.runs.secrets import without_secrets
+from harness.signals import Stopped, finish_first, is_stopping, listen
 from harness.streams import make_streams_last
 from harness.sweeps.earlier import earlier, files_of_jobs
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
@@ -57,10 +58,13 @@ def run_job(cfg: DictConfig) -> float | None:
     make_streams_last()  # this may be a launcher's own process
     hydra, record = HydraConfig.get(), job_in_hand()
     with _IN_HAND:
-        if hydra.runtime.choices["hydra/launcher"] == "joblib":
-            parent = record["parent"]
-            if parent != os.getpid():  # with one job at a time joblib starts no worker
-                _end_as_orphan(parent)
+        if _is_worker():
+            listen()
+            _end_as_orphan(record["parent"])
+            if is_stopping():
+                return math.nan
+        else:
+            finish_first(None)
         try:
             folder, lock = _own_job_folder(Path(hydra.runtime.output_dir), record)
         except RunError as error:  # there is no place for its record: the sweep cannot tell of it
@@ -129,6 +133,10 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
         update_job(folder, value=None if value is None or math.isnan(value) else value)
+    except Stopped as stop:
+        if not _is_worker():
+            raise
+        return _without_value(f"stopped by {stop.name}")
     except (Exception, SystemExit) as error:
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
     told = {} if value is None else {cfg.sweep.objective: value}
@@ -136,6 +144,12 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
     numbers = "".join(f", {name} {_short(number)}" for name, number in told.items())
     _say(f"done in {duration(time.perf_counter() - started)}{numbers}")
     return value
+
+
+def _is_worker() -> bool:
+    """Whether this process is one of joblib's; for one job at a time it starts none."""
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    return launcher == "joblib" and job_in_hand()["parent"] != os.getpid()
 
 
 def _short(number: float | None) -> str:

@@ -25,6 +25,7 @@ from harness.printable import say
 from harness.runs.command import typed_overrides
 from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import without_secrets
+from harness.signals import may_stop, stop_workers_first
 from harness.surroundings import prepare_workers
 from harness.typed import from_here, program, quoted
 
@@ -102,6 +103,8 @@ class Sweep(Callback):
         self.objective = config.sweep.objective
         self.reported = False
         prepare_workers()
+        if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
+            stop_workers_first()
         os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # no job's line is like another's
         atexit.register(self._report)  # if the sweep does not reach its end
 
@@ -136,7 +139,9 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Say what became of every job; exit with 1 unless all that was asked for is there."""
-        if not self._report():
+        complete = self._report()
+        may_stop()
+        if not complete:
             sys.exit(1)
 
     def _report(self) -> bool:

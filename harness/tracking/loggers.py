@@ -46,6 +46,7 @@ def tracked(
             default_group=default_group(run.folder),
             x_axis=x_axis,
             config=run.config,
+            metrics=folder / "metrics.csv",
         )
         loggers += [tracker] if tracker else []
     try:

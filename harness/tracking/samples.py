@@ -41,6 +41,8 @@ class SampleTable(Callback):
         rows = pl_module.evaluation.rows
         count = min(self.count, len(rows))
         chosen = [rows[i * len(rows) // count] for i in range(count)]
+        # An evaluation that was stopped is done again.
+        self.rows = [row for row in self.rows if row["iteration"] != iteration]
         self.rows += [{"iteration": iteration} | row for row in chosen]
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
         for tracker in trackers(trainer.loggers):

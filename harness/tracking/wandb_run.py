@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from harness.printable import say
 from harness.runs.provenance import provenance
+from harness.signals import is_stopping
 from harness.tracking.names import flat, option_names
 from harness.tracking.tracker import Rows, Tracker
 from harness.tracking.wandb_account import chosen_mode, own_surroundings
@@ -51,7 +52,9 @@ def spared(method: Callable[..., None]) -> Callable[..., None]:
 class WandbRun(WandbLogger, Tracker):
     """Lightning's logger on a W&B run of ours: all that is logged of one step makes one row.
 
-    A resumed run begins at `first_step`; rows that W&B has from before are not sent again.
+    A resumed run begins at `first_step`; rows that W&B has from before are not sent again. As a row
+    that was sent does not grow any more, the last one is not sent when a signal ends the training:
+    what goes on from there sends it.
     """
 
     failed = False
@@ -59,6 +62,8 @@ class WandbRun(WandbLogger, Tracker):
     def __init__(self, run: Any, *, first_step: int = 0, artifacts: bool = False, **options: Any):
         super().__init__(experiment=run, **options)
         self.first_step = first_step
+        self.row: dict[str, Any] = {}  # of the latest step, which may still grow
+        self.step: int | None = None
         self.artifacts = artifacts
 
     @rank_zero_only
@@ -66,8 +71,15 @@ class WandbRun(WandbLogger, Tracker):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Numbers, tables and pictures of one step."""
         if step is None or step >= self.first_step:
-            row = {k: v for k, v in metrics.items() if k != "epoch"}
-            self.experiment.log(row, step=step)
+            if step != self.step:
+                self._send()
+            self.step = step
+            self.row |= {k: v for k, v in metrics.items() if k != "epoch"}
+
+    def _send(self) -> None:
+        if self.row:
+            self.experiment.log(self.row, step=self.step)
+        self.row = {}
 
     @spared
     def log_media(
@@ -96,6 +108,7 @@ class WandbRun(WandbLogger, Tracker):
     @spared
     def log_report(self, folder: Path, numbers: Mapping[str, float]) -> None:
         run = self.experiment
+        self._send()
         run.summary.update(numbers)
         pictures = sorted((folder / "report").glob("*.png"))
         run.log({f"report/{p.stem}": wandb.Image(str(p)) for p in pictures})
@@ -108,6 +121,8 @@ class WandbRun(WandbLogger, Tracker):
 
     def finish(self) -> None:
         try:
+            if not (self.failed or is_stopping()):
+                self._send()
             self.experiment.finish()
         except Exception as error:
             self.fail(error)
@@ -138,8 +153,10 @@ def wandb_run(
     default_group: str,
     x_axis: str | None,
     config: dict[str, Any],
+    metrics: Path,
 ) -> WandbRun | None:
-    """A logger on a new W&B run, or on the run `run_id` if there is one.
+    """A logger on a new W&B run, or on the run `run_id` if there is one. What `metrics`, a
+    metrics.csv, has from before and W&B has not is sent.
 
     Without an API key and without a mode it is offline by itself; nothing ever prompts. Where it
     cannot begin online it goes on offline, and where not even that, None: both are said. Raises
@@ -167,9 +184,9 @@ def wandb_run(
     logger = WandbRun(
         run, first_step=first, artifacts=artifacts, project=run.project, save_dir=str(folder)
     )
-    if run_id and (folder / "metrics.csv").is_file():
+    if metrics.is_file():
         # What a killed process had not handed over yet.
-        for row in metrics_rows(folder / "metrics.csv").rows:
+        for row in metrics_rows(metrics).rows:
             numbers = {k: float(v) for k, v in row.items() if v and k != "step"}
             logger.log_metrics(numbers, step=int(row["step"]) - 1)
     return logger

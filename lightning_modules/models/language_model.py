@@ -13,7 +13,7 @@ from lightning_modules.models.loading import (
     random_causal_lm,
 )
 from lightning_modules.models.parameters import parameter_counts
-from lightning_modules.models.usable import refuse_kind, require_positions
+from lightning_modules.models.usable import positions, refuse_kind, require_positions
 from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.remote_code import trusts
@@ -35,12 +35,23 @@ class LanguageModel(LanguageModelOptions):
         config = self.config() if self.embedded else check_causal_lm(self.pretrained, self.revision)
         require_positions(config, max_tokens, self.name)
 
+    def positions(self) -> int | None:
+        """How many tokens the model can read; None if there is no such limit."""
+        if self.embedded:
+            return positions(self.config())
+        return positions(fetch_config(self.pretrained, self.revision))
+
     def parameters(self) -> int:
-        """How many parameters the pretrained model has. Cheap: it reads the config alone.
+        """How many parameters the model has; a toy, with as many tokens as its vocabulary may have.
+        Cheap: it reads the config alone.
 
         Raises ModelError if there is no such causal language model.
         """
-        return _parameters(self.pretrained, self.revision)
+        if not self.embedded:
+            return _parameters(self.pretrained, self.revision)
+        config = self.config(vocab_size=self.vocab_size, bos_token_id=None, eos_token_id=None)
+        with torch.device("meta"):
+            return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
 
     def skeleton(self, auto: Any = AutoModelForCausalLM) -> PreTrainedModel:
         """The model, or another one on its backbone, on the meta device: without weights."""

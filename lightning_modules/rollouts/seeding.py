@@ -16,6 +16,7 @@ class Stream(IntEnum):
     EVALUATION = 2
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
+    DROPOUT = 5
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

@@ -4,7 +4,7 @@ Nothing here is imported from the project or takes time: every command of the do
 """
 
 SUPERVISED = ("sft", "reward_model")
-NO_RUN = ("--help", "--hydra-help", "--version", "--cfg", "-c", "--info")
+NO_RUN = ("--help", "--hydra-help", "--version", "--cfg", "-c", "--info", "-sc")
 # What a task that trains nothing takes.
 OF_TASKS = {"evaluate": ("evaluation.prompts=8", "hardware=cpu", "logger=none")}
 TRAINING = ("hardware=cpu", "logger=none")

@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = ("bash", "sh", "shell", "console")
 # What a block of no language, an indented block or words in a line begin with if they are commands.
-# Of the last, a word alone names a program and runs nothing; `...` stands for any options.
 FIRST = r"(?:[A-Z_]+=\S+ )*(?:for|bash|pip|wandb|(?:\S*/bin/)?(?:python3?|ruff|rlhf-ladder)) "
+# In a line, a program alone is its name, `...` stands for any options, and keys are pressed.
+NO_COMMAND = re.compile(r"\.\.\.|<TAB>|^python3? \S+\.py$")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n)+")
 INLINE = re.compile(rf"`({FIRST}[^`\n]+)`")
@@ -18,11 +19,10 @@ INLINE = re.compile(rf"`({FIRST}[^`\n]+)`")
 
 @dataclass(frozen=True)
 class Script:
-    """Lines that are typed together, and whether they stand in a line of prose or of a table."""
+    """Lines of a shell that are typed together."""
 
     line: int
     text: str
-    inline: bool = False
 
 
 def scripts(text: str) -> list[Script]:
@@ -42,8 +42,12 @@ def _found(text: str) -> Iterator[Script]:
         if re.match(rf" {{4}}{FIRST}", block[0]):
             yield Script(line(block.start()), re.sub(r"^ {4}", "", block[0], flags=re.MULTILINE))
     for words in INLINE.finditer(prose):
-        if "..." not in words[1]:
-            yield Script(line(words.start()), words[1].replace("\\|", "|") + "\n", inline=True)
+        if not NO_COMMAND.search(words[1]):
+            yield Script(line(words.start()), words[1].replace("\\|", "|") + "\n")
+
+
+def python_blocks(text: str) -> list[str]:
+    return [fence[2] for fence in FENCE.finditer(text) if fence[1] == "python"]
 
 
 def typed(script: str) -> list[str]:

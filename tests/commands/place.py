@@ -78,6 +78,7 @@ class Place:
             [sys.executable, "-m", "tests.commands.warm", path],
             cwd=self.clone,
             env=self.environment(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
@@ -86,8 +87,7 @@ class Place:
             assert process.stdout.readline() == "ready\n"
             yield path
         finally:
-            process.kill()
-            process.communicate()
+            process.communicate()  # closes its standard input
 
     def start_anew(self) -> None:
         """As if nothing had been run yet, but for stages, which another run of them would equal."""

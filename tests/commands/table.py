@@ -77,6 +77,7 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
         "sweeps.md",
         "python run.py -m sweep=optuna hydra/launcher=joblib hydra.sweeper.n_jobs=4",
     ): OPTUNA,
+    ("starting.md", "rlhf-ladder -sc install=fish | source"): Needs("the shell fish"),
     ("verification.md", "python -m pytest tests/exact --write-figures && python docs/build.py"): (
         WHOLE_SUITE
     ),
@@ -100,7 +101,8 @@ PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<name>"): NEWEST_CHECKPOINT,
     ("models.md", "<folder>"): "my_model",
     ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
-    ("runs.md", "<its folder>"): NEWEST_RUN,
+    ("runs.md", "<run>"): NEWEST_RUN,
+    ("runs.md", "iteration-00019"): NEWEST_CHECKPOINT,
     ("runs.md", "<folder>"): "my_run",
 }
 # What a document takes for granted.

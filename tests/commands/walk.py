@@ -4,20 +4,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.commands.documents import Script, scripts, typed, without
+from tests.commands.documents import Script, python_blocks, scripts, typed, without
 from tests.commands.place import Place
 from tests.commands.table import BEFORE, EXCEPTIONS, PLACEHOLDERS, Long
 
+# Before a document's Python: what it calls is as small as what it types.
+SMALL_CALLS = """
+import harness.program
+from tests.commands.budget import budget
+call = harness.program.run
+harness.program.run = lambda *overrides: call(*overrides, *budget(list(overrides)))
+"""
 FIRST_HOUR_ENDS = "\n## What is in the box"  # in the README; up to here a reader has no warm Python
 
 
 def failures(document: Path, place: Place, warm: str, long: bool = False) -> Iterator[str]:
     """What ended with another exit code than 0, each with what it printed."""
-    place.start_anew()
     text = document.read_text(encoding="utf-8")
+    place.start_anew()
+    write_modules(text, place.clone)
     quickstarts = text[: text.find(FIRST_HOUR_ENDS)].count("\n") if "README" in document.name else 0
     before = [Script(0, BEFORE[document.name])] if document.name in BEFORE else []
-    for script in [*before, *scripts(text)]:
+    calls = [Script(0, "python calls.py\n")] if python_blocks(text) else []
+    for script in [*before, *scripts(text), *calls]:
         excepted = {c for c in typed(script.text) if not runs_here(document.name, c, long)}
         words = filled_in(document.name, without(script.text, excepted))
         if not words.strip():
@@ -25,6 +34,17 @@ def failures(document: Path, place: Place, warm: str, long: bool = False) -> Ite
         done = place.run(words, None if script.line < quickstarts else warm)
         if done.returncode:
             yield f"{document.name}, line {script.line}:\n{words}\n{done.stdout}"
+
+
+def write_modules(text: str, folder: Path) -> None:
+    """A block of Python is a file, where its first line says which, or else a part of calls.py."""
+    calls = SMALL_CALLS
+    for block in python_blocks(text):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            (folder / named[1]).write_text(block, encoding="utf-8")
+        else:
+            calls += block
+    (folder / "calls.py").write_text(calls, encoding="utf-8")
 
 
 def runs_here(document: str, command: str, long: bool) -> bool:

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ LIBRARIES = (
 
 
 def serve(path: str) -> None:
-    """Commands as they come, each in a process; ends with the process that it was started by."""
+    """Commands as they come, each in a process, until the standard input is closed."""
     for name in LIBRARIES:
         importlib.import_module(name)
     import torch
@@ -38,7 +39,7 @@ def serve(path: str) -> None:
         server.bind(path)
         server.listen()
         print("ready", flush=True)
-        while True:
+        while select.select([server, sys.stdin], [], [])[0] == [server]:
             client, _ = server.accept()
             if not os.fork():
                 server.close()

@@ -91,7 +91,7 @@ def trained(tmp_path_factory):
         warmup=0.05,
     ).bind(model)
     data = PreferenceDataModule(source, encoder, module.options.batch_size, ROOM, seed=0)
-    metrics = fit_supervised(module, data, CPU, loggers=[])
+    metrics = fit_supervised(module, data, CPU, loggers=[], checkpoints=folder / "checkpoints")
     true, margins = [], []
     with torch.no_grad():
         for (part,) in data.val_dataloader():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError, OptionError
-from harness.program import main, run
+from harness.program import run
+from run import main
 
 ROOT = Path(__file__).parents[2]
 

@@ -65,8 +65,8 @@ class HubSource(Source):
         limit: int | None = None,
         streaming: bool = False,
         workers: int | None = None,
-        max_prompt_tokens: int = 512,
-        max_response_tokens: int = 512,
+        max_prompt_tokens: int | None = None,
+        max_response_tokens: int | None = None,
         too_long: str = "cut",
     ):
         super().__init__(

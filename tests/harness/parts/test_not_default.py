@@ -44,13 +44,13 @@ def test_choices_options_and_what_follows_from_neither(changed):
     ]
 
 
-def test_an_experiment_changes_what_it_says(changed):
-    settings = OmegaConf.load(CONFIGS / "experiment" / "smoke.yaml")
-    names = {
-        f"{section}.{name}" for section in ("data", "algo") for name in settings.get(section, {})
-    }
-    told = changed("experiment=smoke")
-    assert names <= {line.split("=")[0] for line in told}
+def test_a_budget_is_one_choice_that_the_options_follow(changed):
+    assert changed("budget=smoke") == ["budget=smoke"]
+    allowed = OmegaConf.load(CONFIGS / "budget" / "smoke.yaml").iterations
+    assert changed("budget=smoke", "algo.iterations=9") == [
+        "budget=smoke",
+        f"algo.iterations=9 ({allowed})",
+    ]
 
 
 def test_what_has_no_default_and_what_is_secret(changed):

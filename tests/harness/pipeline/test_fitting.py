@@ -17,7 +17,7 @@ def test_the_weights_of_the_best_epoch_are_kept(highest, kept):
         best.on_validation_end(trainer, module)
     resumed = KeepBest("val/loss", highest=highest)
     resumed.load_state_dict(best.state_dict())
-    resumed.on_train_end(None, module)
+    resumed.on_fit_end(None, module)
     assert float(module.model.weight) == kept
     assert resumed.metrics["val/loss"] == (3.0, 1.0)[kept]
     assert resumed.epoch == kept

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.progress.bar import ProgressBar, of_micro_batches
+from harness.progress.bar import ProgressBar
 from harness.progress.costs import Cost
 from harness.progress.evaluations import OF_POLICIES, EvaluationLines
 from harness.progress.plan import Part, Plan
 from harness.progress.policy_bar import PolicyBar
+from harness.progress.supervised_bar import SupervisedBar
 from harness.reports.plain_console import PlainConsole
 from tests.harness.progress.test_plan import Watch
 
@@ -41,7 +42,7 @@ def bar_on(title: str = "PPO", **options) -> tuple[ProgressBar, Watch]:
     console = PlainConsole(file=io.StringIO(), **options)
     plan = Plan(console, [Part("ppo", title, Cost(1000.0, evaluate=10.0))], watch)
     plan.begin("ppo")
-    return ProgressBar(console, plan, lambda batch, passes: passes / 4), watch
+    return ProgressBar(console, plan), watch
 
 
 def drawn(bar: ProgressBar) -> str:
@@ -76,16 +77,25 @@ def test_count_and_time_left_are_there_at_every_width_and_the_line_fits(width):
     bar.on_train_end(trainer)
 
 
-def test_within_a_step_the_bar_moves_with_the_passes_over_its_batch():
-    bar, _ = bar_on(width=80)
+def test_within_a_step_the_bar_moves_with_its_micro_batches_whose_tokens_are_counted():
+    plain, _ = bar_on(width=80)
+    plain.plan.part.cost = Cost(300.0, evaluate=20.0, tokens=100.0)
+    bar = SupervisedBar(plain.console, plain.plan)
     trainer = trainer_at({}, steps=10)
+    batch = [
+        {"input_ids": torch.zeros(2, 3), "prompt_ids": torch.zeros(1, 6)},
+        {"input_ids": torch.zeros(1, 8)},
+    ]
     bar.on_train_start(trainer, None)
-    bar.on_train_batch_start(trainer, None, None, 0)
-    bar.on_before_backward(trainer)
-    bar.on_after_backward(trainer)
-    assert bar.part.train.done == pytest.approx(0.025)
-    sizes = [{"input_ids": torch.zeros(2, 3)}, {"input_ids": torch.zeros(1, 4)}]
-    assert [of_micro_batches(sizes, n) for n in range(3)] == [0, 0.6, 1]
+    for done in range(2):
+        bar.on_train_batch_start(trainer, None, batch, 0)
+        bar.on_before_backward(trainer)
+        assert bar.part.train.done == pytest.approx(done / 10)
+        bar.on_after_backward(trainer)
+        assert bar.part.train.done == pytest.approx((done + 12 / 20) / 10)
+        bar.on_train_batch_end(trainer, None)
+    # Twice as many tokens as were planned.
+    assert (bar.part.cost.train, bar.part.cost.evaluate) == pytest.approx((600.0, 40.0))
 
 
 def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():

@@ -12,7 +12,7 @@ from harness.progress.costs import (
     supervised,
 )
 
-LENGTHS = Lengths(prompt=10, response=5, longest_prompt=12, longest_response=8)
+LENGTHS = Lengths(prompt=10, response=5, comparison=21, longest_prompt=12, longest_response=8)
 ALONE = Models(reference=False, critic=False, rewards=0, lora=False)
 
 

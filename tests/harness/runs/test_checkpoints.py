@@ -22,7 +22,7 @@ def state(steps: int, size: int = 5) -> dict:
     torch.manual_seed(steps)
     return {
         "state_dict": {"model.lm.a": torch.randn(size), "model.lm.b": torch.randn(3, 4)},
-        "loops": {"fit_loop": {"epoch_loop.state_dict": {"_batches_that_stepped": steps}}},
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": {"total": {"processed": steps}}}},
         "optimizer": {"lr": 0.1, "betas": [0.9, 0.999], "name": "adam"},
     }
 

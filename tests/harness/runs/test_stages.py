@@ -62,6 +62,24 @@ def test_a_stage_that_fails_leaves_nothing_that_looks_finished(tmp_path):
     assert not (stage.path / "half").exists()
 
 
+def test_a_stage_with_checkpoints_goes_on_from_them_and_ends_without(tmp_path):
+    def stop(folder: Path) -> dict:
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "kept-00003.ckpt").write_text("", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    def go_on(folder: Path) -> dict:
+        assert [path.name for path in (folder / "checkpoints").iterdir()] == ["kept-00003.ckpt"]
+        return make_file(folder)
+
+    cache = StageCache(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        cache.get("sft", {}, stop)
+    stage = cache.get("sft", {}, go_on)
+    assert not stage.reused
+    assert not (stage.path / "checkpoints").exists()
+
+
 def _slow(root: Path, log: Path) -> None:
     def make(folder: Path) -> dict:
         with open(log, "a", encoding="utf-8") as file:

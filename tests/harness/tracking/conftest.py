@@ -21,7 +21,7 @@ def real_run(tmp_path, monkeypatch):
             job_type=job_type,
             run_id=run_id,
             x_axis="rollout/episodes",
-            **{"folder": tmp_path} | chosen | options,
+            **{"folder": tmp_path, "metrics": tmp_path / "metrics.csv"} | chosen | options,
         )
 
     yield start

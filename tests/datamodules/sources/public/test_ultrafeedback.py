@@ -238,7 +238,7 @@ def test_another_schema_is_an_error_that_says_what_was_found(tmp_path):
 def test_the_option_makes_the_source(tmp_path, composed):
     folder = repository(tmp_path, [binarized("one")], [binarized("two")])
     source = composed("data=ultrafeedback", f"data.path={folder}")
-    assert (source.name, source.max_response_tokens) == ("ultrafeedback", 512)
+    assert (source.name, source.max_response_tokens) == ("ultrafeedback", None)
     assert source.identity() == read(folder).identity()
     with pytest.raises(InstantiationException, match="openbmb/UltraFeedback"):
         composed("data=ultrafeedback", "data.form=rated")
