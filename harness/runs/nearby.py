@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk.files import STATE
+from harness.disk.own_folders import is_free
 from harness.errors import RunError
 from harness.runs.identity import differences, identity, read_state
-from harness.runs.own_folders import is_free
 from harness.runs.renamed import with_new_names
 
 MOST = 3  # folders, or options, in a message
