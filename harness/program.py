@@ -18,11 +18,11 @@ from omegaconf import DictConfig
 
 from harness.command_line.arguments import help_asked, look_through
 from harness.disk.files import user_error
+from harness.disk.own_folders import drop_if_empty
 from harness.errors import USER_ERRORS, OptionError
 from harness.overrides import means_multirun, with_names_as_text
 from harness.printable import PrintableStream, say
 from harness.ranks import settle
-from harness.runs.own_folders import drop_if_empty
 from harness.runs.provenance import project_version
 from harness.runs.renamed import refuse_old_names
 from harness.signals import Stopped, listen

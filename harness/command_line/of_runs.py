@@ -4,11 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from harness.command_line import option_files
 from harness.overrides import BLANKS, OVERRIDE
-from harness.runs.command import COMMAND, run_of
+from harness.runs.command import hydra_of, run_of
 
 # The options of a task that name such a run, the first one that does is meant.
 NAMING = {"evaluate": ("policy", "against", "reward.path"), "export": ("run",)}
@@ -37,11 +35,7 @@ def choices_of_run(arguments: Sequence[str]) -> list[str]:
     run = _run(given)
     if run is None:
         return []
-    try:
-        kept = yaml.safe_load((run / COMMAND / "hydra.yaml").read_text(encoding="utf-8"))
-        choices = {str(k): str(v) for k, v in kept["hydra"]["runtime"]["choices"].items()}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return []
+    choices = hydra_of(run).get("choices", {})
     there = {group: choices.get(group) for group in GROUPS if group not in given}
     if given.get("task") == "evaluate" and given.get("policy") is None:
         there = {"data": there.get("data")}  # of a reward model

@@ -4,14 +4,12 @@ It is as if the run's options had been typed before those that were. What a run'
 believed more than `harness.runs.foreign` allows.
 """
 
-import glob
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from harness.checks.config import rewards
@@ -19,9 +17,9 @@ from harness.disk.files import CONFIG, STATE
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
 from harness.parts.choices import ADVICE
-from harness.runs.command import COMMAND, run_of
+from harness.runs.command import run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
-from harness.runs.identity import differences, is_place, read_state
+from harness.runs.identity import differences, read_state
 from harness.runs.secrets import hide_overrides
 from harness.runs.used_stages import LINKS, Origin, find_stages
 from harness.typed import option
@@ -90,7 +88,6 @@ def _of_policy(cfg: DictConfig, run: Path, name: str, typed: Sequence[str]) -> T
     chosen = {place for place in map(place_of, typed) if is_chosen(cfg, place)}
     sections = [part for part in (*MADE_OF, "reward") if part not in chosen]
     theirs = believed(written, sections, cfg, typed, run / CONFIG)
-    theirs = _from_there(theirs, run, {place_of(override) for override in typed})
     _refuse_functions(theirs.get("reward", {}), run, typed)
     config = _with_typed(theirs, cfg, typed, run)
     config = OmegaConf.create({key: cfg[key] for key in cfg if key not in config} | config)
@@ -141,7 +138,6 @@ def _of_reward(cfg: DictConfig, run: Path, typed: Sequence[str]) -> Taken:
     if any(place_of(override) == "data" for override in typed):
         return Taken(cfg, notes=_defaults(cfg, typed))
     theirs = believed(written, ["data"], cfg, typed, run / CONFIG)
-    theirs = _from_there(theirs, run, {place_of(override) for override in typed})
     data = [o for o in typed if place_of(o).startswith("data.")]
     config = _with_typed(theirs, cfg, data, run)
     config = OmegaConf.create({key: cfg[key] for key in cfg if key != "data"} | config)
@@ -160,41 +156,6 @@ def _refuse_functions(reward: Any, run: Path, typed: Sequence[str]) -> None:
                 f" not imported; if it is yours, add {option(name, section.get('path'))}, or give"
                 " another reward"
             )
-
-
-def _from_there(node: Any, run: Path, said: set[str], place: str = "") -> Any:
-    """`node` with the paths that are relative to where the run was started from as they are found
-    from here; those of `said` options are the user's.
-    """
-    if isinstance(node, Mapping):
-        return {
-            key: _from_there(value, run, said, f"{place}.{key}".lstrip("."))
-            for key, value in node.items()
-        }
-    if not is_place(place) or place in said:
-        return node
-    started = _started(run)
-    if isinstance(node, list):
-        return [_found(value, started) for value in node]
-    return _found(node, started)
-
-
-def _found(value: Any, started: Path) -> Any:
-    if not isinstance(value, str) or os.path.isabs(os.path.expanduser(value)):
-        return value
-    there = started / value
-    return str(there) if there.exists() or glob.glob(str(there)) else value
-
-
-def _started(run: Path) -> Path:
-    """The folder in which the run was started, by what Hydra kept; the one in which one stands, if
-    that is not known.
-    """
-    try:
-        kept = yaml.safe_load((run / COMMAND / "hydra.yaml").read_text(encoding="utf-8"))
-        return Path(kept["hydra"]["runtime"]["cwd"])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return Path()
 
 
 def _with_typed(

@@ -11,8 +11,8 @@ from typing import Any
 from harness.disk.contents import size_of
 from harness.disk.files import STATE, read_json
 from harness.disk.locks import is_held
+from harness.disk.own_folders import is_free
 from harness.errors import DiskError, RunError
-from harness.runs.own_folders import is_free
 from harness.runs.stages import MARKER
 
 ENTRY = re.compile(r"\.?(?P<mark>[0-9a-f]{16})(\.(?P<state>damaged|unfinished|removed))?")

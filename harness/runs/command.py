@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +33,23 @@ def is_job_in_turn() -> bool:
         return False
     hydra = HydraConfig.get()
     return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/launcher"] == "basic"
+
+
+def hydra_of(run: Path) -> dict[str, Any]:
+    """`choices` of groups and the folder (`cwd`) that Hydra had when the run in this folder was
+    started; empty where that is not kept.
+    """
+    try:
+        kept = yaml.safe_load((run / COMMAND / "hydra.yaml").read_text(encoding="utf-8"))
+        runtime = kept["hydra"]["runtime"]
+        return {"choices": dict(runtime["choices"]), "cwd": str(runtime["cwd"])}
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return {}
+
+
+def started_in(run: Path) -> Path:
+    """The folder in which a run was started; where one stands, if that is not known."""
+    return Path(hydra_of(run).get("cwd", ""))
 
 
 def run_of(place: Any) -> Path | None:

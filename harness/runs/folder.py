@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from harness.disk.files import CONFIG, JOB, JOB_LOCK, LOCK, OUTPUT, STATE, write_json, write_text
+from harness.disk.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.errors import RunError
 from harness.ranks import LEADER, this_rank
 from harness.runs.command import keep_command
@@ -22,11 +23,9 @@ from harness.runs.identity import (
     identity,
     input_differences,
     read_state,
-    require_run,
     runs_like,
-    why_nothing,
 )
-from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
+from harness.runs.nearby import require_run, why_nothing
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
 from harness.runs.used_stages import link

@@ -5,6 +5,8 @@ config that the user typed or keeps in conf/ that is meant; of one that came wit
 project's own parts are built, and nothing is looked up.
 """
 
+import glob
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from yaml import YAMLError
 
 from harness.disk.files import CONFIG
 from harness.errors import RunError
+from harness.runs.command import started_in
+from harness.runs.identity import is_place
 from harness.runs.renamed import with_new_names
 from harness.runs.used_stages import LINKS
 
@@ -87,15 +91,40 @@ def believed(
     file: Path,
 ) -> dict[str, Any]:
     """Those `sections` of what `file` says, once it is clear that they run nothing; as
-    `policy_config` does, a value that was typed takes the place of `${...}`.
+    `policy_config` does, a value that was typed takes the place of `${...}`. Relative paths are
+    those of where the run was started.
     """
     if lacking := [name for name in sections if name not in written]:
         raise RunError(f"{file}: is not that of a run: it has no {lacking[0]}")
     names = {override.lstrip("+").partition("=")[0] for override in typed}
     chosen = _with_typed({name: written[name] for name in sections}, own, names)
+    chosen = _from_there(chosen, started_in(file.parent), names)
     _refuse_code(chosen, OmegaConf.to_container(own), file)
     _refuse_remote_code(chosen.get("model", {}), own, file)
     return chosen
+
+
+def _from_there(node: Any, started: Path, typed: set[str], place: str = "") -> Any:
+    """`node` with the paths that are relative to the folder in which the run was started as they
+    are found from here; those that were typed are the user's.
+    """
+    if isinstance(node, Mapping):
+        return {
+            key: _from_there(value, started, typed, f"{place}.{key}".lstrip("."))
+            for key, value in node.items()
+        }
+    if not is_place(place) or place in typed:
+        return node
+    if isinstance(node, list):
+        return [_found(value, started) for value in node]
+    return _found(node, started)
+
+
+def _found(value: Any, started: Path) -> Any:
+    if not isinstance(value, str) or os.path.isabs(os.path.expanduser(value)):
+        return value
+    there = started / value
+    return str(there) if there.exists() or glob.glob(str(there)) else value
 
 
 def refuse_links(folder: Path) -> None:

@@ -1,17 +1,13 @@
-"""Which runs are the same: what of a config shapes results, and how two configs differ. Runs near
-what was asked for are named where there is none to resume.
-"""
+"""Which runs are the same: what of a config shapes results, and how two configs differ."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.disk.files import STATE, read_json
+from harness.disk.files import read_json
 from harness.errors import RunError
-from harness.runs.own_folders import is_free
 from harness.runs.renamed import with_new_names
 from harness.runs.stages import fingerprint
 
@@ -20,8 +16,6 @@ FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
 )
-
-MOST = 3  # folders, or options, in a message
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
@@ -123,60 +117,3 @@ def input_differences(was: dict[str, Any] | None, now: dict[str, Any]) -> list[s
         of = sorted(part.removeprefix("files.") for part in parts if part)
         words.append(f"{name}: {', '.join(of) or 'it'} changed")
     return words
-
-
-def require_run(option: str, folder: Path) -> None:
-    """Raise RunError unless a folder holds a run; the message names those that may be meant."""
-    if (folder / STATE).is_file():
-        return
-    raise RunError(f"{option}={folder}: holds no run (there is no {STATE} in it){_near(folder)}")
-
-
-def why_nothing(config: dict[str, Any], state_files: Iterable[Path]) -> str:
-    """Why none of these runs is gone on with: the nearest one, and how it differs from `config`."""
-    found = []
-    for file in state_files:
-        try:
-            state = read_state(file)
-        except RunError:  # named already
-            continue
-        differing = differences(identity(with_new_names(state["config"])), identity(config))
-        found.append((len(differing), -_changed(file), file.parent, state, differing))
-    if not found:
-        return "there is no run"
-    *_, folder, state, differing = min(found, key=lambda each: each[:2])
-    return f"the nearest, {folder}, {_difference(folder, state['finished'], differing)}"
-
-
-def _difference(folder: Path, finished: bool, differing: dict[str, tuple[Any, Any]]) -> str:
-    if not differing:
-        if finished:
-            return "is finished"
-        return "is on other inputs" if is_free(folder) else "is in the hands of another process"
-    words = [f"{name} ({was!r} then, {now!r} now)" for name, (was, now) in differing.items()]
-    more = f" and {len(words) - MOST} more" if len(words) > MOST else ""
-    return f"differs in {', '.join(words[:MOST])}{more}"
-
-
-def _near(folder: Path) -> str:
-    """Where a run may be instead, as the end of a message."""
-    if (folder.parent / STATE).is_file():
-        return f"; the run is {folder.parent}"
-    if inside := _newest(folder.glob(f"*/{STATE}")):
-        return f"; those in it are {_listed(inside)}"
-    beside = {run.name: run for run in _newest(folder.parent.glob(f"*/{STATE}"))}
-    if not beside:
-        return ""
-    near = difflib.get_close_matches(folder.name, beside, n=MOST, cutoff=0.8)
-    if near:
-        return f"; did you mean {_listed([beside[name] for name in near])}?"
-    return f"; the newest beside it are {_listed(list(beside.values()))}"
-
-
-def _newest(states: Iterable[Path]) -> list[Path]:
-    return [state.parent for state in sorted(states, key=_changed, reverse=True)]
-
-
-def _listed(folders: Sequence[Path]) -> str:
-    more = f" and {len(folders) - MOST} more" if len(folders) > MOST else ""
-    return ", ".join(map(str, folders[:MOST])) + more

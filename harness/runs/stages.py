@@ -19,8 +19,8 @@ from typing import Any
 from harness.disk.contents import contents, damage
 from harness.disk.files import disk_trouble, read_json, sync_names, sync_tree, writing
 from harness.disk.locks import held, is_held
+from harness.disk.own_folders import try_to_hold
 from harness.errors import RunError
-from harness.runs.own_folders import try_to_hold
 
 MARKER = "stage.json"
 CHECKPOINTS = "checkpoints"  # of an unfinished stage

@@ -8,11 +8,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from harness.disk.files import STATE, SUMMARY, read_json
+from harness.disk.own_folders import is_free, wait_for
 from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.runs.identity import Found, input_differences, runs_like
-from harness.runs.own_folders import is_free, wait_for
 from harness.runs.secrets import kept
 from harness.sweeps.sweep import job_in_hand
 

@@ -34,10 +34,10 @@ from harness.disk.files import (
     write_text,
     writing,
 )
+from harness.disk.own_folders import try_to_hold, with_numbers
 from harness.durations import duration
 from harness.errors import RunError
 from harness.printable import printable, say
-from harness.runs.own_folders import try_to_hold, with_numbers
 from harness.runs.secrets import without_secrets
 from harness.signals import Stopped, finish_first, is_stopping, listen
 from harness.streams import make_streams_last

@@ -20,10 +20,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from harness.disk.files import JOB, read_json, write_json, write_text
+from harness.disk.own_folders import hold, is_named, make_own
 from harness.errors import RunError
 from harness.printable import say
 from harness.runs.command import typed_overrides
-from harness.runs.own_folders import hold, is_named, make_own
 from harness.runs.secrets import without_secrets
 from harness.signals import may_stop, stop_workers_first
 from harness.surroundings import prepare_workers

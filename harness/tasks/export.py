@@ -13,7 +13,8 @@ from harness.overrides import require_names
 from harness.parts.choices import Choices
 from harness.reports.console import make_console, say
 from harness.runs.foreign import policy_config, refuse_links, written_config
-from harness.runs.identity import read_state, require_run
+from harness.runs.identity import read_state
+from harness.runs.nearby import require_run
 from harness.runs.used_stages import Origin, find_stages
 from harness.surroundings import require_writable
 from harness.typed import option

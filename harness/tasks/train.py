@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from harness.parts.choices import Choices
-from harness.runs.identity import require_run
+from harness.runs.nearby import require_run
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:

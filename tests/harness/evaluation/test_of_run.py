@@ -155,7 +155,7 @@ def test_paths_are_those_of_where_the_run_was_started(configure, written, tmp_pa
     (tmp_path / "home" / "pairs.jsonl").touch()
     run = written("data=files", "data.path=pairs.jsonl", "data.val_path=[none.jsonl,p*.jsonl]")
     (run / ".hydra").mkdir()
-    home = {"hydra": {"runtime": {"cwd": str(tmp_path / "home")}}}
+    home = {"hydra": {"runtime": {"cwd": str(tmp_path / "home"), "choices": {}}}}
     (run / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(home), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     data = taken_from_run(configure(tmp_path / "e", *of(run)), []).config.data
@@ -208,7 +208,7 @@ def test_options_of_a_run_need_not_be_those_of_the_defaults(written):
     run = written()
     (run / ".hydra").mkdir()
     chosen = {"data": "files", "reward": "learned", "model": "../../model", "task": "train"}
-    text = yaml.safe_dump({"hydra": {"runtime": {"choices": chosen}}})
+    text = yaml.safe_dump({"hydra": {"runtime": {"choices": chosen, "cwd": "/"}}})
     (run / ".hydra" / "hydra.yaml").write_text(text, encoding="utf-8")
     assert run_of(str(run / "model")) == run_of(str(run)) == run
     typed = ["data.limit=3", "reward=gold", "reward.x=1", "seed=1"]

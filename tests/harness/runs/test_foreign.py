@@ -63,7 +63,7 @@ def test_every_part_of_conf_has_a_place_where_it_may_stand():
         found |= {
             target for _, target in targets(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
         }
-    hydras = {t for t in found if t.startswith(("harness.runs.own", "harness.sweeps"))}
+    hydras = {t for t in found if t.startswith(("harness.disk.own", "harness.sweeps"))}
     other_tasks = {
         f"harness.tasks.{t}" for t in ("cache.cache", "compare.compare", "export.export_run")
     }

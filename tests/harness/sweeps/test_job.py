@@ -4,7 +4,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from harness.disk.files import JOB, JOB_LOCK, write_json
-from harness.runs.own_folders import hold
+from harness.disk.own_folders import hold
 from harness.sweeps.job import _own_job_folder
 from harness.sweeps.sweep import hide_secrets
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness.disk.contents import contents, in_units
-from harness.runs.own_folders import hold, try_to_hold
+from harness.disk.own_folders import hold, try_to_hold
 from harness.runs.stages import StageCache
 from harness.tasks.cache import cache
 from lightning_modules.errors import OptionError

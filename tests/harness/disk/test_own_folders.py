@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from omegaconf import OmegaConf
 
-from harness.errors import RunError
-from harness.runs.own_folders import (
+from harness.disk.own_folders import (
     OwnRunFolder,
     drop_if_empty,
     hold,
@@ -14,6 +13,7 @@ from harness.runs.own_folders import (
     own_folder,
     wait_for,
 )
+from harness.errors import RunError
 
 
 def config(folder, *overrides):
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_option(tmp_path, capsys)
 
 def test_a_folder_is_held_by_one_and_let_go_of_when_its_process_is_killed(tmp_path):
     script = (
-        "import sys, time, pathlib; from harness.runs.own_folders import hold;"
+        "import sys, time, pathlib; from harness.disk.own_folders import hold;"
         " lock = hold(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
