@@ -3,6 +3,7 @@
     python -m pytest tests/exact --write-figures     the exact tests' errors
     python run.py -m experiment=ladder seed=1,2,3    then: python docs/build.py --ladder FOLDER
     python docs/build.py --measure                   the variances and the over-optimisation
+    python docs/build.py --report FOLDER             pictures of a reward model's report
     python docs/build.py                             tables and pictures alone
 
 Figures are kept in docs/figures.
@@ -204,13 +205,50 @@ def draw_over_optimisation(figures: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def draw_comparison(rungs: dict[str, Any], path: Path) -> None:
+    """Gold, KL and win rate of the rungs beside each other, drawn as task=compare draws runs."""
+    sys.path.insert(0, str(DOCS.parent))
+    import numpy as np
+
+    from harness.comparison.figures import Layout, draw_curves
+    from harness.comparison.grouping import Configuration
+    from harness.comparison.reading import GOLD, KL, WIN_RATE, Curve, PolicyRun
+
+    metrics = (GOLD, KL, WIN_RATE)
+    configurations = []
+    for name, rung in rungs.items():
+        episodes = np.array(rung["episodes"], dtype=np.float64)
+        runs = []
+        for i, seed in enumerate(rung["seeds"]):
+            curves = {m: Curve(episodes, np.array(rung[m][i]), 0 * episodes) for m in metrics}
+            summary = {"reference/gold": rung["reference/gold"][i]}
+            runs.append(PolicyRun(path, "", {"seed": seed}, summary, curves))
+        configurations.append(Configuration(f"algo={name}", {}, runs))
+    draw_curves(configurations, path, Layout(3, (3.5, 2.9), 100), metrics)
+
+
+def draw_report(report: Path, path: Path) -> None:
+    """Calibration and accuracy by margin, side by side, from the pictures of a report."""
+    from PIL import Image
+
+    pictures = [Image.open(report / "report" / f"{name}.png") for name in ("reliability", "margin")]
+    width, height = sum(p.width for p in pictures), max(p.height for p in pictures)
+    both = Image.new("RGB", (width, height), "white")
+    both.paste(pictures[0], (0, 0))
+    both.paste(pictures[1], (pictures[0].width, 0))
+    both.save(path, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ladder", type=Path, help="folder of the sweep experiment=ladder")
     parser.add_argument("--measure", action="store_true", help="measure on the exact world anew")
+    parser.add_argument("--report", type=Path, help="folder with the report of a reward model")
     arguments = parser.parse_args()
+    if arguments.report:
+        draw_report(arguments.report, FIGURES / "reward_report.png")
     if arguments.ladder:
         _save("ladder", ladder_figures(arguments.ladder))
     if arguments.measure:
@@ -221,6 +259,7 @@ def main() -> None:
             with_blocks(document.read_text(encoding="utf-8"), contents), encoding="utf-8"
         )
     draw_ladder(_load("ladder"), FIGURES / "ladder.png")
+    draw_comparison(_load("ladder"), FIGURES / "comparison.png")
     draw_over_optimisation(_load("overoptimisation"), FIGURES / "overoptimisation.png")
 
 

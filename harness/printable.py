@@ -53,7 +53,8 @@ class PrintableStream(io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> int:
-        self.stream.write(wrapped(printable(text), columns(self.stream)))
+        is_code = text.startswith("  ")  # of a traceback
+        self.stream.write(wrapped(printable(text), None if is_code else columns(self.stream)))
         return len(text)
 
     def flush(self) -> None:

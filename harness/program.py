@@ -70,7 +70,7 @@ def run(*overrides: str) -> Any:
 
     A training and an evaluation return their summary: what is in summary.json of the run's folder,
     `summary["folder"]`. Raises OptionError, DataError, ModelError or RunError where the command
-    line ends with such a message, and Hydra's errors of a config that cannot be composed.
+    line ends with such a message.
     """
     if any(means_multirun(override) for override in overrides):
         raise OptionError("run() does one run: go through the values of a sweep in a loop")
@@ -90,7 +90,7 @@ def run(*overrides: str) -> Any:
         _call_composed(task)
     finally:
         sys.argv[:] = before[0]
-        os.environ.pop("HYDRA_FULL_ERROR")
+        os.environ.pop("HYDRA_FULL_ERROR", None)
         if before[1] is not None:
             os.environ["HYDRA_FULL_ERROR"] = before[1]
     if refusals:

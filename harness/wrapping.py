@@ -42,16 +42,18 @@ def columns(stream: TextIO) -> int | None:
     return asked_columns() or max(width or USUAL, NARROWEST)
 
 
-def wrapped(text: str, width: int | None) -> str:
-    """The text on lines of at most `width` columns where words allow it; None: as it is."""
+def wrapped(text: str, width: int | None, hang: int | None = None) -> str:
+    """The text on lines of at most `width` columns where words allow it; None: as it is. `hang` as
+    in `line_starts`.
+    """
     if width is None:
         return text
     lines = []
     for line in text.expandtabs().split("\n"):
-        starts, hang = line_starts(line, width)
+        starts, indent = line_starts(line, width, hang=hang)
         ends = [*starts[1:], len(line)]
         parts = [line[a:b].rstrip(" ") for a, b in zip(starts, ends, strict=True)]
-        lines.append(f"\n{' ' * hang}".join(parts))
+        lines.append(f"\n{' ' * indent}".join(parts))
     return "\n".join(lines)
 
 
@@ -59,8 +61,8 @@ def line_starts(
     line: str, width: int, whole: Sequence[tuple[int, int]] = (), hang: int | None = None
 ) -> tuple[list[int], int]:
     """Where the parts of a line begin that fit into `width`, and by how much those after the first
-    are indented: to behind its label, if it has one. What is between two offsets in `whole` is a
-    word.
+    are indented: `hang`, or to behind its label if it has one. What is between two offsets in
+    `whole` is a word.
     """
     label = len(LABEL.match(line)[0])
     indent = len(line) - len(line.lstrip(" "))

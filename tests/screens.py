@@ -26,7 +26,6 @@ RUN = Path(__file__).parents[1] / "run.py"
 SMOKE = ("budget=smoke", "logger=none", "cache_dir=cache")
 WIDTHS = (80, 120)
 LINES = 400  # of a screen that never scrolls; no test reads more
-DONE = "the command has ended with"
 
 
 class Screen(NamedTuple):
@@ -50,6 +49,7 @@ def screen_of(command: Sequence[str], columns: int, folder: Path, seconds: int =
         return done.stdout
 
     told = folder / f".status-{columns}"
+    told.unlink(missing_ok=True)
     line = f"{shlex.join(command)}; echo $? > {told.name}; sleep 1000"
     size = ("-x", str(columns), "-y", str(LINES))
     environment = ("env", "-u", "COLUMNS", "-u", "LINES", "-u", "NO_COLOR", "bash", "-c", line)

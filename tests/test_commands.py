@@ -22,6 +22,7 @@ def warm(place):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("document", WITH_COMMANDS, ids=lambda path: path.name)
 def test_commands_run_as_they_are_written(document, place, warm):
     assert list(failures(document, place, warm)) == []

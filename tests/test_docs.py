@@ -52,7 +52,7 @@ def commands() -> list[str]:
         c.strip().replace("\\|", "|") for text in TEXTS.values() for c in COMMAND.findall(text)
     ]
     # `-m` and what it sweeps over, flags, and placeholders are for Hydra and for people.
-    return sorted({c for c in found if c and not re.search(r"^-|[<>$]|\.\.\.|\|", c)})
+    return sorted({c for c in found if c and not re.search(r"(^| )-|[<>$]|\.\.\.|\|", c)})
 
 
 @pytest.mark.parametrize("command", commands())

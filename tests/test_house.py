@@ -198,6 +198,8 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
     "options",
     [
         "algo.iterations=0",
+        "algo.bta=0.1",
+        "resume=nowhere",
         "algo=sft algo.epochs=0",
         "stages.reward_model.margin_coef=-1",
         "model.vocab_size=1",

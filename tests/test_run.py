@@ -161,6 +161,7 @@ def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache
         (["task=compare", "runs=v[2],(1)"], "runs=v[2],(1): no such folder"),
         (["model=llama_1b"], "model=llama or model=gpt2 need no network"),
         (["resume=nowhere"], "resume=nowhere: holds no run"),
+        (["algo.bta=0.1"], "did you mean algo.beta?"),
     ],
 )
 def test_what_the_user_can_mend_is_one_message(overrides, message, tmp_path):

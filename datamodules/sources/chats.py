@@ -1,6 +1,6 @@
 """Prompts and responses of your own files: text, or chat messages ({"role", "content"})."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from datamodules.records import DataError, Message, Prompt
@@ -70,15 +70,20 @@ def from_prompt(
     return Told(checked, texts, was_transcript=turns is not None, tells_dialogue=tells)
 
 
-def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | None = None) -> Told:
-    """The prompt that all conversations, or two transcripts, begin with; and how each goes on."""
+def from_shared_beginning(
+    responses: Sequence[Chat], where: str, no_prompt: Callable[[], str], system: str | None = None
+) -> Told:
+    """The prompt that all conversations, or two transcripts, begin with; and how each goes on.
+
+    `no_prompt` is what is said first where responses are of a kind that needs a prompt.
+    """
     texts = [a for a in responses if isinstance(a, str)]
     if len(texts) == len(responses) == 2:
-        return _from_transcripts(*texts, where, system)
+        return _from_transcripts(*texts, where, no_prompt, system)
     if texts:
         raise DataError(
-            f"{where}: no column 'prompt', and not all responses are messages."
-            " Name the prompt's column with data.columns.prompt=<name>"
+            f"{no_prompt()}. Without prompts responses must be transcripts or messages, and not all"
+            " of these are messages"
         )
     context = responses[0][:-1]
     if not context or any(a[:-1] != context for a in responses):
@@ -89,13 +94,14 @@ def from_shared_beginning(responses: Sequence[Chat], where: str, system: str | N
     return Told(prompt, [_response(a, where) for a in responses])
 
 
-def _from_transcripts(chosen: str, rejected: str, where: str, system: str | None) -> Told:
+def _from_transcripts(
+    chosen: str, rejected: str, where: str, no_prompt: Callable[[], str], system: str | None
+) -> Told:
     parted = split_transcripts(chosen, rejected)
     if parted is None:
         raise DataError(
-            f"{where}: no column 'prompt', and the responses are no transcripts"
-            ' "\\n\\nHuman: ...\\n\\nAssistant: ..." that share a beginning.'
-            " Name the prompt's column with data.columns.prompt=<name>"
+            f"{no_prompt()}. Without prompts the responses must be transcripts"
+            ' "\\n\\nHuman: ...\\n\\nAssistant: ..." that share a beginning, and these are not'
         )
     prompt = Prompt(_with_system(parted.turns, system, where))
     return Told(prompt, [parted.chosen, parted.rejected], cut=parted.cut)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
@@ -10,6 +11,7 @@ from datamodules.sources.chats import Chat, Told, from_prompt, from_shared_begin
 from datamodules.sources.judgements import rates_rejected_higher, require_best_first
 from datamodules.sources.messages import unread_keys
 from datamodules.sources.ratings import OPEN_WORDS, number, oriented, strength, words
+from datamodules.sources.reading.columns import no_column
 
 PAIR = ("chosen", "rejected")
 COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", "system")
@@ -88,11 +90,8 @@ class RowReader:
         if named:
             missing = ["responses"]
         if missing:
-            raise DataError(
-                f"{where}: no column {self.columns[missing[0]]!r};"
-                f" it has {', '.join(map(repr, row))}."
-                f" Name the right one with data.columns.{missing[0]}=<name>"
-            )
+            others_have_it = self._kind is not None
+            raise DataError(no_column(missing[0], row, self.columns, where, others_have_it))
         return PAIR
 
     def _parsed(
@@ -113,7 +112,8 @@ class RowReader:
         chats = [read_chat(*pair) for pair in zip(responses, places, strict=True)]
         system = self._system(row, where)
         if prompt is None and self.columns["prompt"] not in row:
-            return from_shared_beginning(chats, where, system), None, ratings, given
+            no_prompt = partial(no_column, "prompt", row, self.columns, where)
+            return from_shared_beginning(chats, where, no_prompt, system), None, ratings, given
         chat = read_chat(prompt, self._place("prompt", where))
         told = from_prompt(chat, chats, where, system)
         return told, _repeatable(chat), ratings, given
@@ -177,10 +177,7 @@ class RowReader:
         """The value of a column that may be absent, unless it was given a name."""
         field = self.columns[column]
         if field not in row and field != column:
-            raise DataError(
-                f"{where}: no column {field!r}; it has {', '.join(map(repr, row))}."
-                f" Name the right one with data.columns.{column}=<name>"
-            )
+            raise DataError(no_column(column, row, self.columns, where))
         return row.get(field)
 
 

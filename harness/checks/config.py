@@ -110,7 +110,8 @@ def check_kinds(plain: dict[str, Any]) -> None:
     """Raise OptionError if a part of the config has an option that it does not know, lacks one, or
     has one of another kind (`algo.beta=abc`). `plain` is a config without interpolations.
     """
-    for place, section in _sections(plain):
+    # What others refer to comes first: reward.ensemble is the ensemble of a stage, too.
+    for place, section in reversed(list(_sections(plain))):
         if options_class := OPTIONS.get(section.get("_target_")):
             _check_kinds(place, section, options_class)
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.checks.config import check_kinds, require_kind
+from harness.checks.config import OPTIONS, check_kinds, require_kind
 from harness.command_line import option_files
 from harness.command_line.option_files import Option
 from harness.overrides import written
@@ -19,6 +19,7 @@ from lightning_modules.errors import OptionError
 TELLING = (bool, int, float)  # a default that is text, or null, does not say what else may be given
 LEARNERS = ("sft", "reward_model", "policy", "policy_one_update")
 KINDS = {
+    **{f"data.{rows}": int for rows in ("train_demonstrations", "train_pairs", "val_pairs")},
     "data.limit": int | None,
     "data.workers": int | None,
     "data.max_prompt_tokens": int | None,
@@ -44,17 +45,32 @@ def require_kinds(config: DictConfig) -> None:
         plain = OmegaConf.to_container(job, resolve=True)
     except OmegaConfBaseException:
         return
-    defaults = {name: type(o.value) for name, o in defaults_of(config) if type(o.value) in TELLING}
-    for name, kind in (defaults | KINDS).items():
+    for name, kind in (_told_by_defaults(config, plain) | KINDS).items():
         value = _at(plain, name)
-        if name != DEVICES and value != "???":
-            require_kind(name, value, kind) if value is not _ABSENT else None
+        if value is not _ABSENT and value != "???":
+            require_kind(name, value, kind)
     for name, allowed in CHOICES.items():
         value = _at(plain, name)
         if value is not _ABSENT and written(value) not in (*allowed, "None"):
             raise OptionError(f"{name}={written(value)}: must be one of {', '.join(allowed)}")
     _require_devices(_at(plain, DEVICES))
     check_kinds(plain)
+
+
+def _told_by_defaults(config: DictConfig, plain: dict[str, Any]) -> dict[str, type]:
+    """Kinds by the defaults in the files, but where a class of options says more."""
+    return {
+        name: type(option.value)
+        for name, option in defaults_of(config)
+        if type(option.value) in TELLING
+        and name != DEVICES
+        and _target(plain, name.rpartition(".")[0]) not in OPTIONS
+    }
+
+
+def _target(plain: dict[str, Any], section: str) -> Any:
+    """What a section builds."""
+    return _at(plain, f"{section}._target_") if section else None
 
 
 def require_sections(config: DictConfig) -> None:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from harness.command_line import option_files
 from harness.command_line.choices import require_choice, require_plugins
 from harness.command_line.composing import Composer
 from harness.command_line.flags import parse_overrides
@@ -192,16 +193,28 @@ def _require_known_names(composer: Composer, config: DictConfig) -> None:
     """
     files = {part for name, _ in defaults_of(config) for part in _with_sections(name)}
     sections = {name for name in files if "." not in name}
+    closed = set(CLOSED) - _of_ones_own(config)
     chosen = config.hydra.runtime.choices.get("experiment")
     where = f"experiment={chosen}: " if chosen else ""
     for name in options_of(config):
         section = name.partition(".")[0]
-        if section in sections:
-            is_known = section not in CLOSED or name in files or _is_open(name)
+        if section in (*sections, *CLOSED):
+            is_known = section not in closed or name in files or _is_open(name)
         else:
             is_known = not any(ratio(section, other) >= SAME for other in sections)
         if not (is_known or name.rpartition(".")[2].startswith("_") or section == "hydra"):
             refuse_unknown(composer, config, name, f"{where}{name}")
+
+
+def _of_ones_own(config: DictConfig) -> set[str]:
+    """The sections that a file outside of conf/ fills: what it may hold is not known here."""
+    keys = [str(key) for key, choice in config.hydra.runtime.choices.items() if choice is not None]
+    return {
+        (package or group).partition(".")[0]
+        for key in keys
+        for group, _, package in [key.partition("@")]
+        if not option_files.read(group, str(config.hydra.runtime.choices[key])).options
+    }
 
 
 def _with_sections(name: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.comparison.grouping import Configuration
 from harness.comparison.reading import CURVES, GOLD, KL, SCORE, Array, Curve
-from harness.comparison.references import KNOWN, MEASURED, from_start
+from harness.comparison.references import KNOWN, from_start, references
 from harness.comparison.statistics import mean_band
 from harness.disk.files import writing
 from harness.pictures.panels import panel_of
@@ -41,9 +41,16 @@ def drawn_curves(configurations: Sequence[Configuration]) -> list[str]:
     return [m for m in CURVES if any(m in r.curves and r.curves[m].values.any() for r in drawn)]
 
 
-def draw_curves(configurations: Sequence[Configuration], path: Path, layout: Layout = WIDE) -> None:
-    """Each metric over episodes: mean over seeds, with a 95% bootstrap band of the mean."""
-    metrics = drawn_curves(configurations)
+def draw_curves(
+    configurations: Sequence[Configuration],
+    path: Path,
+    layout: Layout = WIDE,
+    metrics: Sequence[str] | None = None,
+) -> None:
+    """Each metric (None: all that there are) over episodes: mean over seeds, with a 95% bootstrap
+    band of the mean.
+    """
+    metrics = metrics or drawn_curves(configurations)
     figure, panels = _figure(len(metrics), layout)
     for metric, axes in zip(metrics, panels, strict=False):
         _draw_metric(axes, configurations, metric)
@@ -151,11 +158,12 @@ def _name(axes: Axes, metric: str) -> None:
 
 
 def _reference_line(axes: Axes, configurations: Sequence[Configuration], metric: str) -> None:
-    """A dashed line at the reference's own value, where it is known and one for all runs."""
-    runs = [run for c in configurations[:DRAWN] for run in c.runs]
-    known = {KNOWN.get(metric, run.final(MEASURED.get(metric, ""))) for run in runs}
-    if len(known) == 1 and None not in known:
-        axes.axhline(known.pop(), ls="--", lw=1, color="grey", label=REFERENCE)
+    """A dashed line at what the reference has, a mean over seeds, where it is one for all runs."""
+    found = references(configurations[:DRAWN])
+    measured = found[0].finals.get(metric) if len(found) == 1 else None
+    level = KNOWN.get(metric, measured.value if measured else None)
+    if level is not None:
+        axes.axhline(level, ls="--", lw=1, color="grey", label=REFERENCE)
 
 
 def _finish(

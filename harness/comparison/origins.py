@@ -49,7 +49,10 @@ def when(seconds: Iterable[float]) -> str:
     known = sorted(seconds)
     first, last = (f"{_local(t):%Y-%m-%d %H:%M}" for t in (known[0], known[-1]))
     zone = _local(known[-1]).tzname()
-    return f"{first} {zone}" if first == last else f"{first} to {last} {zone}"
+    if first == last:
+        return f"{first} {zone}"
+    (day, _), (other, hour) = first.split(), last.split()
+    return f"{first} to {hour if day == other else last} {zone}"
 
 
 def _local(seconds: float) -> datetime:

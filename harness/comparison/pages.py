@@ -52,7 +52,7 @@ def contents(
     made = origins(runs)
     warnings = cautions(configurations)
     if left_out:
-        warnings.append(f"{len(left_out)} run folders are left out; they are named at the end.")
+        warnings.append(f"{_counted(len(left_out), 'run folder')} left out; named at the end.")
     return [
         Facts(_facts(configurations, runs, made)),
         *([Heading("Warnings"), Warnings(warnings)] if warnings else []),
@@ -132,14 +132,24 @@ def _facts(
     """What a reader who was sent the page asks first."""
     sweeps = [str(origin.folder) for origin in made if origin.is_sweep]
     alone = len(made) - len(sweeps)
-    of = [*sweeps[:MOST_COMMANDS], *([f"and {alone} single runs"] if sweeps and alone else [])]
+    of = [
+        *sweeps[:MOST_COMMANDS],
+        *([f"and {_counted(alone, 'single run')}"] if sweeps and alone else []),
+    ]
     return [
         ("Written", when([time.time()])),
-        ("Compared", f"{len(configurations)} configurations, {len(runs)} finished runs"),
+        (
+            "Compared",
+            f"{_counted(len(configurations), 'configuration')}, {_counted(len(runs), 'run')}",
+        ),
         ("Runs finished", when(run.ended for run in runs)),
         *([("Sweep" if len(sweeps) == 1 else "Sweeps", ", ".join(of))] if sweeps else []),
         *_one_for_all(runs, {"Commit": "commit", "PyTorch": "versions/torch"}),
     ]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _one_for_all(runs: Sequence[PolicyRun], names: dict[str, str]) -> list[tuple[str, str]]:
@@ -184,7 +194,7 @@ def _pictures(configurations: Sequence[Configuration], folder: Path) -> list[Blo
         Text(
             "Mean over seeds; the band is the 95% bootstrap interval of the mean, and one seed has"
             " none. What is measured on held-out prompts begins at 0 episodes with the reference,"
-            f" as every policy does. Dashed: the reference, where all runs share it.{few}"
+            f" as every policy does. Dashed: the reference, where it is one for all runs.{few}"
         ),
         curves or Text("They could not be drawn."),
     ]

@@ -28,6 +28,7 @@ GOLD = "val/gold"
 KL = "val/kl"
 WIN_RATE = "val/win_rate"
 LENGTH = "val/length"
+LATEST = 2.0**35  # seconds since 1970 that are a date
 INPUTS = "inputs."  # of a flat config: what the options only name
 # What is drawn against episodes, in this order.
 CURVES = (
@@ -73,7 +74,8 @@ class PolicyRun:
     def ended(self) -> float:
         """When it was finished, in seconds since 1970; of runs that do not say, its file's time."""
         ended = self.final("time/finished")
-        return (self.folder / SUMMARY).stat().st_mtime if ended is None else ended
+        known = ended is not None and 0 <= ended < LATEST
+        return ended if known else (self.folder / SUMMARY).stat().st_mtime
 
     def final(self, metric: str) -> float | None:
         """The metric at the end of the run; None where it is unknown or undefined."""

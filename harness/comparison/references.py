@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.comparison import statistics
 from harness.comparison.grouping import Configuration
-from harness.comparison.reading import INPUTS, SCORE, Curve, PolicyRun
+from harness.comparison.reading import INPUTS, Curve, PolicyRun
 from harness.comparison.statistics import Estimate
 from harness.pictures.panels import AT_START
 
@@ -37,12 +37,12 @@ class Reference:
 
 
 def references(configurations: Sequence[Configuration]) -> list[Reference]:
-    """The references whose score is known, in the order of the configurations."""
+    """The references of which anything is known, in the order of the configurations."""
     runs: dict[str, list[PolicyRun]] = defaultdict(list)
     names: dict[str, list[str]] = defaultdict(list)
     for configuration in configurations:
         for run in configuration.runs:
-            if run.final(MEASURED[SCORE]) is not None:
+            if any(run.final(start) is not None for start in MEASURED.values()):
                 runs[_mark(run)].append(run)
                 names[_mark(run)].append(configuration.name)
     alone = len(runs) == 1

@@ -22,6 +22,7 @@ from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
+from harness.pipeline.planning import learns
 from harness.quiet import quiet_transformers
 from harness.reports.console import (
     Drawing,
@@ -36,6 +37,7 @@ from harness.reports.console import (
 from harness.reports.held_out_pairs import judge
 from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
+from harness.reports.model_words import counted, reward_words
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.command import EXPORTS, is_job_in_turn, run_of
 from harness.runs.folder import open_run
@@ -92,14 +94,20 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
     fit_to_players(pipeline, cfg.policy, cfg.against)
     say_limits(console, pipeline.limits)
+    prompts, temperature = len(held_out(pipeline)), cfg.evaluation.temperature
+    told = f"on {counted(prompts, 'held-out prompt')}, a response to each at a temperature of"
+    say(console, [f"{told} {temperature:g}"])
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
-        say(console, reward_notes(pipeline.reward))
+        say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     names = opponent, policy
-    return numbers, [partial(samples_table, rows, names), partial(policy_summary, numbers, names)]
+    return numbers, [
+        partial(samples_table, rows, names=names),
+        partial(policy_summary, numbers, names),
+    ]
 
 
 def player_names(policy: str, against: str | None) -> tuple[str, str]:
@@ -121,6 +129,12 @@ def _short(place: str) -> str:
     return (STARTED.sub("", name) or place) + export
 
 
+def _judge(pipeline: Pipeline) -> str:
+    """What gives the scores, once it is loaded."""
+    stages = {stage.name: stage for stage in pipeline.stages}
+    return f"reward: {reward_words(pipeline.reward, pipeline.cfg.data.name, stages)}"
+
+
 def _changes(pipeline: Pipeline) -> list[str]:
     """What the options of the run that is evaluated name, and is not what it was when it began."""
     origin = pipeline.origin
@@ -140,9 +154,11 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
     on = f" on {len(pairs):,} held-out pairs of "
     console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
+    if learns(pipeline.reward):
+        say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    say(console, reward_notes(pipeline.reward))
+    say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge(

@@ -6,7 +6,6 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,14 +26,14 @@ def not_default(cfg: DictConfig) -> list[str]:
     chosen = {
         group: choice
         for group, choice in HydraConfig.get().runtime.choices.items()
-        if not group.startswith(NO_CHOICES)
+        if choice is not None and not group.startswith(NO_CHOICES)
     }
     try:
-        default = _composed([f"{group}={_or_null(choice)}" for group, choice in chosen.items()])
-    except HydraException:  # a group that the command line has added
+        default = _composed([f"{group}={choice}" for group, choice in chosen.items()])
+    except Exception:  # such as for a group that the command line has added
         return typed_overrides()
     usual = _usual_choices()
-    changed = [f"{g}={_or_null(c)}" for g, c in chosen.items() if g in usual and usual[g] != c]
+    changed = [f"{g}={c}" for g, c in chosen.items() if g in usual and usual[g] != c]
     was, now = dict(_options(default)), dict(_options(cfg))
     for name, value in now.items():
         if name.split(".")[0] not in NO_OPTIONS and (name not in was or was[name] != value):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -59,9 +60,11 @@ class Parts:
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)
         trained = with_rates(cfg, self.language_model)
-        self.algorithm = instantiate(trained.algo)
+        self.algorithm = _training("algo", trained.algo)
         self.stage_options = trained.stages
-        self.stage_modules = {name: instantiate(stage) for name, stage in trained.stages.items()}
+        self.stage_modules = {
+            name: _training(f"stages.{name}", stage) for name, stage in trained.stages.items()
+        }
         self.lora = _lora(cfg.adapter.config)
         self.reward = instantiate(cfg.reward)
         self.dtype = frozen_dtype(cfg.hardware)
@@ -197,6 +200,18 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+
+
+def _training(place: str, config: DictConfig) -> Any:
+    """What is trained at this place, in plain lists and dicts: optimisers write theirs into
+    checkpoints. OptionError if its optimiser does not take what it is given.
+    """
+    module = instantiate(config, _convert_="all")
+    try:
+        module.options.optimizer([torch.zeros(1, requires_grad=True)])
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{place}.optimizer: {error}") from error
+    return module
 
 
 def _lora(config: DictConfig | None) -> LoraConfig | None:

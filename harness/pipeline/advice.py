@@ -8,11 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.text import Text
 
 from datamodules.sources.landmarks import Landmarks
 from harness.parts.parts import Parts
 from harness.pipeline.planning import learns
 from harness.reports.console import say, warn
+from harness.reports.plain_console import WHOLE, line
 from harness.runs.command import typed_overrides
 from harness.typed import program, word
 from lightning_modules.policy import PolicyModule
@@ -64,13 +66,13 @@ def _trainings(parts: Parts) -> Iterator[str]:
         yield "stages.reward_model"
 
 
-def _about_toy(parts: Parts) -> str:
+def _about_toy(parts: Parts) -> Text:
     size = parts.language_model.parameters()
     pairs = len(parts.source.comparisons("train"))
-    typed = [word(o) for o in typed_overrides() if not OF_A_TOY.match(o)]
-    return (
+    typed = (word(o) for o in typed_overrides() if not OF_A_TOY.match(o))
+    return line(
         f"model={parts.cfg.model.name} is a toy of {size / 1e6:.1f} million parameters, trained"
         f" from nothing: it does not learn a language from {pairs:,} comparisons, and what it"
-        " writes will make no sense. With a pretrained model:"
-        f" {program()} {' '.join((*PRETRAINED, *typed))}"
+        " writes will make no sense. With a pretrained model:\n  ",
+        (" ".join((program(), *PRETRAINED, *typed)), WHOLE),
     )

@@ -39,10 +39,11 @@ def export_checkpoint(choices: Choices, wanted: str | None, target: Path | None)
     settings = OmegaConf.to_container(config, resolve=True)
     # If the reference must be remade.
     pipeline.run = Run(target, settings, wandb_id="", lock=None, date=today(settings))
-    model, _ = actor_critic(pipeline, None, config.seed)
-    load_trained(model.lm, checkpoint)
-    encoder = pipeline.load_unlimited(*pipeline.reference())
-    export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-    made, source = ((from_here(path), WHOLE) for path in (target / MODEL, checkpoint))
-    pipeline.console.print(line(source, " as a model: ", made))
+    with pipeline.console.log.kept_in(target, config):
+        model, _ = actor_critic(pipeline, None, config.seed)
+        load_trained(model.lm, checkpoint)
+        encoder = pipeline.load_unlimited(*pipeline.reference())
+        export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
+        made, source = ((from_here(path), WHOLE) for path in (target / MODEL, checkpoint))
+        pipeline.console.print(line(source, " as a model: ", made))
     return target

@@ -58,7 +58,7 @@ def train_policy(
         encoder,
         options.prompts_per_iteration,
         options.val_prompts,
-        options.micro_batch_size,
+        algorithm.options.micro_batch_size,
         cfg.seed,
     )
     counts = dict(encoder.counts)  # of the data; checks encode some prompts again
@@ -103,7 +103,10 @@ def train_policy(
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3
-    drawings = [partial(samples_table, samples.latest, shown), partial(policy_summary, result)]
+    drawings = [
+        partial(samples_table, samples.latest, count=shown),
+        partial(policy_summary, result),
+    ]
     return result | counts, drawings
 
 

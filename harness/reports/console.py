@@ -34,7 +34,7 @@ def make_console(*, alone: bool = False, terse: bool = False) -> PlainConsole:
 
 
 def samples_table(
-    rows: list[dict[str, Any]], names: tuple[str, str] = ("before", "after"), count: int = 8
+    rows: list[dict[str, Any]], count: int = 8, names: tuple[str, str] = ("before", "after")
 ) -> WordTable:
     """Held-out prompts with the responses of two policies by their `names`, the one that the other
     is measured against first, and what each is worth.
@@ -103,16 +103,16 @@ def places(folder: Path) -> list[Text]:
         if there := [n for n in names if (folder / n).exists()]:
             parts = [(from_here(folder / n), WHOLE) for n in there]
             between = [part for path in parts for part in (" ", path)]
-            lines.append(line(f"{name:7} ", *between))
+            lines.append(line(f"{name:8} ", *between))
     kept = folder / "checkpoints"
     if (count := len(list(kept.glob("[!.]*.ckpt")))) > 1:
         several = f" ({count} checkpoints, {in_units(size_of(kept))})"
-        lines.append(line("kept     ", (from_here(kept), WHOLE), several))
+        lines.append(line("kept      ", (from_here(kept), WHOLE), several))
     sync = sync_command(folder)
     if sync:
-        lines.append(line("W&B      offline; to upload it: ", (sync, WHOLE)))
+        lines.append(line("W&B       offline; to upload it: ", (sync, WHOLE)))
     elif (folder / "wandb").exists():
-        lines.append(line("W&B      ", (from_here(folder / "wandb"), WHOLE)))
+        lines.append(line("W&B       ", (from_here(folder / "wandb"), WHOLE)))
     return lines
 
 
@@ -122,10 +122,11 @@ def say(console: Console, lines: Iterable[str | Text]) -> None:
         console.print(text)
 
 
-def warn(console: Console, lines: Iterable[str]) -> None:
+def warn(console: Console, lines: Iterable[str | Text]) -> None:
     """Lines that must not be missed."""
     for text in lines:
-        console.print(f"CAUTION: {text}", style="bold yellow")
+        told = line(text) if isinstance(text, str) else text
+        console.print(Text.assemble("CAUTION: ", told), style="bold yellow")
 
 
 def draw(console: Console, *drawings: Drawing) -> None:

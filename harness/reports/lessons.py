@@ -1,6 +1,5 @@
 """What a run is about to learn, shown before it begins: how the data were read, and one pair."""
 
-import textwrap
 from collections.abc import Iterator
 
 from rich.cells import chop_cells
@@ -9,8 +8,9 @@ from rich.console import Console
 from datamodules.records import Comparison, Ranking
 from datamodules.sources.source import Source, Split
 from harness.reports.console import say, warn
+from harness.wrapping import wrapped
 
-WIDTH = 80
+WIDTH = 80  # columns at most
 LABEL = 11  # columns for who speaks
 LINES = 4  # of one text
 MOST = 1000  # characters, of which so many lines are made
@@ -28,14 +28,15 @@ def say_lessons(console: Console, source: Source, split: Split = "train") -> Non
     comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
     if comparison:
         what = "as it will be taught" if split == "train" else "as it is read"
-        say(console, [f"the first pair, {what}:", *pair_lines(comparison, source.best)])
+        lines = pair_lines(comparison, source.best, min(console.width, WIDTH))
+        say(console, [f"the first pair, {what}:", *lines])
 
 
-def pair_lines(comparison: Comparison, best: str | None = None) -> list[str]:
+def pair_lines(comparison: Comparison, best: str | None = None, width: int = WIDTH) -> list[str]:
     """A comparison's prompt, all its turns with their roles, and its best and its worst response;
     with ratings in the words of the source, or how much better the preferred one is.
 
-    Lines of at most 80 columns, a few for each text.
+    Lines of at most `width` columns, a few for each text; a word that is longer is parted.
     """
     turns = [(m.role, m.content) for m in comparison.prompt.messages]
     if (left_out := len(turns) - TURNS) > 0:
@@ -43,7 +44,7 @@ def pair_lines(comparison: Comparison, best: str | None = None) -> list[str]:
     rated = sorted(zip(comparison.ratings, comparison.responses, strict=True), key=lambda r: -r[0])
     (high, preferred), (low, other) = rated[0], rated[-1]
     texts = [*turns, ("preferred", preferred), ("other", other)]
-    lines = [line for label, text in texts for line in _lines(label, text)]
+    lines = [line for label, text in texts for line in _lines(label, text, width)]
     if isinstance(comparison, Ranking):
         high, low = (0.0 - r if best == "lowest" else r for r in (high, low))
         count = len(comparison.responses)
@@ -57,18 +58,18 @@ def _has_pair(comparison: Comparison) -> bool:
     return len(set(comparison.ratings)) > 1
 
 
-def _lines(label: str, text: str) -> Iterator[str]:
+def _lines(label: str, text: str, width: int) -> Iterator[str]:
     """A text beside its label; of a long one, its beginning and its end."""
     begins, ends = text[:MOST], text[-MOST:] if len(text) > MOST else ""
-    rows = _wrapped(begins)
+    room = width - LABEL - 2
+    rows = _wrapped(begins, room)
     if ends or len(rows) > LINES:
-        rows = [*rows[: LINES - 2], "...", _wrapped(ends or begins)[-1]]
+        rows = [*rows[: LINES - 2], "...", _wrapped(ends or begins, room)[-1]]
     for i, row in enumerate(rows):
         yield f"  {label if i == 0 else '':{LABEL}}{row}".rstrip()
 
 
-def _wrapped(text: str) -> list[str]:
-    """Lines that fit beside the label; some characters are two columns wide."""
-    width = WIDTH - LABEL - 2
-    rows = [row for line in text.split("\n") for row in textwrap.wrap(line, width) or [""]]
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines broken between words, and where one is longer, within it."""
+    rows = wrapped(text, width, hang=0).split("\n")
     return [part for row in rows for part in chop_cells(row, width) or [""]]

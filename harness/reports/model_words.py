@@ -24,6 +24,12 @@ def short(count: int) -> str:
     return str(count)
 
 
+def counted(count: int, what: str) -> str:
+    """`1 step`, `2 minibatches`."""
+    ending = "es" if what.endswith("batch") else "s"
+    return f"{count:,} {what}{'' if count == 1 else ending}"
+
+
 def model_words(model: nn.Module, name: str) -> str:
     """`SmolLM2-135M, 134.5M parameters, LoRA r=16: 4.9M trained, bfloat16, in float32`, and so on;
     the parameters of adapters are not among the model's.

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from peft import PeftModel
 
 from harness.reports.model_words import (
+    counted,
     critic_words,
     model_words,
     policy_words,
@@ -155,9 +156,3 @@ def start_lines(module: SupervisedModule, model: str) -> list[str]:
         f"  {counted(options.epochs, 'epoch')}, {options.batch_size} {what} a step;"
         f" peak learning rate {rate}, {options.optimizer.func.__name__}",
     ]
-
-
-def counted(count: int, what: str) -> str:
-    """`1 step`, `2 minibatches`."""
-    ending = "es" if what.endswith("batch") else "s"
-    return f"{count:,} {what}{'' if count == 1 else ending}"

@@ -56,7 +56,7 @@ class WordTable(Table):
         headers = [_text(console, column.header) for column in self.columns]
         label = max(header.cell_len for header in headers)
         for number, row in enumerate(zip(*(c.cells for c in self.columns), strict=True)):
-            if number and self.show_lines:
+            if number and len(self.columns) > 2:
                 yield Text("")
             for name, is_named, cell in zip(headers, named, row, strict=True):
                 text = _text(console, cell)

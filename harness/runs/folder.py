@@ -24,6 +24,7 @@ from harness.runs.identity import (
     read_state,
     runs_like,
 )
+from harness.runs.nearby import require_run, why_nothing
 from harness.runs.own_folders import drop_if_empty, hold, is_free, is_named
 from harness.runs.renamed import with_new_names
 from harness.runs.secrets import kept
@@ -143,12 +144,14 @@ def _folder_to_resume(
         return None
     if cfg.resume != "auto":
         folder = Path(cfg.resume).expanduser()
-        if not (folder / STATE).is_file():
-            raise RunError(f"resume={folder}: holds no run (there is no {STATE} in it)")
+        require_run("resume", folder)
         return folder
     if is_named(HydraConfig.get().overrides.hydra, "run"):
-        return hydra_folder if (hydra_folder / STATE).is_file() else None
-    states = hydra_folder.parent.glob(f"*/{STATE}")
+        if (hydra_folder / STATE).is_file():
+            return hydra_folder
+        notes.append(f"resume=auto: {hydra_folder} holds no run yet; this one begins anew")
+        return None
+    states = list(hydra_folder.parent.glob(f"*/{STATE}"))
     for run in reversed(runs_like(config, states, notes)):
         if run.finished or not is_free(run.folder):
             continue
@@ -156,6 +159,10 @@ def _folder_to_resume(
         if not changed or cfg.resume_anyway:
             return run.folder
         notes.append(f"not resumed: {run.folder} is like this run, but {'; '.join(changed)}")
+    notes.append(
+        f"resume=auto: nothing in {hydra_folder.parent} to go on with, so this run begins anew;"
+        f" {why_nothing(config, states)}"
+    )
     return None
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from harness.disk.contents import in_units
 from harness.overrides import require_names
 from harness.reports.cached_stages import IN_USE, Cached, cached_stages, users_below
 from harness.reports.console import make_console, say
+from harness.reports.word_table import WordTable
 from harness.runs.stages import remove
 from harness.typed import option
 from lightning_modules.errors import OptionError
@@ -88,12 +88,12 @@ def _meant(stages: Sequence[Cached], word: str) -> list[Cached]:
 
 
 def show(console: Console, stages: Sequence[Cached]) -> None:
-    """A line for each, within 80 columns."""
+    """A line for each."""
     if not stages:
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = WordTable(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("stage", "model, data"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for name in ("size", "age", "runs"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)

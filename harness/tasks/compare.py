@@ -47,14 +47,15 @@ def compare(cfg: DictConfig) -> dict[str, Any]:
     found = write_comparison(patterns, folder, command_line(typed_overrides()))
     keep_command(folder, cfg)
     console = make_console(alone=True)
-    draw(
-        console,
-        partial(terminal_table, found.measures, console.width),
-        partial(_what_is_where, found, folder),
-    )
-    if cfg.publish:
-        address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
-        console.print(line("W&B      ", (address, WHOLE)))
+    with console.log.kept_in(folder, cfg):
+        draw(
+            console,
+            partial(terminal_table, found.measures, console.width),
+            partial(_what_is_where, found, folder),
+        )
+        if cfg.publish:
+            address = publish(cfg, TITLE, found.measures.configurations, found.blocks)
+            console.print(line("W&B      ", (address, WHOLE)))
     return {row.configuration.name: row.finals[SCORE].value for row in found.measures.rows}
 
 

@@ -14,6 +14,7 @@ from harness.parts.choices import Choices
 from harness.reports.console import make_console, say
 from harness.runs.foreign import policy_config, refuse_links, written_config
 from harness.runs.identity import read_state
+from harness.runs.nearby import require_run
 from harness.runs.used_stages import Origin, find_stages
 from harness.surroundings import require_writable
 from harness.typed import option
@@ -31,8 +32,7 @@ def export_run(cfg: DictConfig) -> Path:
     if not cfg.run:
         raise RunError("run has no value: give run=<folder of a run>")
     folder = Path(cfg.run)
-    if not (folder / STATE).is_file():
-        raise RunError(f"run={folder}: holds no run (there is no {STATE} in it)")
+    require_run("run", folder)
     refuse_links(folder)
     written = written_config(folder)
     state = read_state(folder / STATE)

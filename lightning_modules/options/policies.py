@@ -1,10 +1,10 @@
 """The options of policy-gradient algorithms, checked as soon as they are read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lightning_modules.options.require import require, require_at_least
+from lightning_modules.options.require import one_of, require, require_at_least
 
 CRITICS = (None, "head", "adapter", "copy")
 NORMALISERS = ("sequences", "tokens")
@@ -41,6 +41,7 @@ class PolicyOptions:
     epochs: int
     minibatches: int
     micro_batch_size: int
+    micro_batch_tokens: int | None = None
     temperature: float
     beta: float
     adaptive_beta: AdaptiveBeta | Mapping[str, float] | None = None
@@ -80,7 +81,13 @@ class PolicyOptions:
         require_at_least(1, "algo", **{name: getattr(self, name) for name in counts})
         not_negative = ("beta", "missing_eos_penalty", "entropy_coef")
         require_at_least(0, "algo", **{name: getattr(self, name) for name in not_negative})
-        for name in ("score_clip", "target_kl", "max_grad_norm", "value_lr"):
+        for name in (
+            "micro_batch_tokens",
+            "score_clip",
+            "target_kl",
+            "max_grad_norm",
+            "value_lr",
+        ):
             value = getattr(self, name)
             require(
                 value is None or value > 0,
@@ -98,7 +105,7 @@ class PolicyOptions:
             ("lr_decay", LR_DECAYS),
         ):
             value = getattr(self, name)
-            require(value in choices, f"algo.{name}", value, f"must be one of {choices}")
+            require(value in choices, f"algo.{name}", value, one_of(choices))
 
     def _require_agreement(self) -> None:
         """Options beside each other."""
@@ -128,6 +135,13 @@ class PolicyOptions:
     def sequences_per_iteration(self) -> int:
         """B, over all ranks."""
         return self.prompts_per_iteration * self.samples_per_prompt
+
+    def for_sequences_of(self, tokens: int) -> "PolicyOptions":
+        """These options with micro-batches that hold at most `micro_batch_tokens`."""
+        if self.micro_batch_tokens is None:
+            return self
+        size = min(self.micro_batch_size, max(1, self.micro_batch_tokens // tokens))
+        return replace(self, micro_batch_size=size)
 
     @property
     def updates(self) -> int:
@@ -163,7 +177,7 @@ class ReinforceOptions(PolicyOptions):
             ("importance", IMPORTANCE),
         ):
             value = getattr(self, name)
-            require(value in choices, f"algo.{name}", value, f"must be one of {choices}")
+            require(value in choices, f"algo.{name}", value, one_of(choices))
         require(self.critic is None, "algo.critic", self.critic, "belongs to algo=a2c and algo=ppo")
         require(
             self.baseline != "leave_one_out" or self.samples_per_prompt > 1,

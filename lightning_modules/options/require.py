@@ -1,5 +1,6 @@
 """Checks of what a user may set, made in constructors: before any model is built or trained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning_modules.errors import OptionError
@@ -15,3 +16,8 @@ def require_at_least(minimum: float, prefix: str, **options: float) -> None:
     """Raise OptionError for the first option whose value is below `minimum`."""
     for option, value in options.items():
         require(value >= minimum, f"{prefix}.{option}", value, f"must be at least {minimum}")
+
+
+def one_of(choices: Sequence[str | None]) -> str:
+    """The rule of an option with few values: "must be one of null, head, copy"."""
+    return f"must be one of {', '.join(choice or 'null' for choice in choices)}"

@@ -135,7 +135,8 @@ class Place:
         ]
         (self.clone / "rankings.jsonl").write_text(_lines(rankings), encoding="utf-8")
         (self.clone / "my").mkdir(exist_ok=True)
-        (self.clone / "my" / "rewards.py").write_text(REWARD, encoding="utf-8")
+        for name in ("my_module.py", "my/rewards.py"):
+            (self.clone / name).write_text(REWARD, encoding="utf-8")
         (self.clone / "my_models.py").write_text(CONFIG, encoding="utf-8")
 
     def _write_public_sets(self) -> None:

@@ -101,7 +101,8 @@ PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<name>"): NEWEST_CHECKPOINT,
     ("models.md", "<folder>"): "my_model",
     ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
-    ("runs.md", "<its folder>"): NEWEST_RUN,
+    ("runs.md", "<run>"): NEWEST_RUN,
+    ("runs.md", "iteration-00019"): NEWEST_CHECKPOINT,
     ("runs.md", "<folder>"): "my_run",
 }
 # What a document takes for granted.

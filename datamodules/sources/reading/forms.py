@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from datamodules.records import DataError
+from datamodules.sources.reading.columns import two_beside
+from datamodules.sources.reading.readers import header_place
 
 CONVERSATIONS = ("conversations", "conversation", "messages")
 PAIR = ("chosen", "rejected")
@@ -70,6 +72,7 @@ def _refuse_single(row: Row, columns: Mapping[str, str], where: str) -> None:
     prompt = [name for name in (*CONVERSATIONS, "instruction") if name in row]
     if not prompt or any(columns[name] in row for name in PAIR):
         return
+    where = header_place(where)
     missing = f"{where}: has {', '.join(map(repr, row))}, and neither "
     missing += f"{columns['chosen']!r} and {columns['rejected']!r} nor {columns['responses']!r}; "
     if worse := [name for name in row if "reject" in str(name).lower()]:
@@ -84,6 +87,8 @@ def _refuse_single(row: Row, columns: Mapping[str, str], where: str) -> None:
                 " data=ultrafeedback data.path=<this file>"
             )
         raise DataError(f"{missing}{ranked[0]!r} is read with data.columns.responses={ranked[0]}")
+    if told := two_beside(row):
+        raise DataError(f"{where}: has {', '.join(map(repr, row))}. {told}")
     raise DataError(
         f"{where}: has one response to {prompt[0]!r} and none that is worse; a comparison needs"
         f" two ('chosen' and 'rejected', or a list 'responses'). It has"

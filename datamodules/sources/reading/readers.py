@@ -32,6 +32,21 @@ def rows_of(path: Path) -> Iterator[tuple[str, Any]]:
     return _csv_rows(path) if kind.endswith(TABLES) else _parquet_rows(path)
 
 
+def header_place(where: str) -> str:
+    """Where the names of the columns stand that the row at `where` has: in a line of their own in a
+    table, in the whole of a Parquet file, and in the row itself of JSON.
+    """
+    path, _, _ = where.rpartition(", ")
+    kind = path.lower().removesuffix(".gz")
+    if path.lower().endswith(".parquet"):
+        return path
+    if not kind.endswith(TABLES):
+        return where
+    with open_bytes(Path(path)) as file:
+        first = io.TextIOWrapper(file, encoding="utf-8-sig", newline="").readline()
+    return f"{path}, line {2 if NAMED_SEPARATOR.fullmatch(first) else 1}"
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Rows by the names in the first line; a row over several lines is named by its first."""
     # Model responses exceed the standard limit of 128 KiB a field.

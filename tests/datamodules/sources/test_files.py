@@ -449,7 +449,7 @@ def second(**values):
     [
         ("a.jsonl", f'{GOOD}\n\n{{"prompt": "q"\n{GOOD}\n', ["line 3", "JSON"]),
         ("a.jsonl", f"{GOOD}\n[1, 2]\n", ["line 2", "object"]),
-        ("a.jsonl", second(rejected=None), ["line 2", "'rejected'", "data.columns.rejected"]),
+        ("a.jsonl", second(rejected=None), ["line 2", "'rejected'", "before it have"]),
         ("a.jsonl", second(prompt=None), ["line 2", "'prompt'", "data.columns.prompt"]),
         ("a.jsonl", second(prompt=[]), ["line 2", "'prompt'", "messages"]),
         ("a.jsonl", second(chosen=7), ["line 2", "'chosen'", "7"]),
@@ -480,7 +480,7 @@ def second(**values):
         ("a.csv", "", ["no comparisons in it"]),
         ("a.csv", HEADER + "q,a\n", ["line 3", "fields"]),
         ("a.csv", HEADER + "q,a,b,c\n", ["line 3", "fields"]),
-        ("a.csv", "prompt,chosen\nq,a\n", ["line 2", "'rejected'", "data.columns.rejected"]),
+        ("a.csv", "prompt,chosen\nq,a\n", ["line 1", "'rejected'", "data.columns.rejected"]),
         ("a.csv", HEADER.encode() + b"\xe9,a,b\n", ["line 3, byte 1", "UTF-8"]),
         ("a.parquet", GOOD, ["Parquet"]),
         ("a.parquet", "", ["Parquet"]),

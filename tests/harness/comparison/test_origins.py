@@ -1,6 +1,7 @@
 """When and by which commands runs were made."""
 
 import os
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -62,8 +63,21 @@ def test_the_page_says_when_from_what_and_how(runs):
     assert not found.left_out
 
 
-def test_a_run_says_itself_when_it_ended(tmp_path):
+@pytest.mark.parametrize(
+    ("finished", "known"), [(86400.0 * 400, True), (None, False), (1e300, False), (-1, False)]
+)
+def test_a_run_says_itself_when_it_ended(finished, known, tmp_path):
     """A copy of its files is of another time."""
-    write_run(tmp_path / "run", summary={"time/finished": 86400.0 * 400})
+    folder = write_run(tmp_path / "run", summary={"time/finished": finished})
+    os.utime(folder / "summary.json", (86400 * 800, 86400 * 800))
     (run,), _ = collect([str(tmp_path)])
-    assert when([run.ended]).startswith("1971-02-")
+    assert when([run.ended]).startswith("1971-02-" if known else "1972-03-")
+
+
+def test_times_of_one_day_name_it_once():
+    noon = datetime(2026, 1, 31, 12, 0).astimezone()
+    zone = noon.tzname()
+    later = [(noon + timedelta(**more)).timestamp() for more in ({}, {"hours": 1}, {"days": 1})]
+    assert when(later[:1]) == f"2026-01-31 12:00 {zone}"
+    assert when(later[1::-1]) == f"2026-01-31 12:00 to 13:00 {zone}"
+    assert when(later) == f"2026-01-31 12:00 to 2026-02-01 12:00 {zone}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.command_line.of_runs import with_options_of_run
+from harness.command_line.of_runs import choices_of_run, with_options_of_run
 from harness.disk.files import CONFIG, STATE
 from harness.errors import RunError
 from harness.evaluation.of_run import taken_from_run
@@ -206,12 +206,14 @@ def test_policies_have_names_that_tell_them_apart(written, tmp_path):
 
 def test_options_of_a_run_need_not_be_those_of_the_defaults(written):
     run = written()
-    line = ["task=evaluate", f"policy={run}", "data.limit=3", "reward=gold", "reward.x=1", "seed=1"]
+    (run / ".hydra").mkdir()
+    chosen = {"data": "files", "reward": "learned", "model": "../../model", "task": "train"}
+    text = yaml.safe_dump({"hydra": {"runtime": {"choices": chosen}}})
+    (run / ".hydra" / "hydra.yaml").write_text(text, encoding="utf-8")
     assert run_of(str(run / "model")) == run_of(str(run)) == run
-    assert with_options_of_run(line)[2:] == [
-        "++data.limit=3",
-        "reward=gold",
-        "reward.x=1",
-        "seed=1",
-    ]
-    assert with_options_of_run(line[:1] + line[2:]) == line[:1] + line[2:]
+    typed = ["data.limit=3", "reward=gold", "reward.x=1", "seed=1"]
+    assert with_options_of_run([*of(run), *typed])[2:] == [f"++{typed[0]}", *typed[1:]]
+    assert choices_of_run([*of(run), *typed]) == ["data=files"]
+    for other in (["task=evaluate", *typed], [f"policy={run}", *typed]):
+        assert with_options_of_run(other) == other
+        assert choices_of_run(other) == []

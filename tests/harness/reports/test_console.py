@@ -27,6 +27,11 @@ def test_samples_show_text_as_it_is_and_gold_where_it_is_known():
     assert "-0.50, 0.1" in text_of(samples_table([row(gold=1.0, reference_gold=0.1)]))
 
 
+def test_policies_are_called_by_their_names():
+    names = ("ppo_seed1", "ppo_seed2")
+    assert all(name in text_of(samples_table([row()], names=names)) for name in names)
+
+
 def test_at_most_eight_samples_are_shown():
     rows = [row(prompt=f"prompt number {i}.") for i in range(20)]
     assert text_of(samples_table(rows)).count("prompt number") == 8

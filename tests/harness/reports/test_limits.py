@@ -14,7 +14,7 @@ from tests.lightning_modules.supervised_parts import Given
 
 def said(limits) -> str:
     out = io.StringIO()
-    say_limits(PlainConsole(file=out, width=80), limits)
+    say_limits(PlainConsole(file=out, width=300), limits)
     return out.getvalue()
 
 

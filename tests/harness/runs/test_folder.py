@@ -213,3 +213,40 @@ def test_a_value_of_another_kind_is_damage(key, configure, tmp_path):
     (tmp_path / STATE).write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(RunError, match=f"is damaged, it does not say '{key}'"):
         open_run(configure(tmp_path, "resume=auto"), THEN)
+
+
+def test_auto_with_nothing_to_resume_names_the_nearest_run_and_how_it_differs(configure, tmp_path):
+    for name, options, finished in (
+        ("far", ("seed=4", "algo.beta=0.3", "algo.lam=0.5"), False),
+        ("near", ("seed=4",), False),
+        ("done", ("seed=5",), True),
+    ):
+        run = open_run(configure(tmp_path / name, *options))
+        run.save(finished=finished)
+        stop(run)
+    new = open_run(configure(tmp_path / "new", "seed=6", "resume=auto", named=False))
+    (note,) = new.notes
+    assert not new.resumed
+    stop(new)
+    assert f"the nearest, {tmp_path / 'near'}," in note or f"{tmp_path / 'done'}," in note
+    assert "seed (4 then, 6 now)" in note or "seed (5 then, 6 now)" in note
+    again = open_run(configure(tmp_path / "again", "seed=5", "resume=auto", named=False))
+    assert again.notes[0].endswith(f"the nearest, {tmp_path / 'done'}, is finished")
+    stop(again)
+    named = open_run(configure(tmp_path / "named", "resume=auto"))
+    assert "holds no run yet" in named.notes[0]
+    stop(named)
+
+
+def test_a_folder_that_is_none_leads_to_the_runs_near_it(configure, tmp_path):
+    run = open_run(configure(tmp_path / "sweep" / "2026-01-31_seed0"))
+    stop(run)
+    for given, meant in (
+        (tmp_path / "sweep" / "2026-01-31_sed0", f"did you mean {run.folder}?"),
+        (tmp_path / "sweep", f"those in it are {run.folder}"),
+        (run.folder / "model", f"the run is {run.folder}"),
+        (tmp_path / "sweep" / "other", f"the newest beside it are {run.folder}"),
+    ):
+        with pytest.raises(RunError, match="holds no run") as error:
+            open_run(configure(tmp_path / "new", f"resume={given}"))
+        assert meant in str(error.value)

@@ -180,7 +180,7 @@ def test_options_that_differ_and_what_is_left_out_are_on_the_page(compared, swee
     assert list(returned) == ["algo.beta=0.1", "algo.beta=0.2"]
     text = (folder / "comparison.md").read_text(encoding="utf-8")
     assert ["algo.beta", "0.1", "0.2"] in [row for table in tables(text) for row in table]
-    assert "1 run folders are left out" in text
+    assert "1 run folder left out" in text
     said = capsys.readouterr().out
     for where in (text.replace("\\", ""), said):
         assert "not finished" in where

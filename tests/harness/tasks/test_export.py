@@ -62,7 +62,7 @@ def test_a_reward_model_says_the_same_in_a_fresh_process(
 
 @pytest.mark.parametrize("adapter", ["none", "lora"])
 def test_the_last_checkpoint_is_the_model_that_the_run_left(configure, tmp_path, adapter):
-    every = "+callbacks.checkpoint.save_top_k=-1"
+    every = "callbacks.keep_checkpoints=all"
     train(configure(tmp_path / "run", "algo=ppo", f"adapter={adapter}", every))
     target = export_run(
         configure(
@@ -119,8 +119,27 @@ def test_a_checkpoint_that_is_not_there_is_named_beside_those_that_are(configure
     with pytest.raises(RunError, match=r"checkpoint=last: .* has iteration-0000\d \("):
         export_run(wrong)
     train(configure(tmp_path / "sft", "algo=sft"))
-    with pytest.raises(RunError, match="algo=sft; export takes policies"):
-        export_run(configure(tmp_path / "y", "task=export", f"run={tmp_path / 'sft'}"))
+    its = ("task=export", f"run={tmp_path / 'sft'}")
+    with pytest.raises(RunError, match=f"algo=sft; export takes policies; .*{tmp_path}/sft/model"):
+        export_run(configure(tmp_path / "y", *its, "checkpoint=epoch-00000"))
+    assert export_run(configure(tmp_path / "y", *its)) == tmp_path / "sft"
+
+
+def test_as_many_checkpoints_as_asked_for_are_kept_over_a_resumption_too(
+    configure, tmp_path, capsys
+):
+    folder = tmp_path / "run"
+    options = ("algo=reinforce", "reward=gold", "callbacks.keep_checkpoints=2")
+    train(configure(folder, *options, "algo.iterations=3"))
+    train(configure(folder, *options, "algo.iterations=4", f"resume={folder}"))
+    there = sorted(path.stem for path in (folder / "checkpoints").glob("*.ckpt"))
+    assert there == ["iteration-00002", "iteration-00003"]
+    capsys.readouterr()
+    assert export_run(configure(tmp_path / "x", "task=export", f"run={folder}")) == folder
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"its model is {folder}/model: nothing is to be exported" in said
+    assert all(name in said for name in there)
+    assert not (folder / "exports").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"config": {}}'])

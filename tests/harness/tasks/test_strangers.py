@@ -63,7 +63,8 @@ def change(run: Path, section: str, **values) -> None:
 
 
 def export(configure, tmp_path, run, *options):
-    return export_run(configure(tmp_path / "x", "task=export", f"run={run}", *options))
+    named = ("task=export", f"run={run}", "checkpoint=iteration-00003")
+    return export_run(configure(tmp_path / "x", *named, *options))
 
 
 def test_the_folder_itself_can_be_exported(configure, tmp_path, run, mark):
