@@ -40,12 +40,14 @@ class SupervisedModule(TrainedWeightsOnly, ManualModule):
     def losses(self, part: Batch) -> tuple[Tensor, Averages]:
         """The sum of the losses of a micro-batch, and its metrics, without a prefix."""
 
-    def training_step(self, batch: list[Batch], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         # Dropout is a function of the step, whatever was drawn before it.
         noise = generator(self.seed, Stream.DROPOUT, self.global_step, self.global_rank)
         on_gpu = self.device.type == "cuda"
         seeded = torch.cuda.manual_seed if on_gpu else torch.default_generator.manual_seed
         seeded(noise.initial_seed())
+
+    def training_step(self, batch: list[Batch], batch_idx: int) -> None:
         weights = torch.stack([torch.as_tensor(self.weight(p), dtype=torch.float64) for p in batch])
         divisor = self.sum_over_ranks(weights.sum()).float()
         averages = Averages()

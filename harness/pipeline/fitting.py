@@ -160,7 +160,7 @@ def _fit(
         SupervisedBar(parts.console, parts.plan),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
         CurvesPicture(run_name(parts.cfg, module.name)),
-        KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.minutes),
+        KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.get("minutes", 10)),
     ]
     return fit_supervised(
         module,

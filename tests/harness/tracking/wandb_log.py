@@ -68,7 +68,7 @@ def _items(items: Any) -> dict[str, Any]:
 def ended(*loggers):
     """Finish the runs, and wait until all is on disk."""
     for logger in loggers:
-        logger.experiment.finish()
+        logger.finish()
     wandb.teardown()
 
 
