@@ -5,8 +5,7 @@ Nothing here is imported from the project or takes time: every command of the do
 
 SUPERVISED = ("sft", "reward_model")
 NO_RUN = ("--help", "--hydra-help", "--version", "--cfg", "-c", "--info", "-sc")
-# What a task that trains nothing takes.
-OF_TASKS = {"evaluate": ("evaluation.prompts=8", "hardware=cpu", "logger=none")}
+EVALUATION = ("evaluation.prompts=8", "hardware=cpu", "logger=none")
 TRAINING = ("hardware=cpu", "logger=none")
 TOY = ("model.vocab_size=400",)
 LANDMARKS = ("data.train_demonstrations=64", "data.train_pairs=64", "data.val_pairs=24")
@@ -17,6 +16,7 @@ POLICY = (
     "algo.prompts_per_iteration=8",
     "algo.micro_batch_size=8",
     "algo.val_prompts=8",
+    "callbacks.checkpoint.every_n_epochs=1",
 )
 OPTUNA = ("hydra.sweeper.n_trials=2",)
 
@@ -27,9 +27,11 @@ def budget(arguments: list[str]) -> list[str]:
         return []
     given = dict(a.lstrip("+~").split("=", 1) for a in arguments if "=" in a)
     task = given.get("task", "train")
-    options = [*TRAINING, *_of_data(given), *_of_model(given), *_of_algorithm(given)]
-    if task != "train":
-        options = [*OF_TASKS.get(task, ()), *(_of_data(given) if "data" in given else ())]
+    options: list[str] = []
+    if task == "train":
+        options += (*TRAINING, *_of_data(given), *_of_model(given), *_of_algorithm(given))
+    elif task == "evaluate":
+        options += (*EVALUATION, *(_of_data(given) if "data" in given else ()))
     if given.get("sweep") == "optuna":
         options += OPTUNA
     return [option for option in options if option.split("=")[0] not in given]
