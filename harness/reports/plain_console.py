@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from harness.printable import printable
-from harness.runs.run_log import RunLog
+from harness.tracking.run_log import RunLog
 from harness.wrapping import line_starts
 
 USUAL = 110  # columns of what is no terminal

@@ -10,7 +10,7 @@ from harness.disk.files import LOG
 from harness.errors import RunError
 from harness.printable import say
 from harness.reports.plain_console import PlainConsole, line
-from harness.runs import run_log
+from harness.tracking import run_log
 
 CFG = OmegaConf.create({"hub": {"api_key": "s3cret-value"}})
 
