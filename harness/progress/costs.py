@@ -13,7 +13,7 @@ LORA_BACKWARD = 1.4
 # A token that is sampled: a pass for one token of each sequence uses a processor less well.
 SAMPLED = 3.0
 # Sequences that the self-check reads, about.
-CHECKED = 60
+CHECKED = 130
 
 
 @dataclass(frozen=True)
