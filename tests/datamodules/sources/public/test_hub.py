@@ -410,7 +410,11 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path):
         ("a.jsonl.gz", "no", ["a.jsonl.gz"]),
         ("a.jsonl", b'{"chosen": "\xe9"}', ["a.jsonl, line 1, byte 13: not UTF-8", "iconv"]),
         ("a.jsonl", b'{"q": 1}\n' * 999 + b'{"\xe9"}', ["a.jsonl, line 1000, byte 3: not UTF-8"]),
-        ("a.jsonl.gz", gzip.compress(b'{}\n"\xff"'), ["a.jsonl.gz, line 2, byte 2: not UTF-8"]),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{}\n"\xff"', mtime=0),  # a time would give this test another name
+            ["a.jsonl.gz, line 2, byte 2: not UTF-8"],
+        ),
         ("a.json", b'[{"q": "\xe9"}]', ["a.json, line 1, byte 9: not UTF-8"]),
         ("a.jsonl", lines(rows(4)).encode("utf-16"), ["a.jsonl: is UTF-16 text", "iconv"]),
         ("a.json", json.dumps(rows(4)).encode("utf-16-le"), ["a.json: is UTF-16LE text"]),
