@@ -79,6 +79,13 @@ def check_config(cfg: DictConfig) -> None:
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
     check_kinds(plain)
+    minutes = plain["callbacks"].get("checkpoint_minutes")
+    require(
+        minutes is None or minutes > 0,
+        "callbacks.checkpoint_minutes",
+        minutes,
+        "must be above 0, or null",
+    )
     for place, section in _sections(plain):
         if options_class := OPTIONS.get(section.get("_target_")):
             _check(place, section, options_class)

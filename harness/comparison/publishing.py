@@ -50,7 +50,7 @@ def publish(
             entity=entity,
             job_type="compare",
             name=title,
-            dir=pictures[0].path.parent,
+            dir=pictures[0].path.parent if pictures else None,
         )
     with begun as run:
         run.log({_key(picture): wandb.Image(str(picture.path)) for picture in pictures})

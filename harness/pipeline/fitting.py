@@ -156,11 +156,12 @@ def _fit(
     hardware = parts.cfg.hardware
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
+    minutes = parts.cfg.callbacks.get("checkpoint_minutes")
     watchers = [
         SupervisedBar(parts.console, parts.plan),
         EvaluationLines(parts.console, parts.plan, "epoch", OF_SUPERVISED),
         CurvesPicture(run_name(parts.cfg, module.name)),
-        KeepState(checkpoints, module.name, "step", parts.cfg.callbacks.get("minutes", 10)),
+        KeepState(checkpoints, module.name, "step", minutes),
     ]
     return fit_supervised(
         module,
