@@ -31,6 +31,7 @@ def settings(folder, hardware=ONE_DEVICE, objective="val/score", named=True):
             "sweep": {"resume": True, "objective": objective},
             "hydra": {
                 "sweep": {"dir": str(folder)},
+                "runtime": {"choices": {"hydra/launcher": "basic"}},
                 "overrides": {"hydra": [f"hydra.sweep.dir={folder}"] * named},
             },
         }
