@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_p
     again = run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
     assert statuses(tmp_path / "sweep") == ["skipped", "done", "skipped"]
     assert not (failed / "failed.json").exists()
-    assert again.stdout.count("what the numbers mean") == 1, "one job is trained"
+    assert again.stdout.count(" starts in ") == 1, "one job is trained"
     for job in jobs(tmp_path / "sweep"):
         summary = json.loads((Path(job["run"]) / "summary.json").read_text(encoding="utf-8"))
         assert job["value"] == summary["val/score"]
@@ -312,10 +313,10 @@ def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
     assert "is on other inputs: data" in again.stdout
     third = run(*options, cwd=tmp_path)
     assert "job 0 was finished before" in third.stdout
-    (told,) = (line for line in third.stdout.splitlines() if "was finished before" in line)
-    damaged = Path(told.split("before: ")[1]) / "summary.json"
-    damaged.write_text("{", encoding="utf-8")
-    assert f"left out: {damaged}: is damaged" in run(*options, cwd=tmp_path).stdout
+    (told,) = re.findall(r"was finished before:\s+(\S+)", third.stdout)
+    (tmp_path / told / "summary.json").write_text("{", encoding="utf-8")
+    fourth = " ".join(run(*options, cwd=tmp_path).stdout.split())  # however its lines are broken
+    assert re.search(r"left out: \S+/summary.json: is damaged", fourth)
     found = [jobs(sweep)[0]["status"] for sweep in sorted((tmp_path / "outputs/sweeps").iterdir())]
     assert found == ["done", "done", "skipped", "done"]
 

@@ -104,7 +104,8 @@ def test_the_main_job_in_a_folder_of_any_name_without_utf8(folder):
     )
     assert len(found.stdout.splitlines()) == len(list(place.glob("wandb/offline-run-*")))
     run(*TINY, option("resume", name), "algo.iterations=3")
-    run("task=export", option("run", name))
+    last = max((place / "checkpoints").glob("*.ckpt"))  # beside the one that it resumed from
+    run("task=export", option("run", name), f"checkpoint={last.stem}")
     assert (place / "exports").is_dir()
     run(*TINY, "task=evaluate", option("policy", name), "logger=none")
     run("task=compare", option("runs", "läuft*"), "hydra.run.dir=compared")

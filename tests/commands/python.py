@@ -18,7 +18,7 @@ from budget import budget
 
 NAME = Path(sys.argv[1]).name
 ARGUMENTS = sys.argv[2:]
-PROGRAM = ["-c", "from harness.program import main; main()"]
+PROGRAM = ["-c", "import sys; sys.argv[0] = 'rlhf-ladder'; from run import main; main()"]
 
 
 def command() -> list[str]:

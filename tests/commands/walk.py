@@ -44,7 +44,8 @@ def write_modules(text: str, folder: Path) -> None:
             (folder / named[1]).write_text(block, encoding="utf-8")
         else:
             calls += block
-    (folder / "calls.py").write_text(calls, encoding="utf-8")
+    if calls != SMALL_CALLS:
+        (folder / "calls.py").write_text(calls, encoding="utf-8")
 
 
 def runs_here(document: str, command: str, long: bool) -> bool:

@@ -152,7 +152,7 @@ ROWS = (
     Mutation(
         bug="ranks share rows of an epoch, so that some count twice",
         seen="Lightning #12862",
-        target="datamodules.row_order:EpochSampler.__iter__",
+        target="datamodules.row_order:EpochSampler._order",
         old="[self.rank :: self.world_size]",
         new="[self.rank :]",
         tests=(f"{SAMPLING}::test_an_epoch_is_every_row_once_shared_equally",),
@@ -256,7 +256,7 @@ ROWS = (
     Mutation(
         bug="a resumed run forgets the moments of the optimiser",
         target="lightning_modules.trained_weights:TrainedWeightsOnly.on_load_checkpoint",
-        old='self.go_on_from(checkpoint["progress"])',
+        old='self.go_on_from(checkpoint.get("progress", {}))',
         new='checkpoint["optimizer_states"][0]["state"] = {}\n'
         '    self.go_on_from(checkpoint["progress"])',
         tests=(RESUMED,),
