@@ -50,9 +50,10 @@ class ProgressBar(Callback):
         self.evaluations = ceil(trainer.max_epochs / self.every)
         self.part = self.plan.part
         self.label = printable(self.part.title)  # before its width is measured
-        self.part.train.start(self.done / self.total)
+        self.first = self.done / self.total
+        self.part.train.start(self.first)
         self.part.evaluate.start(trainer.current_epoch // self.every / self.evaluations)
-        self.began = self.plan.clock()
+        self.began = self.measured = self.plan.clock()
         self.told = (self.began, self.done)
         self.judging = 0.0  # seconds of evaluations, which are no training
         if self.console.is_terminal:
@@ -116,8 +117,12 @@ class ProgressBar(Callback):
 
     def move(self, within: float) -> None:
         """So much of the step that has begun is done."""
-        seconds = self.plan.clock() - self.began - self.judging
-        self.part.train.reach((self.done + within) / self.total, seconds)
+        now, share, train = self.plan.clock(), (self.done + within) / self.total, self.part.train
+        if within and train.begun == self.first < share:  # the first pass is slower than others
+            self.measured = now
+            train.start(share)
+            return
+        train.reach(share, now - self.measured - self.judging)
         self.plan.note()
 
     def _tell(self) -> None:

@@ -17,7 +17,7 @@ from harness.reports.plain_console import line
 # Seconds of training before an estimate is worth anything: of whole steps, of the first one's parts
 # (which begins slowly).
 MEASURED = 2.0
-MEASURED_WITHIN = 12.0
+MEASURED_WITHIN = 20.0
 # From one word on it to the next, within a part: seconds, and share of the whole time, at least.
 PATIENCE = 20.0
 PATIENCE_SHARE = 0.1

@@ -33,6 +33,6 @@ class SupervisedBar(ProgressBar):
     ) -> None:
         if trainer.is_global_zero:
             self.read += sum(self.sizes)
-            share = (self.done + 1) / self.total - self.part.train.begun
+            share = (self.done + 1) / self.total - self.first
             self.part.cost = self.part.cost.with_tokens(self.read / share)
         super().on_train_batch_end(trainer, pl_module, *args, **kwargs)

@@ -98,6 +98,19 @@ def test_within_a_step_the_bar_moves_with_its_micro_batches_whose_tokens_are_cou
     assert (bar.part.cost.train, bar.part.cost.evaluate) == pytest.approx((600.0, 40.0))
 
 
+def test_the_first_pass_which_is_slower_than_others_says_nothing_of_the_pace():
+    plain, watch = bar_on(width=80)
+    plain.plan.part.cost = Cost(300.0, tokens=100.0)
+    bar = SupervisedBar(plain.console, plain.plan)
+    trainer = trainer_at({}, steps=1)
+    bar.on_train_start(trainer, None)
+    bar.on_train_batch_start(trainer, None, [{"input_ids": torch.zeros(2, 3)}] * 10, 0)
+    for seconds in (100.0, 5.0, 5.0):
+        watch.now += seconds
+        bar.on_after_backward(trainer)
+    assert bar.plan.left() == pytest.approx(7 * 5.0)
+
+
 def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
     class Model(torch.nn.Module):
         def forward(self, **options):
