@@ -72,8 +72,13 @@ def run(*overrides: str) -> Any:
     `summary["folder"]`. Raises OptionError, DataError, ModelError or RunError where the command
     line ends with such a message.
     """
-    if any(means_multirun(override) for override in overrides):
-        raise OptionError("run() does one run: go through the values of a sweep in a loop")
+    for override in overrides:
+        if not isinstance(override, str):
+            raise OptionError(f'{override!r}: run() takes texts: run("algo=ppo", "seed=1")')
+        if means_multirun(override):
+            raise OptionError("run() does one run: go through the values of a sweep in a loop")
+        if override.startswith("-"):
+            raise OptionError(f"{override}: run() takes options, name=value, and no flags")
     done: list[Any] = []
     refusals: list[Exception] = []
 

@@ -24,6 +24,7 @@ NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "ctrl-c"}
 # Seconds within which a signal is the same one again: `timeout` and some schedulers send it to a
 # process, and to the group in which it is.
 ECHO = 0.2
+AGAIN = 0.05  # seconds
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -65,6 +66,7 @@ def listen() -> None:
     for number in NAMES:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_IGN if this_rank() else _received)
+    sys.unraisablehook = _ignored
     if this_rank():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
@@ -127,6 +129,17 @@ def _received(number: int, frame: FrameType | None) -> None:
         _say(f"{NAMES[signal.Signals(number)]}: finishing {_state.finishing}; again: stop at once")
     elif now - _state.at > ECHO:
         _stop_at_once(number)
+
+
+def _ignored(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python drops what is raised in a callback of a weak reference (imports have such) or in a
+    destructor. A signal that came there is sent once more, a moment later.
+    """
+    if isinstance(unraisable.exc_value, Stopped):
+        number, _state.asked = _state.asked, None
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _pass_on(number: int) -> None:

@@ -32,6 +32,7 @@ from lightning_modules.options.rewards import (
 )
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
 
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 # What a part of the config builds, by its `_target_`. One that is not here (of an extension) is
 # checked when it is built.
 OPTIONS = {
@@ -174,6 +175,8 @@ def require_kind(option: str, value: Any, kind: Any) -> None:
     if _fits(value, kind):
         return
     hint = quoting(option, value) if str in _kinds(kind) else ""
+    if isinstance(value, str) and re.fullmatch(NUMBER, value):
+        hint = ", and this is text; leave out the quotes, or write ${oc.decode:...} around it"
     raise OptionError(f"{option}={written(value)}: must be {_told(kind)}{hint}")
 
 

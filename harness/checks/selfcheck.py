@@ -47,6 +47,8 @@ class SelfCheck(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
         error, lines = None, []
+        if trainer.is_global_zero:
+            self.console.print("  selfcheck: of models, sampling, reward and memory")
         with isolate_rng(), trainer.precision_plugin.train_step_context():
             try:
                 lines = self._check(trainer, pl_module)

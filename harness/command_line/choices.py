@@ -10,14 +10,22 @@ from harness.command_line.composing import OF_PLUGINS, PLUGINS, Composer, needs_
 from lightning_modules.errors import OptionError
 
 
-def require_choice(composer: Composer, override: Override) -> None:
-    """Raise OptionError unless what an override chooses of its group is there."""
+def require_choice(composer: Composer, override: Override, *, takes_list: bool) -> None:
+    """Raise OptionError unless what an override chooses of its group is there; `takes_list`:
+    several may be chosen.
+    """
     group, given, value = override.key_or_group, override.input_line, override.value()
     if override.is_delete():
         there = ", ".join(composer.choices(group))
         raise OptionError(f"{given}: it cannot be left out; give {group}=..., one of {there}")
     if value is None:
         raise OptionError(f"{given}: to choose nothing, leave it out")
+    if isinstance(value, list) and not takes_list:
+        listed = ",".join(map(str, value))
+        raise OptionError(
+            f"{given}: one is chosen, {group}=...; several are gone through with"
+            f" -m {group}={listed}"
+        )
     for choice in value if isinstance(value, list) else [value]:
         if not composer.has_choice(group, str(choice)) and not group.startswith(OF_PLUGINS):
             raise OptionError(_no_choice(composer, group, str(choice)))

@@ -4,6 +4,7 @@ The config is composed once for each combination of choices (algo=ppo,a2c). Valu
 it one after another, so that a message can name the one that is wrong.
 """
 
+import copy
 import itertools
 import math
 from argparse import Namespace
@@ -30,6 +31,7 @@ OPEN = ("hydra", "adapter.config", "model.config", "model.template_arguments", "
 OPEN += ("algo.optimizer", "stages.sft.optimizer", "stages.reward_model.optimizer")
 OPEN += ("algo.adaptive_beta", "callbacks", "hardware")
 CLOSED = ("algo", "stages", "model", "reward", "data")
+LISTED = ("experiment",)  # groups of which several may be chosen at once
 SAME = 0.8  # an added name so like one that is there is a misspelt one
 
 Values = list[Override]  # what one option is given: a value, or one after another in a sweep
@@ -44,7 +46,7 @@ def refuse_mistakes(flags: Namespace) -> list[DictConfig]:
     swept = flags.multirun or any(map(means_multirun, flags.overrides))
     for override in overrides:
         if override.is_sweep_override() and not swept:
-            raise OptionError(_several(override))
+            raise OptionError(_several(composer, override))
     choices, values = _parted(composer, overrides)
     if swept:
         first = composer.compose([each[0].input_line for each in choices])
@@ -60,14 +62,17 @@ def _looked_through(
     """The config of these choices, given all values."""
     config = composer.compose([override.input_line for override in choices])
     require_plugins(config, choices)
+    _require_package(config)
     if not swept:
         _require_one_run(config)
     for each in values:
         for override in each:
-            _require_known(composer, config, override)
-            composer.apply(config, override)
+            # What is added for one value of a sweep is not there for the next.
+            given = config if override is each[-1] else copy.deepcopy(config)
+            _require_known(composer, given, override)
+            composer.apply(given, override)
             if len(each) > 1:
-                require_kinds(config)
+                require_kinds(given)
     require_sections(config)
     _require_known_names(composer, config)
     require_kinds(config)
@@ -79,18 +84,29 @@ def _require_one_run(config: DictConfig) -> None:
     chosen = config.hydra.runtime.choices
     if config.hydra.mode == RunMode.MULTIRUN:
         return
-    if chosen.sweep is not None:
-        raise OptionError(f"sweep={chosen.sweep}: is for a sweep; add -m before the options")
+    if sweep := chosen.get("sweep"):
+        raise OptionError(f"sweep={sweep}: is for a sweep; add -m before the options")
     if params := config.hydra.sweeper.get("params"):
         raise OptionError(
-            f"experiment={chosen.experiment}: goes through values of {', '.join(params)}; add -m"
-            " before the options"
+            f"experiment={chosen.get('experiment')}: goes through values of {', '.join(params)};"
+            " add -m before the options"
         )
 
 
-def _several(override: Override) -> str:
+def _require_package(config: DictConfig) -> None:
+    """Raise OptionError if a preset of one's own is put where nothing reads it."""
+    if isinstance(config.get("experiment"), DictConfig):
+        chosen = config.hydra.runtime.choices.get("experiment")
+        raise OptionError(
+            f"experiment={chosen}: nothing in it would be read; its first line has to be"
+            " # @package _global_"
+        )
+
+
+def _several(composer: Composer, override: Override) -> str:
     key, listed = override.get_key_element(), override.input_line.partition("=")[2]
-    as_list = f"; a list is written {key}=[{listed}]" if override.is_choice_sweep() else ""
+    takes_list = override.is_choice_sweep() and (key in LISTED or not composer.is_group(key))
+    as_list = f"; a list is written {key}=[{listed}]" if takes_list else ""
     return (
         f"{override.input_line}: several values are gone through with -m: python run.py -m"
         f" {override.input_line}{as_list}"
@@ -114,12 +130,13 @@ def _parted(composer: Composer, overrides: Sequence[Override]) -> tuple[list[Val
     choices: list[Values] = []
     values: list[Values] = []
     for override in overrides:
+        override.config_loader = composer.loader  # for glob(*)
         each = _values(override)
         chooses = composer.is_group(override.key_or_group)
         chooses = chooses and not any(isinstance(one.value(), dict) for one in each)
         if chooses:
             for one in each:
-                require_choice(composer, one)
+                require_choice(composer, one, takes_list=override.key_or_group in LISTED)
         if each:
             (choices if chooses else values).append(each)
     return choices, values

@@ -17,7 +17,12 @@ ALL = "python run.py --cfg job lists all of this run"
 
 def refuse_unknown(composer: Composer, config: DictConfig, key: str, given: str) -> None:
     """Raise OptionError: `given` names the option `key`, which this config has not."""
-    raise OptionError(f"{given}: {_explanation(composer, config, key, given.partition('=')[2])}")
+    value = given.partition("=")[2]
+    if f"stages.{key}" in options_of(config):
+        told = _did_you_mean([f"stages.{key}={value}"])
+    else:
+        told = _explanation(composer, config, key, value)
+    raise OptionError(f"{given}: {told}")
 
 
 def options_of(config: DictConfig) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from datamodules.limits import fit_limits
 from datamodules.prompts import spread
 from datamodules.records import DataError, Prompt
+from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
@@ -17,6 +18,7 @@ from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.usable import positions, require_positions
 from lightning_modules.options.paths import model_folder
+from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.seeding import Noise
@@ -34,6 +36,18 @@ class TextReward(Reward):
 
     def watch(self, responses: Responses) -> Tensor | None:
         return self.reward.watch(responses)
+
+
+def reward_for(reward: Reward, encoder: Encoder) -> Reward:
+    """The reward as a training would ask it: by the very ids that were sampled where its model has
+    the same tokenizer and chat template, else by text.
+    """
+    if isinstance(reward, LearnedReward):
+        own = reward.scorer.encoder
+        same = own.tokenizer.get_vocab() == encoder.tokenizer.get_vocab()
+        if same and own.format.identity() == encoder.format.identity():
+            return reward
+    return TextReward(reward)
 
 
 class Match(Evaluation):
@@ -61,7 +75,7 @@ class Player:
         self.collector = Collector(
             model=ActorCritic(self.lm),
             reference=Reference(self.lm, shares_policy=False),
-            reward=TextReward(pipeline.reward),
+            reward=reward_for(pipeline.reward, self.encoder),
             vocabulary=Vocabulary(
                 self.encoder.stop_ids,
                 self.encoder.pad_id,

@@ -85,20 +85,35 @@ def _has_trained(run: Path, name: str) -> bool:
 
 def _of_policy(cfg: DictConfig, run: Path, name: str, typed: Sequence[str]) -> Taken:
     written, state = written_config(run, name), read_state(run / STATE)
+    _require_policy(written, run, name, cfg.against)
     chosen = {place for place in map(place_of, typed) if is_chosen(cfg, place)}
     sections = [part for part in (*MADE_OF, "reward") if part not in chosen]
     theirs = believed(written, sections, cfg, typed, run / CONFIG)
     _refuse_functions(theirs.get("reward", {}), run, typed)
     config = _with_typed(theirs, cfg, typed, run)
     config = OmegaConf.create({key: cfg[key] for key in cfg if key not in config} | config)
+    said = {place_of(override) for override in typed}
     for key, of_algo in BUDGET.items():
-        value = written["algo"].get(of_algo)
-        if isinstance(value, int | float) and not any(
-            place_of(override) == f"evaluation.{key}" for override in typed
-        ):
+        value = (cfg if f"algo.{of_algo}" in said else written)["algo"].get(of_algo)
+        if isinstance(value, int | float) and f"evaluation.{key}" not in said:
             config.evaluation[key] = value
     origin = _origin(config, theirs, run, state, written.get("cache_dir"), chosen)
     return Taken(config, origin, _notes(config, f"{name}={run}", typed))
+
+
+def _require_policy(written: Mapping[str, Any], run: Path, name: str, against: str | None) -> None:
+    """RunError if the run has trained something else, or what policies are measured against."""
+    kind = str(written["algo"].get("_target_")).rpartition(".")[2]
+    if kind == "RewardModel":
+        raise RunError(
+            f"{name}={run}: is a reward model; it is evaluated by task=evaluate reward=checkpoint"
+            f" {option('reward.path', run)}"
+        )
+    if kind == "SFT" and name == "policy" and against is None:
+        raise RunError(
+            f"{name}={run}: is a run of algo=sft, which is what policies are measured against; say"
+            " with what to compare it, against=<a run, a folder or a hub id>"
+        )
 
 
 def _origin(
@@ -193,11 +208,16 @@ def _with_typed(
 def _notes(config: DictConfig, source: str, typed: Sequence[str]) -> list[str]:
     budget = config.evaluation
     sections = (*MADE_OF, "reward", "evaluation")
-    chosen = hide_overrides(o.lstrip("+") for o in typed if place_of(o).split(".")[0] in sections)
+    chosen = hide_overrides(
+        o.lstrip("+")
+        for o in typed
+        if place_of(o).split(".")[0] in sections
+        or place_of(o) in [f"algo.{name}" for name in BUDGET.values()]
+    )
     said = f"; typed: {' '.join(chosen)}" if chosen else ""
     return [
         f"as {source} had it: data {config.data.get('name')}, reward {config.reward.get('name')},"
-        f" model {config.model.get('name')}, {budget.prompts} held-out prompts, temperature"
+        f" model {config.model.get('name')}, up to {budget.prompts} held-out prompts, temperature"
         f" {budget.temperature:g}, seed {config.seed}{said}"
     ]
 

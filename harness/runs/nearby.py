@@ -11,6 +11,7 @@ from harness.errors import RunError
 from harness.runs.identity import differences, identity, read_state
 from harness.runs.renamed import with_new_names
 
+NO_FOLDERS = ("none", "true", "false", "yes", "no", "last", "latest", "newest")
 MOST = 3  # folders, or options, in a message
 
 
@@ -18,7 +19,13 @@ def require_run(option: str, folder: Path) -> None:
     """Raise RunError unless a folder holds a run; the message names those that may be meant."""
     if (folder / STATE).is_file():
         return
-    raise RunError(f"{option}={folder}: holds no run (there is no {STATE} in it){_near(folder)}")
+    if folder.name.lower() in NO_FOLDERS:
+        raise RunError(
+            f"{option}={folder}: give the folder of a run, or resume=auto for the newest unfinished"
+            " run like this one; without it a new one begins"
+        )
+    why = f"holds no run (there is no {STATE} in it)" if folder.is_dir() else "no such folder"
+    raise RunError(f"{option}={folder}: {why}{_near(folder)}")
 
 
 def why_nothing(config: dict[str, Any], state_files: Iterable[Path]) -> str:

@@ -1,6 +1,8 @@
 """task=export: a folder for plain transformers from a checkpoint of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -38,7 +40,7 @@ def export_run(cfg: DictConfig) -> Path:
     state = read_state(folder / STATE)
     done = state["finished"] and (folder / MODEL / MODEL_CONFIG).is_file()
     if done and cfg.checkpoint is None and cfg.to is None:
-        say(make_console(alone=True), _where_it_is(folder))
+        say(make_console(alone=True), _where_it_is(folder, written))
         return folder
     target = Path(cfg.to) if cfg.to else None
     require_writable(target or folder / "exports", "to")
@@ -58,14 +60,15 @@ def export_run(cfg: DictConfig) -> Path:
         raise RunError(f"{folder / CONFIG}: nothing can be built of it ({said:.300})") from error
 
 
-def _where_it_is(folder: Path) -> list[str]:
+def _where_it_is(folder: Path, written: Mapping[str, Any]) -> list[str]:
     """Of a finished run: its model, which any program of Transformers loads, and what else it has
     that can be exported.
     """
     checkpoints = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))
     names = ", ".join(f"{path.stem} ({in_units(path.stat().st_size)})" for path in checkpoints)
     lines = [f"{folder} is finished, and its model is {folder / MODEL}: nothing is to be exported"]
-    if names:
+    is_policy = "iterations" in written["algo"]
+    if names and is_policy:
         run = option("run", folder)
         lines.append(f"its checkpoints: {names}; task=export {run} checkpoint=<name> exports one")
     return lines

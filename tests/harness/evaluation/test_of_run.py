@@ -60,10 +60,12 @@ def summary_of(folder: Path) -> dict:
 def test_a_run_is_evaluated_as_it_evaluated_itself(trained, configure, tmp_path, monkeypatch):
     """Wherever one stands, and though the cache of this command is another one."""
     monkeypatch.chdir(tmp_path)
-    own_cache = f"cache_dir={tmp_path / 'own'}"
-    found = evaluate(configure(tmp_path / "e", "task=evaluate", f"policy={trained}", own_cache))
+    # The last is the run's own: `configure` types another one, which would win.
+    options = (f"cache_dir={tmp_path / 'own'}", "algo.val_prompts=6")
+    found = evaluate(configure(tmp_path / "e", "task=evaluate", f"policy={trained}", *options))
     then = summary_of(trained)
-    for name in ("val/kl", "val/length", "reference/length", "val/entropy"):
+    scores = ("val/score", "reference/score", "val/win_rate")
+    for name in (*scores, "val/kl", "val/length", "reference/length", "val/entropy"):
         assert found[name] == pytest.approx(then[name], rel=1e-5), name
     for name in ("seed", "data", "stages/sft/path", "stages/reward_model/path"):
         assert found[name] == then[name]

@@ -94,7 +94,7 @@ def test_the_last_checkpoint_is_the_model_that_the_run_left(configure, tmp_path,
     ("options", "message"),
     [
         ((), "run has no value"),
-        (("run=/no/such",), "run=/no/such: holds no run"),
+        (("run=/no/such",), "run=/no/such: no such folder"),
     ],
 )
 def test_what_cannot_be_exported_is_named(configure, tmp_path, options, message):
