@@ -136,3 +136,24 @@ time.sleep(60)
     first, second = done.stdout.splitlines()
     assert first == "SIGTERM: finishing the rest; again: stop at once"
     assert second.startswith("stopped at once by ctrl-c")
+
+
+def test_a_signal_that_python_drops_comes_again():
+    """As in the callbacks of weak references that imports have."""
+    code = """
+import os, signal, sys, time, weakref
+from harness.signals import Stopped, listen
+class Thing: pass
+listen()
+thing = Thing()
+kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    del thing
+    time.sleep(20)
+except Stopped as stop:
+    sys.exit(stop.code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert (done.returncode, done.stderr) == (143, "")

@@ -38,6 +38,8 @@ def test_a_call_returns_the_summary_and_leaves_the_process_as_it_was(tmp_path, m
         (["data=files", "data.path=nowhere.jsonl"], DataError, "nowhere.jsonl"),
         (["hardware=ddp"], OptionError, "hardware.devices=1"),
         (["-m", "seed=1,2"], OptionError, "loop"),
+        (["--help"], OptionError, "no flags"),
+        ([["algo=ppo"]], OptionError, "takes texts"),
     ],
 )
 def test_what_ends_the_command_line_is_raised(overrides, error, told, tmp_path, monkeypatch):

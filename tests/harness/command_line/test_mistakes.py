@@ -137,6 +137,10 @@ def test_a_value_of_another_kind_is_told_with_what_the_option_wants(line, wants)
         ("~algo.beta", "~algo.beta: "),
         ("model.lr=1e-5", "model.lr=1e-5: "),
         ("algo=ppo,a2c", "algo=ppo,a2c: "),
+        ("algo=[ppo]", "algo=[ppo]: one is chosen"),
+        ("experiment=[smoke,ladder]", "experiment"),
+        ("-m +algo.optimizer.eps=1e-5,1e-6 algo.optimizer.betas=0.9,0.8", "algo.optimizer.betas"),
+        ("sft.epochs=1", "sft.epochs=1: there is no such option; did you mean stages.sft.epochs=1"),
         ("algo.clip_range=[0.1", "algo.clip_range=[0.1: "),
         ("experiment=ladder", "experiment=ladder: "),
         ("-m algo.beta=interval(0,1)", "algo.beta=interval(0,1): "),
@@ -169,6 +173,8 @@ def test_a_plugin_that_is_not_installed_names_the_extra(plugin, monkeypatch):
         "reward=combined +reward@reward.rewards.third=checkpoint +reward.weights.third=0.5",
         "-m experiment=ladder seed=1,2",
         "-m algo=a2c,ppo algo.beta=0.1,0.2 seed=range(1,4)",
+        "-m +algo.optimizer.eps=1e-5,1e-6",
+        "-m algo=glob(p*)",
         "data=files data.path=[a.jsonl,b.jsonl] data.columns.prompt=0",
         "--cfg job algo=sft",
     ],
@@ -203,6 +209,10 @@ def own_file(folder, group: str, text: str) -> str:
 def test_a_mistake_in_an_experiment_of_ones_own_is_told_too(tmp_path, text, words):
     said = told(own_file(tmp_path, "experiment", f"# @package _global_\n{text}"))
     assert [word for word in words if word not in said] == []
+
+
+def test_an_experiment_that_nothing_would_read_is_refused(tmp_path):
+    assert "# @package _global_" in told(own_file(tmp_path, "experiment", "seed: 9\n"))
 
 
 @pytest.mark.parametrize(
