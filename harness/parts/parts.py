@@ -209,8 +209,9 @@ def _training(place: str, config: DictConfig) -> Any:
     module = instantiate(config, _convert_="all")
     try:
         module.options.optimizer([torch.zeros(1, requires_grad=True)])
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{place}.optimizer: {error}") from error
+    except Exception as error:  # every optimiser of a library has its own
+        name = module.options.optimizer.func.__name__
+        raise OptionError(f"{place}.optimizer: {name} does not take it: {error}") from error
     return module
 
 

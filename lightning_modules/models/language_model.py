@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import (
     check_causal_lm,
     clear_errors,
     fetch_config,
+    first_line,
     random_causal_lm,
 )
 from lightning_modules.models.parameters import parameter_counts
@@ -32,7 +34,11 @@ class LanguageModel(LanguageModelOptions):
 
         Cheap: it reads the config, the tokenizer, and names and shapes of weights.
         """
-        config = self.config() if self.embedded else check_causal_lm(self.pretrained, self.revision)
+        if self.embedded:
+            self.parameters()  # raises if its config makes no model
+            config = self.config()
+        else:
+            config = check_causal_lm(self.pretrained, self.revision)
         require_positions(config, max_tokens, self.name)
 
     def positions(self) -> int | None:
@@ -49,9 +55,14 @@ class LanguageModel(LanguageModelOptions):
         """
         if not self.embedded:
             return _parameters(self.pretrained, self.revision)
-        config = self.config(vocab_size=self.vocab_size, bos_token_id=None, eos_token_id=None)
-        with torch.device("meta"):
-            return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+        try:
+            config = self.config(vocab_size=self.vocab_size, bos_token_id=None, eos_token_id=None)
+            with torch.device("meta"):
+                return parameter_counts(AutoModelForCausalLM.from_config(config))[0]
+        except Exception as error:  # every architecture has its own
+            raise ModelError(
+                f"model.config: no model is made of it: {first_line(error)}"
+            ) from error
 
     def skeleton(self, auto: Any = AutoModelForCausalLM) -> PreTrainedModel:
         """The model, or another one on its backbone, on the meta device: without weights."""
