@@ -161,7 +161,7 @@ def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache
         (["task=export", "run=[a,b]"], "run=[a,b]: must be a name; if it is one, quote it twice: "),
         (["task=compare", "runs=v[2],(1)"], "runs=v[2],(1): no such folder"),
         (["model=llama_1b"], "model=llama or model=gpt2 need no network"),
-        (["resume=nowhere"], "resume=nowhere: holds no run"),
+        (["resume=nowhere"], "resume=nowhere: no such folder"),
         (["algo.bta=0.1"], "did you mean algo.beta?"),
     ],
 )
@@ -207,10 +207,11 @@ def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_p
     )
     assert "OptionError" in (failed / "traceback.txt").read_text(encoding="utf-8")
 
-    again = run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
+    run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
     assert statuses(tmp_path / "sweep") == ["skipped", "done", "skipped"]
     assert not (failed / "failed.json").exists()
-    assert again.stdout.count(" starts in ") == 1, "one job is trained"
+    logs = (log.read_text(encoding="utf-8") for log in (tmp_path / "sweep").glob("*/run.log"))
+    assert sum(log.count("# began ") for log in logs) == 3, "two are trained before, one now"
     for job in jobs(tmp_path / "sweep"):
         summary = json.loads((Path(job["run"]) / "summary.json").read_text(encoding="utf-8"))
         assert job["value"] == summary["val/score"]

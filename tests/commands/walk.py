@@ -25,7 +25,8 @@ def failures(document: Path, place: Place, warm: str, long: bool = False) -> Ite
     write_modules(text, place.clone)
     quickstarts = text[: text.find(FIRST_HOUR_ENDS)].count("\n") if "README" in document.name else 0
     before = [Script(0, BEFORE[document.name])] if document.name in BEFORE else []
-    calls = [Script(0, "python calls.py\n")] if python_blocks(text) else []
+    has_calls = (place.clone / "calls.py").is_file()
+    calls = [Script(0, "python calls.py\n")] if has_calls else []
     for script in [*before, *scripts(text), *calls]:
         excepted = {c for c in typed(script.text) if not runs_here(document.name, c, long)}
         words = filled_in(document.name, without(script.text, excepted))
@@ -44,6 +45,7 @@ def write_modules(text: str, folder: Path) -> None:
             (folder / named[1]).write_text(block, encoding="utf-8")
         else:
             calls += block
+    (folder / "calls.py").unlink(missing_ok=True)  # another document's
     if calls != SMALL_CALLS:
         (folder / "calls.py").write_text(calls, encoding="utf-8")
 
