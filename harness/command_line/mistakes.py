@@ -87,8 +87,9 @@ def _require_one_run(config: DictConfig) -> None:
     if sweep := chosen.get("sweep"):
         raise OptionError(f"sweep={sweep}: is for a sweep; add -m before the options")
     if params := config.hydra.sweeper.get("params"):
+        one = chosen.get("experiment")  # none where a list was given
         raise OptionError(
-            f"experiment={chosen.get('experiment')}: goes through values of {', '.join(params)};"
+            f"experiment{f'={one}' if one else ''}: goes through values of {', '.join(params)};"
             " add -m before the options"
         )
 
