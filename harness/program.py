@@ -25,7 +25,7 @@ from harness.printable import PrintableStream, say
 from harness.ranks import settle
 from harness.runs.provenance import project_version
 from harness.runs.renamed import refuse_old_names
-from harness.signals import Stopped, listen
+from harness.signals import Stopped, listen, stop_behind
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
 from harness.surroundings import find_places
 from harness.sweeps.sweep import has_one_device
@@ -35,9 +35,8 @@ CONFIGS = Path(__file__).parents[1] / "conf"
 
 def main() -> None:
     """The command line. What the user can fix ends with one clear message and exit code 1; SIGTERM
-    and ctrl-c end with one line and 143 or 130.
+    and ctrl-c end what was begun with one line and 143 or 130.
     """
-    listen()
     try:
         _main()
     except Stopped as stop:
@@ -112,6 +111,7 @@ def run_for_command_line(cfg: DictConfig) -> float | None:
             from harness.sweeps.job import run_job
 
             return run_job(cfg)
+        listen()
         try:
             run_task(cfg)
         except USER_ERRORS as error:
@@ -133,6 +133,8 @@ def run_task(cfg: DictConfig, *, one_device: bool = False) -> Any:
             raise OptionError("run() takes one device: give hardware.devices=1")
         return instantiate(cfg.task)(cfg)
     except Exception as error:
+        if stop := stop_behind(error):
+            raise stop from None
         if cause := user_error(error, folder):
             raise cause from error
         raise

@@ -1,8 +1,7 @@
 """SIGTERM and ctrl-c as an orderly end of the program: exit code 143 or 130, and one line.
 
 A signal raises Stopped where the program stands. What must not be cut in two is done between
-`finish_first` and `may_stop`. The program listens from its first line on, so nothing heavy is
-imported here.
+`finish_first` and `may_stop`. Imported before anything else, so nothing heavy is imported here.
 """
 
 import contextlib
@@ -90,10 +89,20 @@ def may_stop() -> None:
         raise Stopped(_state.asked)
 
 
+def stop_behind(error: BaseException | None) -> Stopped | None:
+    """The Stopped that an error is or came of: where a signal cuts a library's work in two, the
+    library's own clean-up may fail. None: no signal caused it.
+    """
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error
+
+
 def stop_workers_first() -> None:
     """From here on a signal is passed on to the worker processes of this one, which end their jobs
     in order; `may_stop` says that they have.
     """
+    listen()
     _state.has_workers = True
     finish_first("the jobs in hand, whose states are kept")
 

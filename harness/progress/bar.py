@@ -50,7 +50,7 @@ class ProgressBar(Callback):
         self.evaluations = ceil(trainer.max_epochs / self.every)
         self.part = self.plan.part
         self.label = printable(self.part.title)  # before its width is measured
-        self.first = self.done / self.total
+        self.first = self.share(self.done)
         self.part.train.start(self.first)
         self.part.evaluate.start(trainer.current_epoch // self.every / self.evaluations)
         self.began = self.measured = self.plan.clock()
@@ -64,10 +64,6 @@ class ProgressBar(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self.passes = 0
-
-    def on_before_backward(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.is_global_zero:
-            self.move(self.within(self.passes))
 
     def on_after_backward(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.is_global_zero:
@@ -109,6 +105,10 @@ class ProgressBar(Callback):
     def on_exception(self, *args: Any) -> None:
         self._close()
 
+    def share(self, steps: float) -> float:
+        """The share of the whole part that so many steps are, the last one perhaps in part."""
+        return steps / self.total
+
     def within(self, passes: int) -> float:
         """The share of a step that is done after so many backward passes; 0 if that is unknown."""
         return 0.0
@@ -117,7 +117,7 @@ class ProgressBar(Callback):
 
     def move(self, within: float) -> None:
         """So much of the step that has begun is done."""
-        now, share, train = self.plan.clock(), (self.done + within) / self.total, self.part.train
+        now, share, train = self.plan.clock(), self.share(self.done + within), self.part.train
         if within and train.begun == self.first < share:  # the first pass is slower than others
             self.measured = now
             train.start(share)

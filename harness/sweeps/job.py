@@ -39,7 +39,7 @@ from harness.durations import duration
 from harness.errors import RunError
 from harness.printable import printable, say
 from harness.runs.secrets import without_secrets
-from harness.signals import Stopped, finish_first, is_stopping, listen
+from harness.signals import finish_first, is_stopping, listen, stop_behind
 from harness.streams import make_streams_last
 from harness.sweeps.earlier import earlier, files_of_jobs
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
@@ -58,8 +58,8 @@ def run_job(cfg: DictConfig) -> float | None:
     make_streams_last()  # this may be a launcher's own process
     hydra, record = HydraConfig.get(), job_in_hand()
     with _IN_HAND:
+        listen()
         if _is_worker():
-            listen()
             _end_as_orphan(record["parent"])
             if is_stopping():
                 return math.nan
@@ -133,11 +133,11 @@ def _run_job(cfg: DictConfig, folder: Path) -> float | None:
             result = _run(cfg, folder)
         value = _objective(cfg.sweep.objective, result)
         update_job(folder, value=None if value is None or math.isnan(value) else value)
-    except Stopped as stop:
-        if not _is_worker():
-            raise
-        return _without_value(f"stopped by {stop.name}")
     except (Exception, SystemExit) as error:
+        if stop := stop_behind(error):
+            if not _is_worker():
+                raise stop from None
+            return _without_value(f"stopped by {stop.name}")
         return _without_value(f"failed: {_write_failure(cfg, folder, error)}")
     told = {} if value is None else {cfg.sweep.objective: value}
     told |= {name: result[name] for name in TOLD if name in result}

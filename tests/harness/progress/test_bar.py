@@ -33,6 +33,7 @@ def trainer_at(metrics: dict[str, float], steps: int = 1000, done: int = 0) -> S
         num_training_batches=1,
         num_val_batches=[5],
         check_val_every_n_epoch=10,
+        train_dataloader=SimpleNamespace(sampler=range(8), batch_size=8),
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
     )
 
@@ -89,13 +90,31 @@ def test_within_a_step_the_bar_moves_with_its_micro_batches_whose_tokens_are_cou
     bar.on_train_start(trainer, None)
     for done in range(2):
         bar.on_train_batch_start(trainer, None, batch, 0)
-        bar.on_before_backward(trainer)
         assert bar.part.train.done == pytest.approx(done / 10)
         bar.on_after_backward(trainer)
         assert bar.part.train.done == pytest.approx((done + 12 / 20) / 10)
         bar.on_train_batch_end(trainer, None)
-    # Twice as many tokens as were planned.
-    assert (bar.part.cost.train, bar.part.cost.evaluate) == pytest.approx((600.0, 40.0))
+        # Twice as many tokens as were planned, which is known as soon as a batch is there.
+        assert (bar.part.cost.train, bar.part.cost.evaluate) == pytest.approx((600.0, 40.0))
+
+
+def test_a_last_batch_of_few_rows_is_a_small_step():
+    plain, _ = bar_on(width=80)
+    plain.plan.part.cost = Cost(300.0, tokens=100.0)
+    bar = SupervisedBar(plain.console, plain.plan)
+    trainer = trainer_at({}, steps=2)  # epochs
+    trainer.num_training_batches = 2
+    trainer.train_dataloader = SimpleNamespace(sampler=range(10), batch_size=8)
+    bar.on_train_start(trainer, None)
+    done = []
+    for rows in (8, 2, 8, 2):
+        bar.on_train_batch_start(trainer, None, [{"input_ids": torch.zeros(rows, 5)}] * 2, 0)
+        bar.on_after_backward(trainer)
+        done.append(bar.part.train.done)
+        bar.on_train_batch_end(trainer, None)
+        assert bar.part.cost.tokens == pytest.approx(2 * 2 * 10 * 5)
+        done.append(bar.part.train.done)
+    assert done == pytest.approx([x / 20 for x in (4, 8, 9, 10, 14, 18, 19, 20)])
 
 
 def test_the_first_pass_which_is_slower_than_others_says_nothing_of_the_pace():
