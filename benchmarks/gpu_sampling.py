@@ -12,8 +12,8 @@ from transformers import GenerationConfig, PreTrainedModel, StaticCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from benchmarks.gpu_common import Bench, weight_bytes
-from lightning_modules.models.mixed_precision import casts_kept
-from lightning_modules.models.token_outputs import cache_name, position_ids
+from lightning_modules.forward.mixed_precision import casts_kept
+from lightning_modules.forward.passes import cache_name, position_ids
 from lightning_modules.rollouts.generation import generate, sample_tokens
 
 NEVER = -1  # a stop token that no distribution has

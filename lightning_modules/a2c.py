@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, rewards_to_go
 from lightning_modules.objectives.losses import policy_gradient, value_error
 from lightning_modules.objectives.masked import whiten

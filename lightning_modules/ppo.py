@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae
 from lightning_modules.objectives.losses import clipped_value_error, ppo_clip, value_error
 from lightning_modules.objectives.masked import whiten

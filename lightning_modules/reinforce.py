@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import leave_one_out, rewards_to_go
 from lightning_modules.objectives.losses import policy_gradient
 from lightning_modules.objectives.masked import masked, masked_sum

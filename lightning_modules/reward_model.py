@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from lightning_modules.forward.shared_prompts import SharedPrompt
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.preferences import Judged, held_out_metrics
-from lightning_modules.models.scalar import SharedPrompt
 from lightning_modules.objectives.preference import (
     bradley_terry,
     centring,

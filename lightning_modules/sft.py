@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.metrics.averages import Averages
-from lightning_modules.models.token_outputs import response_outputs
 from lightning_modules.objectives.masked import masked
 from lightning_modules.supervised import Batch, SupervisedModule
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.manual import ManualModule
 from lightning_modules.metrics.rollout_statistics import explained_variance
 from lightning_modules.metrics.update_statistics import UpdateStatistics
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.options.policies import PolicyOptions

@@ -47,6 +47,7 @@ FLOORS = (
     "lightning_modules.rollouts",
     "lightning_modules.rewards",
     "lightning_modules.models",
+    "lightning_modules.forward",
     "lightning_modules.options",
     "lightning_modules.objectives",
     "datamodules",

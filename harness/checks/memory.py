@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lightning_modules.models.token_outputs import cache_name
+from lightning_modules.forward.passes import cache_name
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward

@@ -9,7 +9,7 @@ from transformers.utils import cached_file
 
 from harness.checks.audit import CheckError
 from harness.checks.memory import reward_models
-from lightning_modules.models.adapters import plain
+from lightning_modules.forward.passes import plain
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 

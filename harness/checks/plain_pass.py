@@ -13,8 +13,7 @@ from datamodules.prompts import spread
 from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample
-from lightning_modules.models.adapters import plain
-from lightning_modules.models.token_outputs import at_least_float32
+from lightning_modules.forward.passes import at_least_float32, plain
 from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.generation import generate, sample_tokens
 from lightning_modules.rollouts.rollout import Rollout

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.plain_pass import row_logits
 from lightning_modules.errors import ModelError
-from lightning_modules.models.adapters import plain
-from lightning_modules.models.scalar import ScalarModel, SharedPrompt, continues_prompts
-from lightning_modules.models.token_outputs import last_hidden, response_outputs
+from lightning_modules.forward.passes import last_hidden, plain
+from lightning_modules.forward.shared_prompts import SharedPrompt, continues_prompts
+from lightning_modules.forward.token_outputs import response_outputs
+from lightning_modules.models.scalar import ScalarModel
 
 # What rounding does on average to log-probabilities, and to hidden states as a share of them; in
 # 16 bits it may also send a token to another expert.

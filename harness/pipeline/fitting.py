@@ -38,7 +38,8 @@ from harness.reports.start_table import start_lines
 from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
-from lightning_modules.models.adapters import add_adapter, plain, training_notes
+from lightning_modules.forward.passes import plain
+from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel

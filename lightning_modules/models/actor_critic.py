@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.models.adapters import active_adapter, adapter_parameters, plain
+from lightning_modules.forward.passes import last_hidden, plain
+from lightning_modules.forward.token_outputs import TokenOutputs, response_outputs
+from lightning_modules.models.adapters import active_adapter, adapter_parameters
 from lightning_modules.models.scalar import ScalarModel
-from lightning_modules.models.token_outputs import TokenOutputs, last_hidden, response_outputs
 from lightning_modules.objectives.masked import masked
 
 

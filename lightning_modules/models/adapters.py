@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
+from lightning_modules.forward.passes import plain
 from lightning_modules.options.require import require
 
 VALUE_ADAPTER = "value"
@@ -20,11 +21,6 @@ NAMES = ("target_modules", "target_parameters", "modules_to_save")
 # A word of PEFT's, and the head of the reward models that are made of the model.
 NOT_OF_THE_MODEL = ("all-linear", "score")
 PLACES = (*NAMES, "exclude_modules", "layers_to_transform", "layers_pattern")
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The Hugging Face model; adapters, if any, live in its layers."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @contextmanager

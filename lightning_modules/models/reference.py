@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.adapters import adapters_off
-from lightning_modules.models.token_outputs import response_outputs
 
 
 class Reference:

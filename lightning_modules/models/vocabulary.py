@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.errors import ModelError
-from lightning_modules.models.adapters import plain
+from lightning_modules.forward.passes import plain
 from lightning_modules.options.remote_code import trusts
 
 # Any of these makes a folder one with a tokenizer; Transformers may make up an empty one without.

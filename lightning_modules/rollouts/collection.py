@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.mixed_precision import casts_kept
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.mixed_precision import casts_kept
 from lightning_modules.models.reference import Reference
-from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Responses, Reward

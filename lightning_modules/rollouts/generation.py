@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lightning_modules.models.token_outputs import cache_name, position_ids
+from lightning_modules.forward.passes import cache_name, position_ids
 
 
 def sample_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:

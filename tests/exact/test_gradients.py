@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from lightning_modules.a2c import A2C
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import (
     VALUE_ADAPTER,
@@ -25,7 +26,6 @@ from lightning_modules.models.adapters import (
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
-from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import aggregate, masked
 from lightning_modules.policy import PolicyModule

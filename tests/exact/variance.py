@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.a2c import A2C
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.token_outputs import response_outputs
 from lightning_modules.policy import PolicyModule
 from lightning_modules.reinforce import Reinforce
 from lightning_modules.rollouts.rollout import Rollout

@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from lightning_modules.models.token_outputs import response_outputs
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.rollouts.generation import generate, sample_tokens
 
 pytestmark = pytest.mark.gpu

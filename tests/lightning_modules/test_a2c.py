@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_modules.errors import OptionError
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, rewards_to_go
 from lightning_modules.objectives.masked import aggregate, masked, masked_sum
 from lightning_modules.rollouts.rollout import Rollout

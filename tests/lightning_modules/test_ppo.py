@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_modules.errors import OptionError
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae
 from lightning_modules.objectives.losses import policy_gradient
 from lightning_modules.ppo import PPO

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_modules.errors import OptionError
-from lightning_modules.models.token_outputs import TokenOutputs
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.masked import masked
 from lightning_modules.options.policies import BASELINES, IMPORTANCE, RETURNS

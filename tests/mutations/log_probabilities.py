@@ -19,19 +19,19 @@ ROWS = (
     Mutation(
         bug="temperature omitted in log-probabilities",
         seen="TRL #3029",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="at_least_float32(outputs.logits) / temperature",
         new="at_least_float32(outputs.logits)",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="temperature divides log-probabilities instead of logits",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="logits = at_least_float32(outputs.logits) / temperature",
         new="logits = at_least_float32(outputs.logits)",
         also=(
             Change(
-                "lightning_modules.models.token_outputs:response_outputs",
+                "lightning_modules.forward.token_outputs:response_outputs",
                 "logits.gather(-1, actions).squeeze(-1) - normaliser",
                 "(logits.gather(-1, actions).squeeze(-1) - normaliser) / temperature",
             ),
@@ -71,7 +71,7 @@ ROWS = (
     ),
     Mutation(
         bug="log-softmax in bfloat16",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="at_least_float32(outputs.logits)",
         new="outputs.logits.bfloat16()",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),

@@ -145,7 +145,7 @@ ROWS = (
     ),
     Mutation(
         bug="log-probabilities one position late",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="torch.arange(prompt_length - 1, sequences.shape[1] - 1,",
         new="torch.arange(prompt_length, sequences.shape[1],",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
@@ -159,7 +159,7 @@ ROWS = (
     ),
     Mutation(
         bug="values of a head one position late",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="outputs.hidden_states[-1][:, states]",
         new="outputs.hidden_states[-1][:, states + 1]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
@@ -197,7 +197,7 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in training",
         seen="TRL #6800; only absolute positions show it",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="position_ids=position_ids(attention_mask),",
         new="",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing[head-gpt2-float32-{{'left': 6}}]",),
@@ -205,7 +205,7 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in the critic and the reward model",
         seen="TRL #6800",
-        target="lightning_modules.models.token_outputs:last_hidden",
+        target="lightning_modules.forward.passes:last_hidden",
         old="position_ids=position_ids(attention_mask),",
         new="",
         tests=(f"{ACTOR_CRITIC}::test_score_of_a_padded_batch_is_what_transformers_says",),
@@ -227,7 +227,7 @@ ROWS = (
     ),
     Mutation(
         bug="padding of the prompt is attended to",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="torch.cat([prompt_mask, response_mask], dim=1)",
         new="torch.ones_like(sequences).bool()",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing",),

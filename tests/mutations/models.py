@@ -34,7 +34,7 @@ ROWS = (
     ),
     Mutation(
         bug="a value head reads the states before the last layer",
-        target="lightning_modules.models.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:response_outputs",
         old="outputs.hidden_states[-1]",
         new="outputs.hidden_states[-2]",
         tests=(f"{FAMILIES}::test_values_are_the_same_with_and_without_log_probabilities[llama]",),

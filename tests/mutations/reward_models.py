@@ -10,7 +10,7 @@ SCALES = "lightning_modules/rewards/test_scales.py"
 LEARNED = "lightning_modules/rewards/test_learned.py"
 UNSCORED = "lightning_modules/test_unscored.py"
 MICRO_BATCHES = "lightning_modules/test_micro_batches.py"
-SHARED = "lightning_modules/models/test_shared_prompts.py"
+SHARED = "lightning_modules/forward/test_shared_prompts.py"
 LOSSES = "lightning_modules.objectives.preference"
 
 ROWS = (
@@ -111,14 +111,14 @@ ROWS = (
     ),
     Mutation(
         bug="padding of a shared prompt is attended to",
-        target="lightning_modules.models.scalar:continued_hidden",
+        target="lightning_modules.forward.shared_prompts:continued_hidden",
         old="attention_mask=mask,",
         new="attention_mask=torch.ones_like(mask),",
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),
     ),
     Mutation(
         bug="responses after a shared prompt count their positions from 0",
-        target="lightning_modules.models.scalar:continued_hidden",
+        target="lightning_modules.forward.shared_prompts:continued_hidden",
         old="position_ids(mask)[:, prompt.ids.shape[1] :]",
         new="position_ids(response_mask)",
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),

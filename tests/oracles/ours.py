@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.metrics.rollout_statistics import explained_variance as share_explained
-from lightning_modules.models.token_outputs import response_outputs
 from lightning_modules.objectives import advantages, divergences, losses, preference
 from lightning_modules.objectives.masked import masked
 from lightning_modules.rewards.shaping import ScoreShaping

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.rollout_statistics import add_statistics, explained_variance
-from lightning_modules.models.token_outputs import TokenOutputs
 from lightning_modules.objectives.advantages import gae, penalised_rewards, rewards_to_go
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.losses import (

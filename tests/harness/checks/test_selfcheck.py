@@ -30,13 +30,13 @@ from harness.pipeline.model_folder import export
 from harness.reports.plain_console import PlainConsole
 from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.errors import ModelError
+from lightning_modules.forward.passes import cache_name
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import load_scorer, new_scorer
-from lightning_modules.models.token_outputs import cache_name
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward, RewardContext

@@ -27,8 +27,9 @@ from harness.checks.supervised_pass import (
     rows_like,
 )
 from lightning_modules.errors import ModelError
+from lightning_modules.forward.shared_prompts import SharedPrompt
 from lightning_modules.models.adapters import add_adapter
-from lightning_modules.models.scalar import ScalarModel, SharedPrompt
+from lightning_modules.models.scalar import ScalarModel
 from tests.lightning_modules.models.families import (
     FAMILIES,
     NEOX,

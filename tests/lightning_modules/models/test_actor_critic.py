@@ -5,6 +5,8 @@ import torch
 from peft import LoraConfig, TaskType
 from transformers import AutoModelForSequenceClassification
 
+from lightning_modules.forward.passes import position_ids
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.adapters import (
     VALUE_ADAPTER,
@@ -15,7 +17,6 @@ from lightning_modules.models.adapters import (
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
-from lightning_modules.models.token_outputs import position_ids, response_outputs
 from tests.exact.world import norms_in_float64
 from tests.tolerances import of_model
 

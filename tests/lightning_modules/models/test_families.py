@@ -5,10 +5,10 @@ import torch
 from peft import LoraConfig, TaskType
 from transformers import FalconConfig, WhisperConfig
 
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter, merged
 from lightning_modules.models.loading import check_causal_lm, load_causal_lm
-from lightning_modules.models.token_outputs import response_outputs
 from lightning_modules.models.usable import positions
 from lightning_modules.models.vocabulary import ids_without_text
 from lightning_modules.rollouts.generation import generate, sample_tokens

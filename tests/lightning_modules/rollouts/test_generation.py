@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from lightning_modules.models.token_outputs import response_outputs
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.rollouts.generation import generate, sample_tokens
 
 LIMIT = 12

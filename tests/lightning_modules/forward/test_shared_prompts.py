@@ -4,9 +4,10 @@ import pytest
 import torch
 from peft import LoraConfig, TaskType
 
+from lightning_modules.forward.passes import last_hidden, position_ids
+from lightning_modules.forward.shared_prompts import SharedPrompt
 from lightning_modules.models.adapters import add_adapter
-from lightning_modules.models.scalar import ScalarModel, SharedPrompt
-from lightning_modules.models.token_outputs import last_hidden, position_ids
+from lightning_modules.models.scalar import ScalarModel
 from tests.lightning_modules.supervised_parts import DTYPE, exact_scorer
 
 EQUAL = 1e-10

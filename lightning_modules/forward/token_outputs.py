@@ -4,14 +4,12 @@ Index convention: s_t is the prompt and the first t response tokens; its logits 
 position P-1+t of the sequence. Only these T positions get logits.
 """
 
-import inspect
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.models.adapters import plain
+from lightning_modules.forward.passes import at_least_float32, position_ids
 from lightning_modules.objectives.masked import masked
 
 
@@ -21,28 +19,6 @@ class TokenOutputs(NamedTuple):
     logprobs: Tensor
     entropy: Tensor | None
     values: Tensor | None
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it is that already."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """Positions that count real tokens only, (B, S), so that padding on the left shifts nothing."""
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def cache_name(model: nn.Module) -> str:
-    """What a model's forward calls its cache: newer versions of Transformers have renamed it, and
-    some architectures take any name without a word.
-    """
-    return "cache" if "cache" in _parameters(type(plain(model))) else "past_key_values"
-
-
-@lru_cache
-def _parameters(kind: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def response_outputs(
@@ -81,20 +57,3 @@ def response_outputs(
         entropies = masked(normaliser - expected_logit, response_mask)
     last_hidden = outputs.hidden_states[-1][:, states] if hidden else None
     return TokenOutputs(masked(logprobs, response_mask), entropies, None), last_hidden
-
-
-def last_hidden(model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The backbone's last hidden states, (B, S, D), without a head's outputs."""
-    # Where padding is on the right alone, causality keeps it from every real token: without a mask
-    # attention is faster, and none of size S x S is held.
-    right_padded = bool(attention_mask[:, 0].all())
-    return (
-        plain(model)
-        .base_model(
-            input_ids=input_ids,
-            attention_mask=None if right_padded else attention_mask,
-            position_ids=position_ids(attention_mask),
-            use_cache=False,
-        )
-        .last_hidden_state
-    )

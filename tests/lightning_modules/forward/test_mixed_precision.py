@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from lightning_modules.models.mixed_precision import casts_kept
+from lightning_modules.forward.mixed_precision import casts_kept
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,1 @@
+"""How language models are run: their passes, and what is read from them."""
