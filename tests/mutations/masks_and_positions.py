@@ -160,8 +160,8 @@ ROWS = (
     Mutation(
         bug="values of a head one position late",
         target="lightning_modules.forward.token_outputs:response_outputs",
-        old="outputs.hidden_states[-1][:, states]",
-        new="outputs.hidden_states[-1][:, states + 1]",
+        old="outputs.hidden_states[-1][:, places]",
+        new="outputs.hidden_states[-1][:, places + 1]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
     ),
     Mutation(
