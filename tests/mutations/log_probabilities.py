@@ -141,11 +141,4 @@ ROWS = (
         new="self.finish.factor",
         tests=(f"{GRADIENTS}[llama--trained head]",),
     ),
-    Mutation(
-        bug="in chunks, ids without text have a probability",
-        target="lightning_modules.forward.heads:_tried",
-        old="never=never if len(never) else None",
-        new="never=None",
-        tests=(f"{CHUNKS}::test_ids_without_text_have_no_probability_either[llama]",),
-    ),
 )
