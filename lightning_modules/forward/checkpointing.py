@@ -36,15 +36,20 @@ def set_checkpointing(model: nn.Module, on: bool) -> None:
     no such layer.
     """
     if on and not can_checkpoint(model):
-        kinds = ", ".join(sorted({type(m).__name__ for m in model.modules() if hasattr(m, "config")}))
+        kinds = {type(m).__name__ for m in model.modules() if hasattr(m, "config")}
         raise ModelError(
-            f"hardware.checkpointing=true: {kinds or type(model).__name__} has no layers that"
-            " Transformers knows how to compute again; use hardware.checkpointing=false"
+            f"hardware.checkpointing=true: {', '.join(sorted(kinds)) or type(model).__name__} has"
+            " no layers that Transformers can compute again; use hardware.checkpointing=false"
         )
     for layer in (layer for stack in _stacks(model) for layer in stack[:-1]):
         layer.__dict__.pop("forward", None)
         if on:
             layer.forward = partial(_checkpointed, layer)
+
+
+def is_checkpointed(model: nn.Module) -> bool:
+    """Whether layers are computed again."""
+    return any("forward" in layer.__dict__ for stack in _stacks(model) for layer in stack)
 
 
 def _stacks(module: nn.Module) -> Iterator[list[nn.Module]]:
@@ -80,7 +85,7 @@ def _checkpointed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-# -- adapters -----------------------------------------------------------------------------------------
+# -- adapters -------------------------------------------------------------------------------------
 
 
 class _AdaptersAsNow:
@@ -115,7 +120,7 @@ class _AdaptersAsNow:
         self._exchange()
 
 
-# -- caches -------------------------------------------------------------------------------------------
+# -- caches ---------------------------------------------------------------------------------------
 
 _CACHE = object()  # stands for it in arguments, which are kept
 
