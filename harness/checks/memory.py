@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.passes import cache_name
+from lightning_modules.forward.saved import Growth, saved_growth
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
@@ -163,52 +165,39 @@ def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
     """What one micro-batch of an update holds at its peak."""
-    fixed, each = update_growth(module, sizes)
-    return fixed + sizes.micro_batch * each
+    kept, checkpointed = update_growth(module, sizes)
+    return (checkpointed if is_checkpointed(module.model) else kept).of(sizes.micro_batch)
 
 
-def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[int, int]:
-    """What a micro-batch of an update holds at its peak: bytes whatever its size, and bytes for
-    each response. All that autograd saves, and the gradients of the logits.
+def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
+    """What a micro-batch of an update holds at its peak, with activations kept and with
+    checkpointing: all that autograd saves, and the gradients of the logits.
 
-    With checkpointing the peak is where the layer before the last is computed again: its
-    activations take the place of those of the last one, which are counted as they are kept.
+    With checkpointing the peak is where a layer is computed again: its activations take the place
+    of those of the last layer, which are counted as they are kept.
     """
-    one, two = (_saved_by_update(module, rows, sizes) for rows in (1, 2))
     logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
-    return max(2 * one - two, 0), two - one + logits
 
+    def forward(rows: int) -> object:
+        device = next(module.model.parameters()).device
+        sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
+        prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
+        # Padding, as batches have it: without any, attention takes another way.
+        prompt_mask[:, 0] = sizes.prompt_tokens == 1
+        response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
+        return module.model(
+            sequences,
+            prompt_mask,
+            response_mask,
+            module.options.temperature,
+            entropy=module.options.entropy_coef > 0,
+        )
 
-def _saved_by_update(module: PolicyModule, rows: int, sizes: Sizes) -> int:
-    device = next(module.model.parameters()).device
-    sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
-    prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
-    # Padding, as batches have it: without any, attention takes another way.
-    prompt_mask[:, 0] = sizes.prompt_tokens == 1
-    response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-    entropy = module.options.entropy_coef > 0
-    temperature = module.options.temperature
-    return saved_bytes(
-        module.model,
-        lambda: module.model(sequences, prompt_mask, response_mask, temperature, entropy=entropy),
+    kept, checkpointed = saved_growth(module.model, forward)
+    return (
+        Growth(kept.fixed, kept.each + logits),
+        Growth(checkpointed.fixed, checkpointed.each + logits),
     )
-
-
-def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
-    """Bytes that a forward pass saves for its backward pass, without weights."""
-    weights = {x.untyped_storage().data_ptr() for x in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def remember(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
-        outputs = forward()  # holds the graph, and that the storages, until all are counted
-    del outputs
-    return sum(saved.values())
 
 
 @torch.no_grad()
