@@ -15,7 +15,7 @@ def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator
     """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
     options = module.options
     for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
-        for part in minibatch.micro_batches(options.micro_batch_size):
+        for part in minibatch.micro_batches(*module.micro_batches.limits):
             masks = (part.prompt_mask, part.response_mask)
             with torch.enable_grad():
                 new = module.model(part.sequences, *masks, options.temperature)

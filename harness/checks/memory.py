@@ -10,7 +10,7 @@ gradients are gathered in over devices, and the gaps that an allocator leaves. O
 process on a CPU holds.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,16 @@ class Sizes:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.response_tokens
+
+
+def sizes_of(module: PolicyModule, prompts: Iterable[Sequence[int]], devices: int) -> Sizes:
+    """Of a run on so many devices, whose `prompts` are ids; a micro-batch is of full length."""
+    share = module.options.sequences_per_iteration // devices
+    prompt_tokens = max(map(len, prompts))
+    response_tokens = module.collector.vocabulary.max_response_tokens
+    minibatch = share // module.options.minibatches
+    most = module.micro_batches.sequences_of(prompt_tokens + response_tokens) or minibatch
+    return Sizes(share, min(minibatch, most), prompt_tokens, response_tokens)
 
 
 @dataclass(frozen=True)
@@ -86,10 +96,10 @@ class Estimate:
         said = ", ".join(f"{name} {size(n)}" for name, n in parts.items() if n)
         return f"about {size(self.weights + self.to_come)} a device: {said}"
 
-    def remedy(self) -> str:
-        """What to lower, the largest part first."""
+    def remedy(self, limit: str) -> str:
+        """What to lower, the largest part first; `limit`: the option that limits micro-batches."""
         ways = {
-            "algo.micro_batch_size": self.update,
+            limit: self.update,
             "algo.prompts_per_iteration or algo.samples_per_prompt": self.sampling,
             "the weights that are trained (adapter=lora)": self.gradients + self.optimizer,
         }
@@ -114,8 +124,8 @@ def estimate(module: PolicyModule, sizes: Sizes) -> Estimate:
         policy=weight_bytes([module.model]),
         reference=of_reference,
         reward=weight_bytes(rewards),
-        gradients=_bytes(trained),
-        optimizer=int(states * _bytes(trained)),
+        gradients=tensor_bytes(trained),
+        optimizer=int(states * tensor_bytes(trained)),
         update=update_bytes(module, sizes),
         sampling=sampling_bytes(module, sizes),
         scoring=sum(scoring_bytes(model, sizes) for model in rewards),
@@ -134,10 +144,10 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return _bytes(kept.values())
+    return tensor_bytes(kept.values())
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(x.numel() * x.element_size() for x in tensors)
 
 
@@ -152,23 +162,41 @@ def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
 
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
-    """What one micro-batch of an update holds at its peak: all that autograd saves, and the
-    gradients of the logits. What two responses need more than one grows with the micro-batch.
+    """What one micro-batch of an update holds at its peak."""
+    fixed, each = update_growth(module, sizes)
+    return fixed + sizes.micro_batch * each
+
+
+def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[int, int]:
+    """What a micro-batch of an update holds at its peak: bytes whatever its size, and bytes for
+    each response. All that autograd saves, and the gradients of the logits.
+
+    With checkpointing the peak is where the layer before the last is computed again: its
+    activations take the place of those of the last one, which are counted as they are kept.
     """
-    one, two = (_saved_bytes(module, rows, sizes) for rows in (1, 2))
+    one, two = (_saved_by_update(module, rows, sizes) for rows in (1, 2))
     logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
-    return max(2 * one - two, 0) + sizes.micro_batch * (two - one + logits)
+    return max(2 * one - two, 0), two - one + logits
 
 
-def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
-    """Bytes that the forward pass of an update saves for its backward pass, without weights."""
+def _saved_by_update(module: PolicyModule, rows: int, sizes: Sizes) -> int:
     device = next(module.model.parameters()).device
     sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
     prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
     # Padding, as batches have it: without any, attention takes another way.
     prompt_mask[:, 0] = sizes.prompt_tokens == 1
     response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-    weights = {x.untyped_storage().data_ptr() for x in module.model.parameters()}
+    entropy = module.options.entropy_coef > 0
+    temperature = module.options.temperature
+    return saved_bytes(
+        module.model,
+        lambda: module.model(sequences, prompt_mask, response_mask, temperature, entropy=entropy),
+    )
+
+
+def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass saves for its backward pass, without weights."""
+    weights = {x.untyped_storage().data_ptr() for x in model.parameters()}
     saved: dict[int, int] = {}
 
     def remember(x: Tensor) -> Tensor:
@@ -177,11 +205,8 @@ def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
             saved[storage.data_ptr()] = storage.nbytes()
         return x
 
-    entropy = module.options.entropy_coef > 0
-    temperature = module.options.temperature
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
-        # The result holds the graph, and that the storages, until all are counted.
-        outputs = module.model(sequences, prompt_mask, response_mask, temperature, entropy=entropy)
+        outputs = forward()  # holds the graph, and that the storages, until all are counted
     del outputs
     return sum(saved.values())
 
@@ -193,7 +218,7 @@ def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
     lm(input_ids=ids, use_cache=True, **{cache_name(lm): cache})
-    per_token = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
+    per_token = tensor_bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
     per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
     return sizes.sequences * per_response + _kept_casts(lm)
 
@@ -202,7 +227,7 @@ def _kept_casts(lm: nn.Module) -> int:
     """Bytes of the 16-bit casts of trained float32 weights, kept while responses are sampled."""
     trained = [p for p in lm.parameters() if p.requires_grad and p.dtype == torch.float32]
     on = trained and torch.is_autocast_enabled(trained[0].device.type)
-    return _bytes(trained) // 2 if on else 0
+    return tensor_bytes(trained) // 2 if on else 0
 
 
 def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:

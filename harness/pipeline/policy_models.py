@@ -26,7 +26,6 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.plan.begin(algorithm.name)
     encoder = pipeline.load_encoder(path, revision)
-    algorithm.options = algorithm.options.for_sequences_of(sum(pipeline.limits.tokens))
     model, reference = actor_critic(pipeline, algorithm.options.critic, pipeline.cfg.seed)
     algorithm.bind(
         model=model,

@@ -16,7 +16,8 @@ from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.generation import generate
-from lightning_modules.rollouts.rollout import Rollout
+from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
+from lightning_modules.rollouts.rollout import Rollout, real_columns
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
 
@@ -48,14 +49,14 @@ class Collector:
         reward: Reward,
         vocabulary: Vocabulary,
         temperature: float,
-        micro_batch_size: int,
+        micro_batches: MicroBatches,
     ):
         self.model = model
         self.reference = reference
         self.reward = reward
         self.vocabulary = vocabulary
         self.temperature = temperature
-        self.micro_batch_size = micro_batch_size
+        self.micro_batches = micro_batches
 
     def to(self, device: torch.device) -> None:
         """Move the frozen models; the policy moves with its module."""
@@ -83,9 +84,9 @@ class Collector:
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
         tensors = (responses.sequences, responses.prompt_mask, mask)
-        old = self._policy_outputs(tensors)
+        old = self._policy_outputs(*tensors)
         # 4. The reference's log-probabilities.
-        ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
+        ref_logprobs = self._reference_logprobs(*tensors) if with_reference else None
         collected = clock(device)
         rollout = Rollout(
             prompt_mask=responses.prompt_mask,
@@ -129,15 +130,45 @@ class Collector:
         stopped = torch.isin(last, torch.tensor(words.stop_ids, device=last.device))
         return Responses(prompts, sequences, prompt_mask, response_mask, stopped, words.decode)
 
-    def _policy_outputs(self, tensors: tuple[Tensor, ...]) -> TokenOutputs:
-        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(tensors)]
-        return TokenOutputs(
-            *(torch.cat(xs) if xs[0] is not None else None for xs in zip(*parts, strict=True))
-        )
+    def _policy_outputs(self, *tensors: Tensor) -> TokenOutputs:
+        def outputs(*part: Tensor) -> TokenOutputs:
+            return self.model(*part, self.temperature, entropy=True)
 
-    def _reference_logprobs(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(tensors)]
-        return torch.cat(parts)
+        return TokenOutputs(*self._in_micro_batches(outputs, *tensors))
 
-    def _parts(self, tensors: tuple[Tensor, ...]):
-        return zip(*(x.split(self.micro_batch_size) for x in tensors), strict=True)
+    def _reference_logprobs(self, *tensors: Tensor) -> Tensor:
+        def outputs(*part: Tensor) -> tuple[Tensor]:
+            return (self.reference.logprobs(*part, self.temperature),)
+
+        return self._in_micro_batches(outputs, *tensors)[0]
+
+    def _in_micro_batches(
+        self,
+        outputs: Callable[..., tuple[Tensor | None, ...]],
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+    ) -> list[Tensor | None]:
+        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts."""
+        limits = self.micro_batches
+
+        def step() -> list[Tensor | None]:
+            whole: list[Tensor | None] = []
+            for rows in grouped(prompt_mask.sum(-1), response_mask.sum(-1), *limits.limits):
+                masks = prompt_mask[rows], response_mask[rows]
+                start, end = 0, response_mask.shape[1]
+                if limits.tokens is not None:
+                    start, end = real_columns(*masks)
+                said = outputs(
+                    sequences[rows, start : prompt_mask.shape[1] + end],
+                    masks[0][:, start:],
+                    masks[1][:, :end],
+                )
+                if not whole:
+                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
+                for all_rows, x in zip(whole, said, strict=True):
+                    if x is not None:
+                        all_rows[rows, :end] = x
+            return whole
+
+        return limits.within_memory(step, len(sequences))

@@ -41,7 +41,7 @@ ROWS = (
     Mutation(
         bug="temperature omitted in the update",
         seen="TRL #3029",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="self.options.temperature,",
         new="1.0,",
         tests=(f"{POLICY}::test_one_step_on_a_rollout_is_on_policy",),
@@ -85,7 +85,7 @@ ROWS = (
     ),
     Mutation(
         bug="old log-probabilities are computed again after an update",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses, stats = self.token_loss(part, new)",
         new="import dataclasses\n"
         "        part = dataclasses.replace(part, old_logprobs=new.logprobs.detach())\n"
