@@ -122,6 +122,8 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         )
         self.train()
         self.collector.to(self.device)
+        if self.options.samples_per_prompt > 1:
+            self.collector.share_prompts()
 
     def on_train_start(self) -> None:
         self.on_train_epoch_start()  # a run may go on with the evaluation of an iteration

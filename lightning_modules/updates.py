@@ -60,7 +60,8 @@ class UpdatingModule(ManualModule):
         def backward() -> None:
             optimizer.zero_grad()  # of a try that ran out of memory
             for part in rollout.micro_batches(*self.micro_batches.limits):
-                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+                masks = part.prompt_mask, part.response_mask
+                values = self.model.values(part.sequences, *masks, part.prompt_of)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
 
@@ -98,6 +99,7 @@ class UpdatingModule(ManualModule):
                 part.response_mask,
                 self.options.temperature,
                 entropy=self.options.entropy_coef > 0,
+                prompt_of=part.prompt_of,
             )
             token_losses, stats = self.token_loss(part, new)
             if self.options.entropy_coef > 0:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lightning_modules.forward.passes import at_least_float32, last_hidden, plain
-from lightning_modules.forward.shared_prompts import SharedPrompt, continued_hidden, joined
+from lightning_modules.forward.passes import at_least_float32, plain
+from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
 
 # Where the config of an exported reward model says what its scores mean.
 REWARD_CONFIG = "rlhf_ladder"
@@ -32,9 +32,11 @@ class ScalarModel(nn.Module):
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scalars, at least float32, shape (B, S)."""
-        return self._heads(last_hidden(self.model, input_ids, attention_mask)).mean(-1)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
+    ) -> Tensor:
+        """Scalars, at least float32, shape (B, S); with `prompt`, of what is read after it."""
+        return self._heads(hidden_states(self.model, input_ids, attention_mask, prompt)).mean(-1)
 
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The scalar at the last real token, shape (B,), whatever side the padding is on."""
@@ -50,10 +52,7 @@ class ScalarModel(nn.Module):
         if prompt is not None and not self.shares_prompts:
             input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
             prompt = None
-        if prompt is None:
-            hidden = last_hidden(self.model, input_ids, attention_mask)
-        else:
-            hidden = continued_hidden(self.model, prompt, input_ids, attention_mask)
+        hidden = hidden_states(self.model, input_ids, attention_mask, prompt)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).argmax(-1)
         return self._heads(hidden[torch.arange(len(hidden), device=hidden.device), last])
