@@ -119,10 +119,10 @@ def test_the_second_time_is_an_error_that_says_what_to_lower(limits, option):
 def test_rows_of_one_prompt_come_together_and_each_row_once():
     prompts, responses = lengths()
     owners = torch.arange(40) % 10
-    prompts = prompts[owners]
+    prompts = prompts[owners] + 60
     for parts in (
         grouped(prompts, responses, 8, None, owners),
-        grouped(prompts, responses, None, 400, owners),
+        grouped(prompts, responses, None, 800, owners),
     ):
         assert sorted(row for part in parts for row in part.tolist()) == list(range(40))
         split = sum(len(owners[part].unique()) for part in parts)
