@@ -79,6 +79,13 @@ def check_config(cfg: DictConfig) -> None:
     checkpoints_kept(plain["callbacks"].get("keep_checkpoints", 1))
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
+    frozen = plain["hardware"].get("frozen_precision")
+    require(
+        frozen in (None, "float32", "bfloat16"),
+        "hardware.frozen_precision",
+        frozen,
+        "must be float32, bfloat16, or null for what hardware.precision says",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(

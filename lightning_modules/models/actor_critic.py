@@ -1,11 +1,13 @@
 """The policy and its value function as one module: log-probabilities and values of each token."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.forward.passes import last_hidden, plain
 from lightning_modules.forward.token_outputs import TokenOutputs, response_outputs
-from lightning_modules.models.adapters import active_adapter, adapter_parameters
+from lightning_modules.models.adapters import active_adapters, adapter_parameters
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import masked
 
@@ -14,8 +16,9 @@ class ActorCritic(nn.Module):
     """The policy, and the value function if the algorithm has one.
 
     `value_head` reads the policy's own hidden states or, with `value_adapter`, those of the same
-    backbone with that adapter in the place of the policy's; `critic` is a network of its own. At
-    most one of head and critic is there.
+    backbone with that adapter in the place of the policy's; `critic` is a network of its own, or
+    one on the policy's weights whose trained adapter is `value_adapter`. At most one of head and
+    critic is there.
     """
 
     def __init__(
@@ -39,7 +42,6 @@ class ActorCritic(nn.Module):
         temperature: float,
         entropy: bool = False,
     ) -> TokenOutputs:
-        shares_states = self.value_head is not None and self.value_adapter is None
         outputs, hidden = response_outputs(
             self.lm,
             sequences,
@@ -47,13 +49,43 @@ class ActorCritic(nn.Module):
             response_mask,
             temperature,
             entropy=entropy,
-            hidden=shares_states,
+            hidden=self.shares_states,
         )
-        if shares_states:
+        if self.shares_states:
             values = masked(self._head(hidden), response_mask)
         else:
             values = self.values(sequences, prompt_mask, response_mask)
         return outputs._replace(values=values)
+
+    @property
+    def shares_states(self) -> bool:
+        """Whether values are read off the hidden states that give the log-probabilities."""
+        return self.value_head is not None and self.value_adapter is None
+
+    def passes(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        temperature: float,
+        entropy: bool = False,
+    ) -> Iterator[TokenOutputs]:
+        """What `forward` says, in parts whose gradients add up to its own: once it is used, the
+        graph of the one is gone before there is that of the next.
+
+        A value function with hidden states of its own comes after the policy, and each of the two
+        is a constant where it is the other's turn. In a loss that is a sum of both, nothing else
+        changes.
+        """
+        inputs = (sequences, prompt_mask, response_mask)
+        if self.shares_states or (self.value_head is None and self.critic is None):
+            yield self(*inputs, temperature, entropy=entropy)
+            return
+        policy, _ = response_outputs(self.lm, *inputs, temperature, entropy=entropy)
+        constant = TokenOutputs(*(None if x is None else x.detach() for x in policy))
+        yield policy._replace(values=torch.zeros_like(constant.logprobs))
+        del policy
+        yield constant._replace(values=self.values(*inputs))
 
     def values(
         self, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor
@@ -63,7 +95,7 @@ class ActorCritic(nn.Module):
         if self.critic is not None:
             values = self.critic(sequences, attention_mask)
         elif self.value_adapter is not None:
-            with active_adapter(self.lm, self.value_adapter):
+            with active_adapters(self.lm, self.value_adapter):
                 values = self._head(last_hidden(self.lm, sequences, attention_mask))
         elif self.value_head is not None:
             with torch.no_grad():

@@ -364,7 +364,7 @@ def test_the_base_stays_frozen_and_both_adapters_trained_whatever_was_run(two_ad
     ):
         run()
         assert trained(two_adapters) == before
-        assert two_adapters.lm.active_adapter == "default"
+        assert two_adapters.lm.active_adapters == ["default"]
     outputs = two_adapters(sequences, *masks, TEMPERATURE)
     (outputs.logprobs.sum() + outputs.values.sum()).backward()
     parameters = dict(two_adapters.named_parameters())
@@ -376,7 +376,7 @@ def test_an_error_while_the_value_adapter_is_on_switches_it_off(two_adapters, ro
     sequences, *masks = batch(rows)
     with pytest.raises(IndexError):
         two_adapters.values(sequences + 10**6, *masks)
-    assert two_adapters.lm.active_adapter == "default"
+    assert two_adapters.lm.active_adapters == ["default"]
     assert trained(two_adapters) == before
 
 
