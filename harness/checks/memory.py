@@ -11,6 +11,7 @@ process on a CPU holds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lightning_modules.forward.passes import cache_name
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
@@ -234,9 +236,11 @@ def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:
     """A layer's activations of a reward model's batch: its input and output, and a feed-forward
     layer's, in the dtype of its weights.
     """
-    hidden = max(p.shape[-1] for p in model.parameters() if p.ndim == 2)
+    with model.reading() if isinstance(model, ScalarModel) else nullcontext(model) as read:
+        weights = list(read.parameters())
+    hidden = max(p.shape[-1] for p in weights if p.ndim == 2)
     tokens = min(BATCH_TOKENS, sizes.sequences * sizes.tokens)
-    return tokens * 4 * hidden * next(model.parameters()).element_size()
+    return tokens * 4 * hidden * weights[0].element_size()
 
 
 def vocabulary_size(lm: nn.Module) -> int:

@@ -6,8 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
 from lightning_modules.forward.shared_prompts import can_share_prompts, shared_prompt
+from lightning_modules.models.loading import check_attention
+from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, load_scorer
@@ -58,7 +61,8 @@ class Scorer:
     @cached_property
     def shares_prompts(self) -> bool:
         """Whether the model can read a prompt once for several responses."""
-        return can_share_prompts(self.model.model)
+        with self.model.reading() as model:
+            return can_share_prompts(model)
 
     @torch.no_grad()
     def heads_of_ids(
@@ -134,11 +138,12 @@ class ModelReward(Reward):
         self.normalise = self.options.normalise
 
     def load(self, path: Any, context: RewardContext) -> None:
-        model = load_scorer(path, dtype=context.dtype)
-        config = model.config
-        self.options.require_ensemble(config.num_labels)
-        model = frozen(ScalarModel(model, normalised=self.normalise))
-        self.scorer = Scorer(model, context.encoder(path), padding_unread(config))
+        own = load_scorer(path, how=context.frozen)
+        self.use(ScalarModel(own, normalised=self.normalise), path, context)
+
+    def use(self, model: ScalarModel, path: Any, context: RewardContext) -> None:
+        self.options.require_ensemble(model.heads_count)
+        self.scorer = Scorer(frozen(model), context.encoder(path), padding_unread(model.config))
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)
@@ -179,7 +184,12 @@ class LearnedReward(ModelReward):
         context.check_reward_model()
 
     def bind(self, context: RewardContext) -> None:
-        self.load(context.reward_model(), context)
+        path, policy = context.reward_model(), context.policy()
+        shared = policy and reward_on(policy, path, normalised=self.normalise)
+        if shared:
+            self.use(shared, path, context)
+        else:
+            self.load(path, context)
 
     def score(self, responses: Responses) -> Tensor:
         masks = responses.prompt_mask, responses.response_mask
@@ -197,7 +207,10 @@ class CheckpointReward(ModelReward):
     options: CheckpointRewardOptions
 
     def check(self, context: RewardContext) -> None:
-        self.options.require_ensemble(check_scorer(self.options.path).num_labels)
+        path, attention = self.options.path, context.frozen.attention
+        config = check_scorer(path)
+        self.options.require_ensemble(config.num_labels)
+        check_attention(config, attention, path, AutoModelForSequenceClassification)
         context.encoder(self.options.path)
 
     def check_prompts(self, context: RewardContext, prompts: Sequence[Any]) -> None:

@@ -62,11 +62,13 @@ class Collector:
 
     def share_prompts(self) -> None:
         """Let the samples of a prompt read it once, if all models that train on them can."""
-        models = [self.model.lm]
-        if self.model.critic is not None:
-            models.append(self.model.critic.model)
+        can = can_share_prompts(self.model.lm)
         with self.reference.active() as reference:
-            self.shares_prompts = all(map(can_share_prompts, [*models, reference]))
+            can = can and can_share_prompts(reference)
+        if self.model.critic is not None:
+            with self.model.critic.reading() as critic:
+                can = can and can_share_prompts(critic)
+        self.shares_prompts = can
 
     def to(self, device: torch.device) -> None:
         """Move the frozen models; the policy moves with its module."""
