@@ -86,6 +86,13 @@ def check_config(cfg: DictConfig) -> None:
         checkpointing,
         "must be one of true, false, auto",
     )
+    frozen = plain["hardware"].get("frozen_precision")
+    require(
+        frozen in (None, "float32", "bfloat16"),
+        "hardware.frozen_precision",
+        frozen,
+        "must be float32, bfloat16, or null for what hardware.precision says",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(

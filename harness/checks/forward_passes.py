@@ -22,7 +22,9 @@ def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator
         for part in minibatch.micro_batches(*module.micro_batches.limits):
             masks = (part.prompt_mask, part.response_mask)
             with torch.enable_grad():
-                new = module.model(part.sequences, *masks, options.temperature)
+                new = module.model(
+                    part.sequences, *masks, options.temperature, prompt_of=part.prompt_of
+                )
             yield part, new
 
 

@@ -12,6 +12,7 @@ process on a CPU holds.
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
@@ -229,9 +231,11 @@ def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:
     """A layer's activations of a reward model's batch: its input and output, and a feed-forward
     layer's, in the dtype of its weights.
     """
-    hidden = max(p.shape[-1] for p in model.parameters() if p.ndim == 2)
+    with model.reading() if isinstance(model, ScalarModel) else nullcontext(model) as read:
+        weights = list(read.parameters())
+    hidden = max(p.shape[-1] for p in weights if p.ndim == 2)
     tokens = min(BATCH_TOKENS, sizes.sequences * sizes.tokens)
-    return tokens * 4 * hidden * next(model.parameters()).element_size()
+    return tokens * 4 * hidden * weights[0].element_size()
 
 
 def vocabulary_size(lm: nn.Module) -> int:

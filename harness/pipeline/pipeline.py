@@ -58,7 +58,7 @@ class Pipeline(Parts):
             reward_model=lambda: self.reward_model() / "model",
             gold=self.source.gold,
             encoder=lambda path: scoring_encoder(path, self.chat.date),
-            dtype=self.dtype,
+            frozen=self.frozen,
             check_reward_model=self.check_reward_model,
         )
 
@@ -119,8 +119,8 @@ class Pipeline(Parts):
         self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
     ) -> None:
         """Raise CheckError if the sampler does not draw what the model says after `prompts`."""
-        lm = frozen(load_causal_lm(path, revision=revision, dtype=self.dtype)).to(self.device)
-        coarse = self.dtype != torch.float32
+        lm = frozen(load_causal_lm(path, revision=revision, how=self.frozen)).to(self.device)
+        coarse = self.frozen.dtype != torch.float32
         tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
         check_model(lm, encoder, prompts, tolerance, coarse)
 
@@ -160,7 +160,9 @@ class Pipeline(Parts):
             "reference": self._mark("sft")
             if model.embedded
             else pretrained_identity(model.pretrained, model.revision),
-            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+            "adapter": OmegaConf.to_container(self.cfg.adapter.config, resolve=True)
+            if self.lora
+            else None,
         }
 
     def _mark(self, name: str) -> str:

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -16,7 +18,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lightning_modules.errors import ModelError
+from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.models.load_options import FLOAT32, LoadOptions, attention_argument
 from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
 from lightning_modules.models.weights import load_weights
@@ -97,7 +100,7 @@ def check_causal_lm(path: str | Path, revision: str | None = None) -> Pretrained
 
 
 def load_causal_lm(
-    path: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path, *, revision: str | None = None, how: LoadOptions = FLOAT32
 ) -> PreTrainedModel:
     """A causal LM from a folder or the hub, in evaluation mode, with every weight from the files.
 
@@ -109,17 +112,40 @@ def load_causal_lm(
     refuse_kind(path, config)
     with clear_errors(path):
         model = load_weights(
-            AutoModelForCausalLM, path, config, revision=revision or "main", dtype=dtype
+            AutoModelForCausalLM, path, config, revision=revision or "main", **how.arguments()
         )
     forbid_ids_without_text(model, path, revision)
     return model.eval()
 
 
-def random_causal_lm(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+def random_causal_lm(
+    config: PretrainedConfig, seed: int, attention: str | None = None
+) -> PreTrainedModel:
     """A causal LM of this config with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, **attention_argument(attention))
+
+
+def check_attention(
+    config: PretrainedConfig, attention: str | None, name: str, auto: Any = AutoModelForCausalLM
+) -> None:
+    """OptionError unless models of this config, of the kind `auto`, can compute their attention by
+    this implementation with what is installed. No weight is read.
+    """
+    if attention is None:
+        return
+    try:
+        with torch.device("meta"):
+            auto.from_config(
+                deepcopy(config),
+                trust_remote_code=trusts(config.name_or_path),
+                **attention_argument(attention),
+            )
+    except Exception as error:  # of the package that is not there, or of the architecture
+        said = " ".join(str(error).split())
+        rule = f"{name} cannot use it here: {said:.300}"
+        raise OptionError(f"model.attn_implementation={attention}: {rule}") from error
 
 
 @contextmanager

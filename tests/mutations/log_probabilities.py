@@ -107,7 +107,7 @@ ROWS = (
     Mutation(
         bug="the reference is an alias of the policy: no copy",
         target="harness.pipeline.policy_models:actor_critic",
-        old="Reference(frozen(load(dtype=pipeline.dtype)), shares_policy=False)",
+        old="Reference(frozen(load(how=pipeline.frozen)), shares_policy=False)",
         new="Reference(lm, shares_policy=False)",
         tests=(f"{PEERS}::test_a_policy_and_the_copy_it_is_held_against_share_no_weight",),
     ),
