@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lightning_modules.forward.passes import cache_name
+from lightning_modules.models.packed import held
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
@@ -136,7 +137,7 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return _bytes(kept.values())
+    return _bytes(part for x in kept.values() for part in held(x))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -170,7 +171,9 @@ def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
     # Padding, as batches have it: without any, attention takes another way.
     prompt_mask[:, 0] = sizes.prompt_tokens == 1
     response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-    weights = {x.untyped_storage().data_ptr() for x in module.model.parameters()}
+    weights = {
+        part.untyped_storage().data_ptr() for x in module.model.parameters() for part in held(x)
+    }
     saved: dict[int, int] = {}
 
     def remember(x: Tensor) -> Tensor:
