@@ -22,6 +22,7 @@ from transformers import DynamicCache
 
 from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
 from lightning_modules.models.scalar import ScalarModel
@@ -150,7 +151,7 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return tensor_bytes(kept.values())
+    return tensor_bytes(part for x in kept.values() for part in held(x))
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:

@@ -15,6 +15,7 @@ from lightning_modules.forward.checkpointing import (
     is_checkpointed,
     set_checkpointing,
 )
+from lightning_modules.forward.packed_parameters import held
 
 
 class Growth(NamedTuple):
@@ -64,7 +65,8 @@ def _saved(model: nn.Module, forward: Callable[[], object]) -> tuple[int, int]:
 
 def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
     """Bytes that a forward pass saves for its backward pass as the model is, without weights."""
-    weights = {x.untyped_storage().data_ptr() for x in model.parameters()}
+    tensors = (part for x in model.parameters() for part in held(x))
+    weights = {x.untyped_storage().data_ptr() for x in tensors}
     saved: dict[int, int] = {}
 
     def remember(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from lightning_modules.forward.log_probs import _Head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
-from lightning_modules.models.load_options import FLOAT32
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
