@@ -76,7 +76,7 @@ class UpdatingModule(ManualModule):
         divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
         parts = list(minibatch.micro_batches(self.options.micro_batch_size))
         for part in parts:
-            for new in self._passes(part):
+            for new in self.passes(part.sequences, part.prompt_mask, part.response_mask):
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:
                     token_losses = token_losses - self.options.entropy_coef * new.entropy
@@ -86,12 +86,11 @@ class UpdatingModule(ManualModule):
             stats = stats | {"loss": token_losses}
             statistics.add(part, new.logprobs, stats, self._count(part))
 
-    def _passes(self, part: Rollout) -> Iterator[TokenOutputs]:
-        """Forward passes of a micro-batch, for a backward pass each."""
-        inputs = (part.sequences, part.prompt_mask, part.response_mask, self.options.temperature)
-        entropy = self.options.entropy_coef > 0
-        if self.trainer.world_size > 1:  # DDP gathers gradients in one backward pass
-            yield self.model(*inputs, entropy=entropy)
+    def passes(self, *micro_batch: Tensor) -> Iterator[TokenOutputs]:
+        """Forward passes of sequences, prompt mask and response mask, for a backward pass each."""
+        inputs, entropy = (*micro_batch, self.options.temperature), self.options.entropy_coef > 0
+        if self._trainer is not None and self.trainer.world_size > 1:
+            yield self.model(*inputs, entropy=entropy)  # DDP gathers gradients in one backward pass
         else:
             yield from self.model.passes(*inputs, entropy=entropy)
 

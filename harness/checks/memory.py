@@ -145,13 +145,15 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
-    """How many numbers an optimiser keeps for each weight of a matrix: Adam 2, SGD 0."""
-    weight = nn.Parameter(torch.zeros(64, 64))
+    """How many bytes an optimiser keeps for each byte of a matrix of weights: Adam 2, SGD 0, Adam
+    in 8 bits a half.
+    """
+    weight = nn.Parameter(torch.zeros(256, 256))
     weight.grad = torch.zeros_like(weight)
     made = optimizer([weight])
     made.step()
     states = [x for x in made.state[weight].values() if isinstance(x, Tensor) and x.ndim]
-    return sum(x.numel() for x in states) / weight.numel()
+    return _bytes(states) / _bytes([weight])
 
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
@@ -164,7 +166,9 @@ def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
 
 
 def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
-    """Bytes that the forward pass of an update saves for its backward pass, without weights."""
+    """Bytes that a forward pass of an update saves for its backward pass, without weights; of two
+    passes, the larger one's.
+    """
     device = next(module.model.parameters()).device
     sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
     prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
@@ -182,13 +186,14 @@ def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
             saved[storage.data_ptr()] = storage.nbytes()
         return x
 
-    entropy = module.options.entropy_coef > 0
-    temperature = module.options.temperature
+    largest = 0
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
         # The result holds the graph, and that the storages, until all are counted.
-        outputs = module.model(sequences, prompt_mask, response_mask, temperature, entropy=entropy)
-    del outputs
-    return sum(saved.values())
+        for outputs in module.passes(sequences, prompt_mask, response_mask):
+            largest = max(largest, sum(saved.values()))
+            saved.clear()
+            del outputs
+    return largest
 
 
 @torch.no_grad()
