@@ -182,6 +182,9 @@ def _check_optimizer(place: str, section: Any, model: dict[str, Any]) -> None:
         raise OptionError(
             f"{place}={section}: must be an optimiser: give algo/optimizer=adamw, or {place}.lr=..."
         )
+    made = str(section.get("_target_"))
+    if made.startswith("bitsandbytes."):
+        require_package("bitsandbytes", "qlora", place, made.rsplit(".", 1)[-1])
     lr = section.get("lr", 0)
     if lr is None and (model.get("pretrained") is not None or model.get("config") is None):
         return
