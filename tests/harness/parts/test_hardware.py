@@ -64,5 +64,7 @@ def test_no_gpu_is_said_before_anything_else(monkeypatch):
 
 
 def test_options_override_what_is_shared():
-    trainer = make_trainer(hardware(accelerator="cpu", precision="32-true"), max_epochs=7, log_every_n_steps=3)
+    trainer = make_trainer(
+        hardware(accelerator="cpu", precision="32-true"), max_epochs=7, log_every_n_steps=3
+    )
     assert (trainer.max_epochs, trainer.log_every_n_steps) == (7, 3)
