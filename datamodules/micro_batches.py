@@ -61,14 +61,16 @@ class SupervisedDataModule(LightningDataModule):
             part.append(row)
         yield part
 
-    def largest(self) -> dict[str, Tensor]:
-        """Of the longest rows for training, the micro-batch with the most tokens."""
+    def largest(self) -> list[Any]:
+        """Of the longest rows for training, those of the micro-batch with the most tokens; the
+        longest of them is the last.
+        """
         rows = sorted(self.rows["train"], key=self.length)[-self.batch_size :]
 
         def tokens(part: list[Any]) -> int:
             return sum(map(self.sequences, part)) * self.length(part[-1])
 
-        return self.collate(max(self.micro_batches(rows), key=tokens))
+        return max(self.micro_batches(rows), key=tokens)
 
     def train_dataloader(self) -> DataLoader:
         lengths = [self.length(row) for row in self.rows["train"]]

@@ -122,6 +122,8 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         )
         self.train()
         self.collector.to(self.device)
+        # As the start table of the first rank says.
+        self.micro_batches.tokens = self.trainer.strategy.broadcast(self.micro_batches.tokens)
         if self.options.samples_per_prompt > 1:
             self.collector.share_prompts()
 

@@ -23,7 +23,7 @@ from harness.tracking.wandb_limits import check_logger
 from lightning_modules.errors import OptionError
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.policies import AUTO, A2COptions, PPOOptions, ReinforceOptions
-from lightning_modules.options.require import require
+from lightning_modules.options.require import require, require_package
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
     CombinedRewardOptions,
@@ -106,7 +106,7 @@ def check_config(cfg: DictConfig) -> None:
             _check(place, section, options_class)
             if "optimizer" in section:
                 _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
-    _require_adapters(cfg)
+    _require_adapters(plain)
 
 
 def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -212,8 +212,16 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
-def _require_adapters(cfg: DictConfig) -> None:
-    if cfg.algo.get("critic") == "adapter" and cfg.adapter.config is None:
+def _require_adapters(plain: dict[str, Any]) -> None:
+    adapter, bits = plain["adapter"], plain["adapter"].get("bits")
+    if plain["algo"].get("critic") == "adapter" and adapter["config"] is None:
         raise OptionError(
             "algo.critic=adapter: needs adapter=lora: it is a second adapter of the policy"
         )
+    if bits is None:
+        return
+    rule = "must be 4, or null for weights that are not packed"
+    require(bits == 4 and not isinstance(bits, float), "adapter.bits", bits, rule)
+    require(adapter["config"] is not None, "adapter.bits", bits, "is for adapters: adapter=qlora")
+    for package in ("bitsandbytes", "accelerate"):  # Transformers packs by both
+        require_package(package, "qlora", "adapter.bits", bits)

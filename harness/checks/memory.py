@@ -10,6 +10,7 @@ gradients are gathered in over devices, and the gaps that an allocator leaves. O
 process on a CPU holds.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
+from lightning_modules.forward.saved import Growth, saved_growth
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
@@ -27,9 +32,9 @@ from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
 from lightning_modules.rewards.reward import Reward
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-# Of the vocabulary's size, beside what autograd saves: the gradients of the log-softmax and of the
-# logits, in float32.
-UPDATE_LOGITS = 2 * 4
+# Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
+# float32. Where logits are made in chunks, of a chunk: its probabilities besides.
+WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
 MEMINFO = Path("/proc/meminfo")
@@ -146,7 +151,7 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return tensor_bytes(kept.values())
+    return tensor_bytes(part for x in kept.values() for part in held(x))
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
@@ -165,52 +170,43 @@ def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
     """What one micro-batch of an update holds at its peak."""
-    fixed, each = update_growth(module, sizes)
-    return fixed + sizes.micro_batch * each
+    kept, checkpointed = update_growth(module, sizes)
+    return (checkpointed if is_checkpointed(module.model) else kept).of(sizes.micro_batch)
 
 
-def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[int, int]:
-    """What a micro-batch of an update holds at its peak: bytes whatever its size, and bytes for
-    each response. All that autograd saves, and the gradients of the logits.
+def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
+    """What a micro-batch of an update holds at its peak, with activations kept and with
+    checkpointing: all that autograd saves, and the gradients of the logits.
 
-    With checkpointing the peak is where the layer before the last is computed again: its
-    activations take the place of those of the last one, which are counted as they are kept.
+    With checkpointing the peak is where a layer is computed again: its activations take the place
+    of those of the last layer, which are counted as they are kept.
     """
-    one, two = (_saved_by_update(module, rows, sizes) for rows in (1, 2))
-    logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
-    return max(2 * one - two, 0), two - one + logits
+    lm = module.model.lm
+    logits = sizes.response_tokens * vocabulary_size(lm)
+    chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
+    def forward(rows: int) -> object:
+        device = next(module.model.parameters()).device
+        sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
+        prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
+        # Padding, as batches have it: without any, attention takes another way.
+        prompt_mask[:, 0] = sizes.prompt_tokens == 1
+        response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
+        return module.model(
+            sequences,
+            prompt_mask,
+            response_mask,
+            module.options.temperature,
+            entropy=module.options.entropy_coef > 0,
+        )
 
-def _saved_by_update(module: PolicyModule, rows: int, sizes: Sizes) -> int:
-    device = next(module.model.parameters()).device
-    sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
-    prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
-    # Padding, as batches have it: without any, attention takes another way.
-    prompt_mask[:, 0] = sizes.prompt_tokens == 1
-    response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-    entropy = module.options.entropy_coef > 0
-    temperature = module.options.temperature
-    return saved_bytes(
-        module.model,
-        lambda: module.model(sequences, prompt_mask, response_mask, temperature, entropy=entropy),
+    with whole_up_to(0 if chunked else sys.maxsize):
+        kept, checkpointed = saved_growth(module.model, forward)
+    fixed, each = (CHUNK * CHUNKED_LOGIT, 0) if chunked else (0, logits * WHOLE_LOGIT)
+    return (
+        Growth(kept.fixed + fixed, kept.each + each),
+        Growth(checkpointed.fixed + fixed, checkpointed.each + each),
     )
-
-
-def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
-    """Bytes that a forward pass saves for its backward pass, without weights."""
-    weights = {x.untyped_storage().data_ptr() for x in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def remember(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
-        outputs = forward()  # holds the graph, and that the storages, until all are counted
-    del outputs
-    return sum(saved.values())
 
 
 @torch.no_grad()

@@ -2,24 +2,23 @@
 tokens go through the models at a time, and whether activations are computed again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import nn
 
+from datamodules.micro_batches import SupervisedDataModule
 from harness.checks.memory import (
     free_bytes,
-    saved_bytes,
     sizes_of,
     states_per_weight,
     tensor_bytes,
     update_growth,
 )
 from lightning_modules.forward.checkpointing import can_checkpoint, set_checkpointing
+from lightning_modules.forward.saved import saved_growth
 from lightning_modules.manual import ManualModule
 from lightning_modules.options.policies import AUTO
 from lightning_modules.policy import PolicyModule
@@ -55,40 +54,37 @@ def make_room(
     if free is None:
         return
     sizes, room = sizes_of(module, prompts, trainer.world_size), _room(module, free)
-
-    def fits() -> int:
-        fixed, each = update_growth(module, sizes)
-        return int((room - fixed) // each)
-
     with _as_in_training(trainer):
-        rows = _checkpointed_if_needed(module.model, checkpointing, fits, sizes.micro_batch)
+        growth = update_growth(module, sizes)
+    rows = [int((room - each.fixed) // each.each) for each in growth]
+    on = _choose(module.model, checkpointing, rows[0] < sizes.micro_batch)
     if open_tokens:
         most = MOST_TOKENS if device.type == "cuda" else FEW_TOKENS
-        limits.tokens = max(sizes.tokens, min(most, rows * sizes.tokens))
+        limits.tokens = max(sizes.tokens, min(most, rows[on] * sizes.tokens))
 
 
 def make_room_for_supervised(
     module: SupervisedModule,
     trainer: pl.Trainer,
-    largest: dict[str, Tensor],
+    data: SupervisedDataModule,
     checkpointing: bool | str,
 ) -> None:
-    """Choose whether SFT or a reward model computes activations again; `largest` is the micro-batch
-    that takes the most memory.
-    """
+    """Choose whether SFT or a reward model computes activations again."""
     set_checkpointing(module.model, checkpointing is True)
     device = trainer.strategy.root_device
     free = free_bytes(device, trainer.num_devices)
     if checkpointing != AUTO or free is None:
         return
     module.to(device)
-    part, room = {name: x.to(device) for name, x in largest.items()}, _room(module, free)
+    largest = data.largest()
 
-    def fits() -> int:
-        return int(saved_bytes(module.model, lambda: module.losses(part)) <= room)
+    def forward(rows: int) -> object:
+        part = data.collate(largest[-rows:])
+        return module.losses({name: x.to(device) for name, x in part.items()})
 
     with _as_in_training(trainer):
-        _checkpointed_if_needed(module.model, checkpointing, fits, 1)
+        kept, _ = saved_growth(module.model, forward)
+    _choose(module.model, checkpointing, kept.of(len(largest)) > _room(module, free))
 
 
 def _room(module: ManualModule, free: int) -> float:
@@ -104,21 +100,8 @@ def _as_in_training(trainer: pl.Trainer) -> Iterator[None]:
         yield
 
 
-def _checkpointed_if_needed(
-    model: nn.Module, option: Any, fits: Callable[[], int], wanted: int
-) -> int:
-    """How many sequences fit, after checkpointing was put on where `option` is AUTO and fewer than
-    `wanted` do without. What cannot even be tried does not fit.
-    """
-
-    def tried() -> int:
-        try:
-            return fits()
-        except torch.OutOfMemoryError:
-            return 0
-
-    rows = tried()
-    if option == AUTO and rows < wanted and can_checkpoint(model):
-        set_checkpointing(model, True)
-        rows = tried()
-    return rows
+def _choose(model: nn.Module, checkpointing: bool | str, needed: bool) -> bool:
+    """Whether `model` is checkpointed, now that AUTO knows whether that is needed."""
+    on = checkpointing is True or (checkpointing == AUTO and needed and can_checkpoint(model))
+    set_checkpointing(model, on)
+    return on

@@ -170,7 +170,7 @@ def check_sampling(pipeline: Pipeline, policy: str, against: str | None) -> None
     def check(path: str | Path, revision: str | None) -> None:
         path = model_folder(path)
         encoder = pipeline.load_encoder(path, revision, player=True)
-        pipeline.check_sampling(path, revision, encoder, held_out(pipeline))
+        pipeline.check_sampling(path, revision, encoder, held_out(pipeline), pipeline.frozen)
 
     check(policy, None)
     opponent = (against, None) if against else pipeline.reference()

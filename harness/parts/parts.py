@@ -32,13 +32,13 @@ from harness.parts.hardware import (
 )
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
+from harness.ranks import this_rank
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.load_options import LoadOptions
-from lightning_modules.models.loading import fetch_config
+from lightning_modules.models.loading import LoadOptions, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
 from lightning_modules.options.paths import model_folder
@@ -82,8 +82,13 @@ class Parts:
         # adapters on.
         trained = LoadOptions(attention=self.language_model.attn_implementation)
         self.frozen = replace(trained, dtype=frozen_dtype(self.hardware))
-        self.base = self.frozen if self.lora else trained
+        self.base = replace(self.frozen, **self._packing()) if self.lora else trained
         self._tried = False  # the chat template, on all prompts
+
+    def _packing(self) -> dict[str, Any]:
+        """Whether what adapters are on is packed in 4 bits, and on which device."""
+        device = f"cuda:{this_rank()}" if on_gpu(self.cfg.hardware) else "cpu"
+        return {"packed": self.cfg.adapter.get("bits") is not None, "device": device}
 
     def check_language_model(self) -> None:
         """Raise unless the language model exists, is complete, takes what the data may give it, has

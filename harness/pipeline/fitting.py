@@ -204,7 +204,7 @@ def fit_supervised(
         callbacks=[best, saving, *callbacks],
     )
     checkpointing = hardware.get("checkpointing", False)
-    make_room_for_supervised(module, trainer, data.largest(), checkpointing)
+    make_room_for_supervised(module, trainer, data, checkpointing)
     if console and is_checkpointed(module.model):
         say(console, ["  activations are computed again in the backward pass"])
     trainer.fit(

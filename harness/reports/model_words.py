@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from peft import PeftModel
 from torch import nn
 
 from harness.runs.stages import Stage
+from lightning_modules.forward.packed_parameters import is_packed, numbers
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.adapters import adapter_parameters
 from lightning_modules.models.reference import Reference
@@ -47,7 +47,7 @@ def policy_words(model: ActorCritic, name: str) -> str:
 
 
 def _words(name: str, parameters: Mapping[str, nn.Parameter], adapters: PeftModel | None) -> str:
-    total = sum(p.numel() for key, p in parameters.items() if ".lora_" not in key)
+    total = sum(numbers(p) for key, p in parameters.items() if ".lora_" not in key)
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     parts = [name, f"{short(total)} parameters"]
     if adapters is not None:
@@ -63,11 +63,11 @@ def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
     """`float32`, or that of what is frozen and that of what is trained; each the most common one,
     as norms and heads may be kept in more digits than the rest.
     """
-    kinds: dict[bool, list[torch.dtype]] = {}
+    kinds: dict[bool, list[str]] = {}
     for parameter in parameters:
-        kinds.setdefault(parameter.requires_grad, []).append(parameter.dtype)
-    usual = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
-    names = {trained: str(dtype).removeprefix("torch.") for trained, dtype in usual.items()}
+        name = "4 bits" if is_packed(parameter) else str(parameter.dtype).removeprefix("torch.")
+        kinds.setdefault(parameter.requires_grad, []).append(name)
+    names = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
     if len(set(names.values())) > 1:
         return f"{names[False]}, what is trained {names[True]}"
     return next(iter(names.values()), "no parameters")

@@ -26,11 +26,12 @@ from lightning_modules.errors import ModelError
 
 def can_checkpoint(model: nn.Module) -> bool:
     """Whether a model, or one of the models in it, has layers that can be computed again."""
-    return any(True for _ in _stacks(model))
+    return depth(model) > 0
 
 
-def set_checkpointing(model: nn.Module, on: bool) -> None:
-    """Let the layers of all models in `model` be computed again in the backward pass, or no more.
+def set_checkpointing(model: nn.Module, on: bool, kept: int = 1) -> None:
+    """Let the layers of all models in `model` be computed again in the backward pass, but for the
+    last `kept` ones of each stack, or no more.
 
     Names of weights stay as they are, and copies of the model do the same. ModelError if there is
     no such layer.
@@ -41,10 +42,16 @@ def set_checkpointing(model: nn.Module, on: bool) -> None:
             f"hardware.checkpointing=true: {', '.join(sorted(kinds)) or type(model).__name__} has"
             " no layers that Transformers can compute again; use hardware.checkpointing=false"
         )
-    for layer in (layer for stack in _stacks(model) for layer in stack[:-1]):
-        layer.__dict__.pop("forward", None)
-        if on:
-            layer.forward = partial(_checkpointed, layer)
+    for stack in _stacks(model):
+        for i, layer in enumerate(stack):
+            layer.__dict__.pop("forward", None)
+            if on and i < len(stack) - kept:
+                layer.forward = partial(_checkpointed, layer)
+
+
+def depth(model: nn.Module) -> int:
+    """How many layers that can be computed again the longest stack has."""
+    return max(map(len, _stacks(model)), default=0)
 
 
 def is_checkpointed(model: nn.Module) -> bool:

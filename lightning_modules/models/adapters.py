@@ -12,7 +12,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
+from lightning_modules.forward.packed_parameters import is_packed
 from lightning_modules.forward.passes import plain
+from lightning_modules.models.packed import unpacked
 from lightning_modules.options.require import require
 
 VALUE_ADAPTER = "value"
@@ -147,9 +149,12 @@ def put_beside(model: PeftModel, name: str, lora: LoraConfig, *, trained: bool) 
 
 
 def merged(model: nn.Module) -> PreTrainedModel:
-    """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights."""
+    """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights, in
+    their 16 or 32 bits where they are packed.
+    """
     if isinstance(model, PeftModel):
-        return deepcopy(model).merge_and_unload()
+        whole = unpacked if any(map(is_packed, model.parameters())) else deepcopy
+        return whole(model).merge_and_unload()
     return model
 
 

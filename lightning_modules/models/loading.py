@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,39 @@ from transformers import (
 )
 
 from lightning_modules.errors import ModelError, OptionError
-from lightning_modules.models.load_options import FLOAT32, LoadOptions, attention_argument
+from lightning_modules.models.packed import packing
 from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
 from lightning_modules.models.weights import load_weights
 from lightning_modules.options.paths import model_folder
 from lightning_modules.options.remote_code import trusts
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How the models of a role are loaded, whatever each of them is.
+
+    `dtype` is that of the weights, `attention` the name of an implementation in Transformers, None
+    for the one that it takes by itself. With `packed`, layers are held in 4 bits (`packed.py`) that
+    are made on `device`, and compute in `dtype`.
+    """
+
+    dtype: torch.dtype = torch.float32
+    attention: str | None = None
+    packed: bool = False
+    device: str = field(default="cpu", repr=False)  # shapes no result
+
+    def arguments(self) -> dict[str, Any]:
+        """What `from_pretrained` is told."""
+        given = {"dtype": self.dtype} | _attention(self.attention)
+        return given | packing(self.dtype, self.device) if self.packed else given
+
+
+FLOAT32 = LoadOptions()
+
+
+def _attention(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"attn_implementation": name}
 
 
 def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedConfig:
@@ -124,7 +152,7 @@ def random_causal_lm(
     """A causal LM of this config with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, **attention_argument(attention))
+        return AutoModelForCausalLM.from_config(config, **_attention(attention))
 
 
 def check_attention(
@@ -140,7 +168,7 @@ def check_attention(
             auto.from_config(
                 deepcopy(config),
                 trust_remote_code=trusts(config.name_or_path),
-                **attention_argument(attention),
+                **_attention(attention),
             )
     except Exception as error:  # of the package that is not there, or of the architecture
         said = " ".join(str(error).split())

@@ -5,7 +5,6 @@ same base, so the adapter can be put beside the policy's, and its base need not 
 """
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, TaskType, set_peft_model_state_dict
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_value_adapter, put_beside
 from lightning_modules.models.loading import fetch_config
@@ -45,13 +45,9 @@ def base_digest(model: nn.Module) -> str:
 
 def _hash(parameter: nn.Parameter) -> str:
     digest = hashlib.sha256()
-    for tensor in _held(parameter):
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    for tensor in held(parameter):
+        digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _held(parameter: nn.Parameter) -> Iterator[Tensor]:
-    yield parameter
 
 
 def reward_on(lm: PeftModel, folder: Path, *, normalised: bool) -> AdapterScalar | None:

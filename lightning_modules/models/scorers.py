@@ -15,8 +15,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lightning_modules.errors import ModelError
-from lightning_modules.models.load_options import FLOAT32, LoadOptions
-from lightning_modules.models.loading import clear_errors, fetch_config
+from lightning_modules.models.loading import FLOAT32, LoadOptions, clear_errors, fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary

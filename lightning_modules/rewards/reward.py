@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from lightning_modules.models.load_options import LoadOptions
+from lightning_modules.models.loading import LoadOptions
 
 
 @dataclass(frozen=True)

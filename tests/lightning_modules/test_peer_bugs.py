@@ -14,7 +14,7 @@ from datamodules.preferences import PreferenceDataModule
 from harness.pipeline import policy_models
 from lightning_modules.metrics.update_statistics import UpdateStatistics
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.load_options import FLOAT32
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import one_process

@@ -19,7 +19,7 @@ from harness.parts.score_scale import (
     scoring_encoder,
 )
 from harness.reports.held_out_pairs import judge
-from lightning_modules.models.load_options import FLOAT32
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import CheckpointReward
 from lightning_modules.rewards.programmed import GoldReward

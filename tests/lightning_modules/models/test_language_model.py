@@ -29,8 +29,7 @@ from lightning_modules.models.adapters import (
     merged,
 )
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.load_options import LoadOptions
-from lightning_modules.models.loading import fetch_config, load_causal_lm
+from lightning_modules.models.loading import LoadOptions, fetch_config, load_causal_lm
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import choose_padding, load_scorer, new_scorer

@@ -12,7 +12,7 @@ import torch
 
 from datamodules.records import Prompt
 from lightning_modules.errors import OptionError
-from lightning_modules.models.load_options import FLOAT32
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.rewards.programmed import FunctionReward, GoldReward
 from lightning_modules.rewards.reward import Responses, RewardContext
 

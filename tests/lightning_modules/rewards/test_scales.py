@@ -13,7 +13,7 @@ from harness.pipeline.policy_models import actor_critic
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter
-from lightning_modules.models.load_options import FLOAT32
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward, Scorer
