@@ -51,7 +51,8 @@ def frozen_dtype(hardware: DictConfig) -> torch.dtype:
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    settings.pop("name")
+    for ours in ("name", "sampler"):
+        settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     trainer = pl.Trainer(

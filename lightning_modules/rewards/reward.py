@@ -15,8 +15,8 @@ class Responses:
     """B responses, as ids of the policy's tokenizer and as text.
 
     `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
-    `response_mask` (B, T) and `stopped` (B,) are as in a rollout. Text is decoded when it is first
-    asked for.
+    `response_mask` (B, T) and `stopped` (B,) are as in a rollout; `logprobs` (B, T) are those that
+    the tokens were sampled with. Text is decoded when it is first asked for.
     """
 
     prompts: Sequence[Any]
@@ -25,6 +25,7 @@ class Responses:
     response_mask: Tensor
     stopped: Tensor
     decode: Callable[[Tensor], str]
+    logprobs: Tensor | None = None  # None: they were not sampled here
 
     @cached_property
     def texts(self) -> list[str]:

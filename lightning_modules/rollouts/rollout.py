@@ -23,6 +23,7 @@ class Rollout:
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
     scores: Tensor  # (B,) what the reward source said, NaN where it could not score
+    sampler_logprobs: Tensor | None = None  # (B, T) as sampled; old_logprobs but for rounding
     rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns
