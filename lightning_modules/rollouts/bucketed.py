@@ -29,11 +29,13 @@ def generate_in_buckets(
     sizes: Sizes,
     graphs: bool = False,
 ) -> Sampled:
-    """What `generate` does; finished rows leave when the others fit into a smaller bucket."""
+    """What `generate` does; finished rows leave when the others fit into a smaller bucket. With
+    `graphs`, a bucket's step is captured where the device can do that.
+    """
     batch, limit = uniforms.shape
     samples = batch // len(prompt_ids)
     decoder = Decoder(lm, prompt_ids, prompt_mask, uniforms, temperature, stop_id, sizes)
-    steps = Graphs() if graphs else EveryStep()
+    steps = Graphs() if graphs and prompt_ids.is_cuda else EveryStep()
     rows = batch
     for t in range(1, limit):
         going = decoder.count(rows)

@@ -8,7 +8,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-# Quantised weights have other dtypes: merging would round them, and their adapters stay beside them.
+# Quantised weights have other dtypes: merging would round them, so their adapters stay beside them.
 MERGED_INTO = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_modules.forward.mixed_precision import casts_kept
-from lightning_modules.rollouts.merged_adapters import adapters_merged
 from lightning_modules.rollouts.bucketed import generate_in_buckets
 from lightning_modules.rollouts.generation import Sampled, generate
+from lightning_modules.rollouts.merged_adapters import adapters_merged
 from lightning_modules.rollouts.static_cache import Sizes
 
 

@@ -1,5 +1,7 @@
 """Sampling in buckets gives what the plain loop gives, of every family and size of bucket."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from peft import LoraConfig, TaskType
@@ -13,6 +15,7 @@ from transformers import (
 
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.graphs import Graphs
 from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.static_cache import EXACT, FIXED, Sizes
 from tests.tolerances import of_model
@@ -128,3 +131,18 @@ def test_sizes_hold_what_they_are_for_and_are_few():
     assert {FIXED.rows_for(n, 100) for n in range(1, 101)} == {1, 2, 4, 8, 16, 32, 64, 100}
     assert [EXACT.columns_for(n) for n in (1, 77, 2048)] == [1, 77, 2048]
     assert [EXACT.rows_for(n, 100) for n in (1, 77, 100)] == [1, 77, 100]
+
+
+def test_a_bucket_s_step_is_run_then_captured_then_replayed(monkeypatch):
+    """A capture writes down and does nothing, so that it is followed by a replay."""
+    did = []
+    monkeypatch.setattr(
+        Graphs,
+        "_captured",
+        lambda self, step: did.append("captured") or SimpleNamespace(replay=step),
+    )
+    graphs = Graphs()
+    for shape in [(4, 64)] * 3 + [(2, 64), (4, 64), (2, 64)]:
+        graphs.run(shape, lambda made: lambda: did.append(made))
+    large, small = (4, 64), (2, 64)
+    assert did == [large, "captured", large, large, small, large, "captured", small]
