@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
@@ -25,9 +26,9 @@ from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
 from lightning_modules.rewards.reward import Reward
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-# Of the vocabulary's size, beside what autograd saves: the gradients of the log-softmax and of the
-# logits, in float32.
-UPDATE_LOGITS = 2 * 4
+# Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
+# float32. Where logits are made in chunks, of a chunk: its probabilities besides.
+WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
 MEMINFO = Path("/proc/meminfo")
@@ -155,9 +156,15 @@ def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
     """What one micro-batch of an update holds at its peak: all that autograd saves, and the
     gradients of the logits. What two responses need more than one grows with the micro-batch.
     """
-    one, two = (_saved_bytes(module, rows, sizes) for rows in (1, 2))
-    logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
-    return max(2 * one - two, 0) + sizes.micro_batch * (two - one + logits)
+    lm = module.model.lm
+    tokens = sizes.micro_batch * sizes.response_tokens
+    chunked = chunked_head(lm, tokens) is not None
+    with whole_up_to(0 if chunked else tokens * vocabulary_size(lm)):
+        one, two = (_saved_bytes(module, rows, sizes) for rows in (1, 2))
+    saved = max(2 * one - two, 0) + sizes.micro_batch * (two - one)
+    if chunked:
+        return saved + min(CHUNK, tokens * vocabulary_size(lm)) * CHUNKED_LOGIT
+    return saved + tokens * vocabulary_size(lm) * WHOLE_LOGIT
 
 
 def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
