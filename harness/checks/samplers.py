@@ -14,6 +14,7 @@ from harness.checks.selfcheck import few_prompts, tolerance_of
 from lightning_modules.forward.passes import plain
 from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.policy import PolicyModule
+from lightning_modules.rollouts.collection import Collector
 from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.seeding import Stream, prompt_noise, uniforms
 from lightning_modules.rollouts.static_cache import EXACT, FIXED
@@ -33,59 +34,82 @@ class ChooseSampler(Callback):
         self.console = console
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
-        device = pl_module.device
-        # On a CPU, which has no graphs, the plain loop is as fast (docs/performance.md).
-        if self.option == "plain" or (self.option == "auto" and device.type != "cuda"):
+        ways = candidates(self.option, pl_module.device)
+        if not ways:
             return
-        ways = candidates(device)
         batch, tolerance = few_prompts(trainer, pl_module), tolerance_of(trainer, pl_module)
+        rows = trainer.datamodule.rows.values()
+        longest = max(len(row.ids) for split in rows for row in split)
         with trainer.precision_plugin.train_step_context():
-            reasons = [why_not(pl_module, way, batch, tolerance) for way in ways]
+            reasons = [
+                why_not(pl_module.model.lm, pl_module.collector, way, batch, longest, tolerance)
+                for way in ways
+            ]
         # All ranks sample in the same way.
-        refused = pl_module.sum_over_ranks(
-            torch.tensor([float(why is not None) for why in reasons])
-        )
-        chosen = next((i for i, no in enumerate(refused.tolist()) if not no), len(ways))
-        pl_module.collector.sampler = [*ways, Sampler()][chosen]
-        if trainer.is_global_zero and chosen:
-            instead = "in buckets, without graphs" if chosen < len(ways) else "by the plain loop"
-            kind, why = type(plain(pl_module.model.lm)).__name__, reasons[chosen - 1]
-            self.console.print(
-                f"  sampling {instead}: of {kind}, {why or 'another rank could not'}"
-            )
+        refused = torch.tensor([float(why is not None) for why in reasons])
+        lines = choose(pl_module.collector, ways, reasons, pl_module.sum_over_ranks(refused))
+        if trainer.is_global_zero:
+            for line in lines:
+                self.console.print(f"  {line}")
 
 
-def candidates(device: torch.device) -> list[Sampler]:
-    """Samplers in buckets that suit a device, the fastest first."""
-    if device.type == "cuda":
-        return [Sampler(FIXED, graphs=True), Sampler(FIXED)]
-    return [Sampler(EXACT)]
+def candidates(option: str, device: torch.device) -> list[Sampler]:
+    """Samplers in buckets for a device, the fastest first; none where the plain loop is meant.
+
+    On a CPU, which has no graphs, the plain loop is about as fast (docs/performance.md).
+    """
+    if option == "plain" or (option == "auto" and device.type != "cuda"):
+        return []
+    return (
+        [Sampler(FIXED, graphs=True), Sampler(FIXED)] if device.type == "cuda" else [Sampler(EXACT)]
+    )
+
+
+def choose(
+    collector: Collector, ways: list[Sampler], reasons: list[str | None], refused: Tensor
+) -> list[str]:
+    """Give `collector` the first of `ways` that is not refused, or the plain loop; returns what to
+    say where it is not the very first.
+    """
+    chosen = next((i for i, no in enumerate(refused.tolist()) if not no), len(ways))
+    collector.sampler = [*ways, Sampler()][chosen]
+    if not chosen:
+        return []
+    instead = "in buckets, without graphs" if chosen < len(ways) else "by the plain loop"
+    return [f"sampling {instead}: {reasons[chosen - 1] or 'another rank could not'}"]
 
 
 def why_not(
-    module: PolicyModule, sampler: Sampler, batch: dict[str, Any], tolerance: float
+    lm: nn.Module,
+    collector: Collector,
+    sampler: Sampler,
+    batch: dict[str, Any],
+    longest: int,
+    tolerance: float,
 ) -> str | None:
-    """Why `sampler` does not suit the policy, in words; None if it does.
+    """Why `sampler` does not suit a model for prompts of up to `longest` tokens, in words; None if
+    it does.
 
     A few responses are sampled, and their tokens' log-probabilities held against those of a forward
     pass, as rollout/sampler_gap_mean does at every iteration.
     """
-    lm, limit = module.model.lm, module.collector.vocabulary.max_response_tokens
-    longest = batch["prompt_ids"].shape[1] + limit
-    if not keeps_all(lm, longest):
-        return f"the cache does not keep the keys and values of all {longest} tokens of a sequence"
+    limit, device = collector.vocabulary.max_response_tokens, batch["prompt_ids"].device
+    columns, kind = longest + limit, type(plain(lm)).__name__
+    if not keeps_all(lm, columns):
+        return f"the cache of {kind} does not keep the keys and values of {columns} tokens"
     if limit == 1:  # which no cache is read for
         return None
-    noise = prompt_noise(module.options.seed, Stream.SELFCHECK, batch["places"])
-    drawn = uniforms(noise, len(noise), SAMPLES, min(TOKENS, limit)).to(module.device)
+    noise = prompt_noise(0, Stream.SELFCHECK, range(len(batch["prompt_ids"])))
+    drawn = uniforms(noise, len(noise), SAMPLES, min(TOKENS, limit)).to(device)
     try:
-        gap = _gap(lm, sampler.for_columns(longest), batch, drawn, module.options.temperature)
+        gap = _gap(lm, sampler.for_columns(columns), batch, drawn, collector.temperature)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # every architecture has its own
-        return f"{type(error).__name__}: {' '.join(str(error).split()):.120}"
+        said = " ".join(str(error).split())
+        return f"{kind} cannot do it ({type(error).__name__}: {said:.120})"
     if not gap <= tolerance:
-        return f"log-probabilities are off by {gap:.2g} a token, where {tolerance:g} is rounding"
+        return f"log-probabilities of {kind} are off by {gap:.2g}, where {tolerance:g} is rounding"
     return None
 
 

@@ -46,3 +46,9 @@ def mergeable(lm: nn.Module) -> list[BaseTunerLayer]:
             for p in layer.get_base_layer().parameters()
         )
     ]
+
+
+def merged_bytes(lm: nn.Module) -> int:
+    """What merging takes: the weights merged into."""
+    weights = (p for layer in mergeable(lm) for p in layer.get_base_layer().parameters())
+    return sum(p.numel() * p.element_size() for p in weights)
