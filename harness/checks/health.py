@@ -122,7 +122,7 @@ def unscored(seen: Seen) -> bool:
 
 def sampler_disagrees(seen: Seen) -> bool:
     """Responses are not those of the policy that is updated."""
-    return not _now(seen, "rollout/sampler_gap_mean") <= SAMPLER_GAP
+    return _now(seen, "rollout/sampler_gap_mean") > SAMPLER_GAP
 
 
 def _now(seen: Seen, name: str, absent: float = 0.0) -> float:

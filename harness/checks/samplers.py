@@ -66,12 +66,16 @@ def candidates(option: str, device: torch.device) -> list[Sampler]:
 
 
 def choose(
-    collector: Collector, ways: list[Sampler], reasons: list[str | None], refused: Tensor
+    collector: Collector,
+    ways: list[Sampler],
+    reasons: list[str | None],
+    refused: Tensor | None = None,
 ) -> list[str]:
-    """Give `collector` the first of `ways` that is not refused, or the plain loop; returns what to
-    say where it is not the very first.
+    """Give `collector` the first of `ways` that there is no reason against, and that no rank has
+    `refused`, or the plain loop; returns what to say where it is not the very first.
     """
-    chosen = next((i for i, no in enumerate(refused.tolist()) if not no), len(ways))
+    count = [why is not None for why in reasons] if refused is None else refused.tolist()
+    chosen = next((i for i, no in enumerate(count) if not no), len(ways))
     collector.sampler = [*ways, Sampler()][chosen]
     if not chosen:
         return []
