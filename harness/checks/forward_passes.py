@@ -19,10 +19,12 @@ def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator
     """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
     options = module.options
     for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
-        for part in minibatch.micro_batches(options.micro_batch_size):
+        for part in minibatch.micro_batches(*module.micro_batches.limits):
             masks = (part.prompt_mask, part.response_mask)
             with torch.enable_grad():
-                new = module.model(part.sequences, *masks, options.temperature)
+                new = module.model(
+                    part.sequences, *masks, options.temperature, prompt_of=part.prompt_of
+                )
             yield part, new
 
 
@@ -73,7 +75,8 @@ def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> li
     """
     lm, options = module.model.lm, module.options
     rows = rollout.scored.nonzero()[:1, 0]
-    tokens = options.micro_batch_size * module.collector.vocabulary.max_response_tokens
+    longest = module.collector.vocabulary.max_response_tokens
+    tokens = longest * (module.micro_batches.sequences_of(longest) or len(rollout))
     if not len(rows) or not are_many(tokens * vocabulary_size(lm)):
         return []
     if chunked_head(lm, tokens) is None:
