@@ -1,5 +1,6 @@
 """The models of a run in words: what each is, how large, and what of it is trained."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from peft import PeftModel
@@ -60,14 +61,14 @@ def _words(name: str, parameters: Mapping[str, nn.Parameter], adapters: PeftMode
 
 
 def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
-    """`float32`, or that of what is frozen and that of what is trained; each the most common one,
-    as norms and heads may be kept in more digits than the rest.
+    """`float32`, or that of what is frozen and that of what is trained; each that of most numbers,
+    as norms, heads and other roles' adapters may be kept in more digits than the rest.
     """
-    kinds: dict[bool, list[str]] = {}
+    kinds: dict[bool, Counter[str]] = {}
     for parameter in parameters:
         name = "4 bits" if is_packed(parameter) else str(parameter.dtype).removeprefix("torch.")
-        kinds.setdefault(parameter.requires_grad, []).append(name)
-    names = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
+        kinds.setdefault(parameter.requires_grad, Counter())[name] += numbers(parameter)
+    names = {trained: counts.most_common(1)[0][0] for trained, counts in kinds.items()}
     if len(set(names.values())) > 1:
         return f"{names[False]}, what is trained {names[True]}"
     return next(iter(names.values()), "no parameters")
