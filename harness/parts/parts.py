@@ -22,6 +22,7 @@ from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
+from harness.parts.critic_start import check_start, require_same_tokens, start_config
 from harness.parts.hardware import (
     check_attention_runs,
     check_hardware,
@@ -41,7 +42,8 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import LoadOptions, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
-from lightning_modules.options.paths import model_folder
+from lightning_modules.options.paths import critic_folder, model_folder
+from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.options.remote_code import trusts
 from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
@@ -113,8 +115,21 @@ class Parts:
             )
         if self.lora:
             check_adapter(model.skeleton(), self.lora, TaskType.CAUSAL_LM)
-        critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
-        if isinstance(self.algorithm, RewardModel) or critic == "copy":
+        if isinstance(self.algorithm, RewardModel):
+            self.check_scorer_base()
+        elif isinstance(self.algorithm, PolicyModule):
+            self._check_critic(self.algorithm.options)
+
+    def _check_critic(self, options: PolicyOptions) -> None:
+        model = self.language_model
+        if options.critic_from:
+            config = start_config(options.critic_from)
+            own = model.pretrained, model.revision
+            policys = self._unlimited if model.embedded else self.load_unlimited(*own)
+            critics = self.load_unlimited(critic_folder(options.critic_from), None, player=True)
+            require_same_tokens(options, policys.tokenizer, critics.tokenizer)
+            check_start(options, config, model.skeleton(), self.lora)
+        elif options.critic == "copy":
             self.check_scorer_base()
 
     def check_conversations(self) -> None:

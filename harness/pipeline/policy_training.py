@@ -18,6 +18,7 @@ from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
+from harness.pipeline.critic_export import export_critic
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
@@ -70,7 +71,7 @@ def train_policy(
     with tracked(cfg, run, run.folder, algorithm.name, **tracking) as loggers:
         trainer = make_trainer(
             pipeline.hardware,
-            max_epochs=options.iterations,
+            max_epochs=options.all_iterations,
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
             logger=loggers,
@@ -106,6 +107,8 @@ def train_policy(
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
             result["best/iteration"] = kept.epoch + 1
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
+        if cfg.callbacks.get("export_critic", True):
+            say(console, export_critic(algorithm.model, encoder, run.folder))
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3

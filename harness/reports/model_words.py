@@ -83,19 +83,21 @@ def reference_words(reference: Reference, start: str) -> str:
     return f"a frozen copy of what the policy begins as: {start}, {held}"
 
 
-def critic_words(model: ActorCritic, start: str) -> str | None:
-    """What the value function is; None if there is none. `start`: from what a copy was made."""
+def critic_words(model: ActorCritic, start: str, begun: str | None) -> str | None:
+    """What the value function is; None if there is none. `start`: from what a copy is made;
+    `begun`: the value function that it begins as in the place of that, or of a new head.
+    """
     if isinstance(model.critic, AdapterScalar):
         return f"{_on_the_policy(model.critic)}, begun as {start}, {_own(model)} trained"
     if model.critic is not None:
-        return model_words(model.critic, f"a network of its own, made of {start}")
+        return model_words(model.critic, f"a network of its own, made of {begun or start}")
     if model.value_head is None:
         return None
-    head = "a linear head on the policy's hidden states"
+    as_ = f", begun as {begun}" if begun else ""
     if model.value_adapter is None:
-        return head
+        return f"a linear head on the policy's hidden states{as_}"
     own = f"an adapter of its own, {_own(model)} trained"
-    return f"a linear head on the policy's weights with {own}"
+    return f"a linear head on the policy's weights with {own}{as_}"
 
 
 def _own(model: ActorCritic) -> str:

@@ -81,7 +81,7 @@ def _models(
     actor, collector = algorithm.model, algorithm.collector
     yield "policy", policy_words(actor, model)
     yield "reference", reference_words(collector.reference, start)
-    if critic := critic_words(actor, learned):
+    if critic := critic_words(actor, learned, algorithm.options.critic_from):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)
 
@@ -113,10 +113,19 @@ def _amounts(algorithm: PolicyModule, devices: int) -> Iterator[Row]:
     )
     if is_checkpointed(algorithm.model):
         yield "activations", "computed again in the backward pass, for memory's sake"
+    warmup = options.critic_warmup
+    if warmup:
+        yield (
+            "critic warm-up",
+            f"{counted(warmup, 'iteration')} before the policy learns: {warmup * sequences:,}"
+            " episodes, on which the value function alone is fitted",
+        )
     yield (
         "in all",
         f"{counted(options.iterations, 'iteration')}: {options.iterations * sequences:,} episodes,"
-        f" {counted(options.iterations * options.updates, 'optimiser step')}",
+        f" {counted(options.iterations * options.updates, 'optimiser step')}"
+        + ", after the warm-up"
+        * (warmup > 0),
     )
 
 

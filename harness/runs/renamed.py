@@ -11,6 +11,8 @@ from lightning_modules.errors import OptionError
 
 OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
+# Of algorithms with a critic, what came later, with the values that mean what was done before.
+LATER = {"critic_warmup": 0, "critic_from": None}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -73,6 +75,8 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
+    if isinstance(algo := renamed.get("algo"), dict) and "critic" in algo:
+        renamed["algo"] = LATER | algo
     return _multiplied(_for_the_machine(renamed))
 
 

@@ -158,7 +158,7 @@ def fit(
         save_on_train_epoch_end=True,
     )
     options = {
-        "max_epochs": iterations or module.options.iterations,
+        "max_epochs": iterations or module.options.all_iterations,
         "limit_train_batches": 1,
         "accelerator": "cpu",
         "logger": logger,
