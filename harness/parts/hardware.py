@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from harness.runs.checkpoints import WholeCheckpoints
+from lightning_modules.forward.attention import prepare_attention
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.options.require import require
 
@@ -39,6 +40,8 @@ def prepare_device(hardware: DictConfig) -> None:
     """
     if on_gpu(hardware):
         torch.backends.cuda.enable_cudnn_sdp(False)
+    else:
+        prepare_attention()
 
 
 def precision(hardware: DictConfig, language_model: LanguageModel) -> str:
@@ -91,7 +94,7 @@ def check_attention_runs(hardware: DictConfig, attention: str | None) -> None:
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides. Of `hardware`, `with_precision`."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    for ours in ("name", "checkpointing", "frozen_precision"):
+    for ours in ("name", "checkpointing", "frozen_precision", "head_precision"):
         settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
