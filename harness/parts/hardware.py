@@ -65,7 +65,7 @@ def with_precision(hardware: DictConfig, language_model: LanguageModel) -> DictC
 
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 itself; others compute it slower than float32."""
-    known = torch.cpu.get_capabilities()
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
@@ -94,7 +94,7 @@ def check_attention_runs(hardware: DictConfig, attention: str | None) -> None:
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides. Of `hardware`, `with_precision`."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    for ours in ("name", "checkpointing", "frozen_precision", "head_precision"):
+    for ours in ("name", "checkpointing", "frozen_precision", "head_precision", "sampler"):
         settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
