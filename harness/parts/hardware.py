@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from harness.runs.checkpoints import WholeCheckpoints
+from lightning_modules.forward.attention import prepare_attention
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.options.require import require
 
@@ -39,6 +40,8 @@ def prepare_device(hardware: DictConfig) -> None:
     """
     if on_gpu(hardware):
         torch.backends.cuda.enable_cudnn_sdp(False)
+    else:
+        prepare_attention()
 
 
 def precision(hardware: DictConfig, language_model: LanguageModel) -> str:
