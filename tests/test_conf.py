@@ -25,13 +25,15 @@ MANDATORY = {
     "reward=checkpoint": "reward.path=x",
     "reward=combined": "reward.rewards.function.path=x:y",
 }
-# Presets that need a plugin of Hydra's, and its module.
-PLUGINS = {
-    "sweep=joblib": "hydra_joblib_launcher",
-    "sweep=optuna": "hydra_optuna_sweeper",
-    "sweep=ray": "hydra_ray_launcher",
-    "sweep=slurm": "hydra_submitit_launcher",
-    "sweep=submitit_local": "hydra_submitit_launcher",
+# Presets that need a package of an extra, and its module.
+EXTRAS = {
+    "algo/optimizer=adamw_8bit": "bitsandbytes",
+    "algo/optimizer=adamw_8bit_paged": "bitsandbytes",
+    "sweep=joblib": "hydra_plugins.hydra_joblib_launcher",
+    "sweep=optuna": "hydra_plugins.hydra_optuna_sweeper",
+    "sweep=ray": "hydra_plugins.hydra_ray_launcher",
+    "sweep=slurm": "hydra_plugins.hydra_submitit_launcher",
+    "sweep=submitit_local": "hydra_plugins.hydra_submitit_launcher",
 }
 
 
@@ -50,8 +52,8 @@ def targets(node) -> list[str]:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_names_things_that_exist(option):
-    if option in PLUGINS:
-        pytest.importorskip(f"hydra_plugins.{PLUGINS[option]}")
+    if option in EXTRAS:
+        pytest.importorskip(EXTRAS[option])
     mandatory = [MANDATORY[option]] if option in MANDATORY else []
     config = OmegaConf.to_container(
         composed(option, *mandatory), resolve=True, throw_on_missing=True
