@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
 from lightning_modules.policy import PolicyModule
@@ -27,9 +28,9 @@ from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
 from lightning_modules.rewards.reward import Reward
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-# Of the vocabulary's size, beside what autograd saves: the gradients of the log-softmax and of the
-# logits, in float32.
-UPDATE_LOGITS = 2 * 4
+# Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
+# float32. Where logits are made in chunks, of a chunk: its probabilities besides.
+WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
 MEMINFO = Path("/proc/meminfo")
@@ -176,28 +177,28 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     With checkpointing the peak is where a layer is computed again: its activations take the place
     of those of the last layer, which are counted as they are kept.
     """
-    logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
+    model, tokens = module.model, sizes.micro_batch * sizes.response_tokens
+    device, vocabulary = next(model.parameters()).device, vocabulary_size(model.lm)
+    chunked = chunked_head(model.lm, tokens) is not None
 
     def forward(rows: int) -> object:
-        device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        return module.model(
-            sequences,
-            prompt_mask,
-            response_mask,
-            module.options.temperature,
-            entropy=module.options.entropy_coef > 0,
+        entropy = module.options.entropy_coef > 0
+        return model(
+            sequences, prompt_mask, response_mask, module.options.temperature, entropy=entropy
         )
 
-    kept, checkpointed = saved_growth(module.model, forward)
-    return (
-        Growth(kept.fixed, kept.each + logits),
-        Growth(checkpointed.fixed, checkpointed.each + logits),
-    )
+    with whole_up_to(0 if chunked else tokens * vocabulary):
+        saved = saved_growth(model, forward)
+    fixed, each = 0, sizes.response_tokens * vocabulary * WHOLE_LOGIT
+    if chunked:
+        fixed, each = min(CHUNK, tokens * vocabulary) * CHUNKED_LOGIT, 0
+    kept, checkpointed = (Growth(part.fixed + fixed, part.each + each) for part in saved)
+    return kept, checkpointed
 
 
 @torch.no_grad()

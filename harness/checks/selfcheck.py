@@ -15,7 +15,12 @@ from rich.console import Console
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
-from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
+from harness.checks.forward_passes import (
+    check_chunks,
+    check_ratio,
+    check_reference,
+    check_repeats,
+)
 from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
@@ -75,6 +80,7 @@ class SelfCheck(Callback):
         sample = take_sample(module, batch)
         said = check_sequences(sample, self.encoder)
         require_finite(lm, sample.rollout.old_logprobs[sample.rollout.response_mask])
+        said += check_chunks(module, sample.rollout, tolerance)
         check_repeats(module, sample.rollout)
         order = generator(module.options.seed, Stream.SELFCHECK)
         ratio = check_ratio(module, sample.rollout, order, tolerance)
