@@ -68,6 +68,7 @@ def same(one, other) -> None:
         ("a2c", BY_SIZE, ManualModule, "manual_backward", 4, True),  # while values are fitted alone
         ("rloo", BY_SIZE, ManualModule, "accumulate", 0, False),
     ],
+    ids=["reference", "gradient", "values", "at once"],
 )
 def test_a_step_that_ran_out_of_memory_is_begun_anew(
     algorithm, limits, owner, name, call, after, tmp_path, monkeypatch
