@@ -10,6 +10,7 @@ gradients are gathered in over devices, and the gaps that an allocator leaves. O
 process on a CPU holds.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
             sequences, prompt_mask, response_mask, module.options.temperature, entropy=entropy
         )
 
-    with whole_up_to(0 if chunked else tokens * vocabulary):
+    with whole_up_to(0 if chunked else sys.maxsize):
         saved = saved_growth(model, forward)
     fixed, each = 0, sizes.response_tokens * vocabulary * WHOLE_LOGIT
     if chunked:

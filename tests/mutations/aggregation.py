@@ -128,13 +128,6 @@ ROWS = (
         tests=(f"{CHECKPOINTING}::test_gradients_are_the_same_to_the_bit_and_less_is_kept",),
     ),
     Mutation(
-        bug="a layer is computed again with the cache as it has grown",
-        target="lightning_modules.forward.checkpointing:_with_cache_as_it_was",
-        old="before = copy(cache.layers[index])",
-        new="before = cache.layers[index]",
-        tests=(f"{CHECKPOINTING}::test_through_a_cache_that_grows_too[llama-plain]",),
-    ),
-    Mutation(
         bug="a layer is computed again with other dropout",
         target="lightning_modules.forward.checkpointing:_checkpointed",
         old="preserve_rng_state=layer.training",
