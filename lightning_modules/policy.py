@@ -123,6 +123,8 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         self.collector.to(self.device)
         # As the start table of the first rank says.
         self.micro_batches.tokens = self.trainer.strategy.broadcast(self.micro_batches.tokens)
+        if self.options.samples_per_prompt > 1:
+            self.collector.share_prompts()
 
     def on_train_start(self) -> None:
         self.on_train_epoch_start()  # a run may go on with the evaluation of an iteration

@@ -60,7 +60,8 @@ class UpdatingModule(ManualModule):
         def backward() -> None:
             optimizer.zero_grad()  # of a try that ran out of memory
             for part in rollout.micro_batches(*self.micro_batches.limits):
-                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+                masks = part.prompt_mask, part.response_mask
+                values = self.model.values(part.sequences, *masks, part.prompt_of)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
 
@@ -92,22 +93,33 @@ class UpdatingModule(ManualModule):
         seen = []
         parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
-            new = self.model(
-                part.sequences,
-                part.prompt_mask,
-                part.response_mask,
-                self.options.temperature,
-                entropy=self.options.entropy_coef > 0,
-            )
-            token_losses, stats = self.token_loss(part, new)
-            if self.options.entropy_coef > 0:
-                token_losses = token_losses - self.options.entropy_coef * new.entropy
-            loss = aggregate(token_losses, part.response_mask, divisor)
-            self.accumulate(loss, last=part is parts[-1])
+            masks = (part.prompt_mask, part.response_mask)
+            for new in self.passes(part.sequences, *masks, part.prompt_of):
+                token_losses, stats = self.token_loss(part, new)
+                if self.options.entropy_coef > 0:
+                    token_losses = token_losses - self.options.entropy_coef * new.entropy
+                loss = aggregate(token_losses, part.response_mask, divisor)
+                self.accumulate(loss, last=part is parts[-1])
+            # The last of the passes has seen all of the losses.
             stats = stats | {"loss": token_losses}
             stats = {name: x.detach() for name, x in stats.items()}
             seen.append((part, new.logprobs.detach(), stats, self._count(part)))
         return seen
+
+    def passes(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
+    ) -> Iterator[TokenOutputs]:
+        """Forward passes of a micro-batch, for a backward pass each."""
+        inputs = (sequences, prompt_mask, response_mask, self.options.temperature)
+        options = {"entropy": self.options.entropy_coef > 0, "prompt_of": prompt_of}
+        if self._trainer is not None and self.trainer.world_size > 1:
+            yield self.model(*inputs, **options)  # DDP gathers gradients in one backward pass
+        else:
+            yield from self.model.passes(*inputs, **options)
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""

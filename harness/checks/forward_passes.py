@@ -22,7 +22,9 @@ def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator
         for part in minibatch.micro_batches(*module.micro_batches.limits):
             masks = (part.prompt_mask, part.response_mask)
             with torch.enable_grad():
-                new = module.model(part.sequences, *masks, options.temperature)
+                new = module.model(
+                    part.sequences, *masks, options.temperature, prompt_of=part.prompt_of
+                )
             yield part, new
 
 
@@ -74,8 +76,7 @@ def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> li
     lm, options = module.model.lm, module.options
     rows = rollout.scored.nonzero()[:1, 0]
     longest = module.collector.vocabulary.max_response_tokens
-    most = module.micro_batches.sequences_of(longest) or options.sequences_per_iteration
-    tokens = most * longest
+    tokens = longest * (module.micro_batches.sequences_of(longest) or len(rollout))
     if not len(rows) or not are_many(tokens * vocabulary_size(lm)):
         return []
     if chunked_head(lm, tokens) is None:

@@ -11,7 +11,8 @@ process on a CPU holds.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from transformers import DynamicCache
 
 from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
@@ -148,7 +151,7 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return tensor_bytes(kept.values())
+    return tensor_bytes(part for x in kept.values() for part in held(x))
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
@@ -156,13 +159,15 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
-    """How many numbers an optimiser keeps for each weight of a matrix: Adam 2, SGD 0."""
-    weight = nn.Parameter(torch.zeros(64, 64))
+    """How many bytes an optimiser keeps for each byte of a matrix of weights: Adam 2, SGD 0, Adam
+    in 8 bits a half.
+    """
+    weight = nn.Parameter(torch.zeros(256, 256))
     weight.grad = torch.zeros_like(weight)
     made = optimizer([weight])
     made.step()
     states = [x for x in made.state[weight].values() if isinstance(x, Tensor) and x.ndim]
-    return sum(x.numel() for x in states) / weight.numel()
+    return tensor_bytes(states) / tensor_bytes([weight])
 
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
@@ -178,28 +183,26 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     With checkpointing the peak is where a layer is computed again: its activations take the place
     of those of the last layer, which are counted as they are kept.
     """
-    model, tokens = module.model, sizes.micro_batch * sizes.response_tokens
-    device, vocabulary = next(model.parameters()).device, vocabulary_size(model.lm)
-    chunked = chunked_head(model.lm, tokens) is not None
+    lm = module.model.lm
+    logits = sizes.response_tokens * vocabulary_size(lm)
+    chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
-    def forward(rows: int) -> object:
+    def forward(rows: int) -> Iterator[object]:
+        device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        entropy = module.options.entropy_coef > 0
-        return model(
-            sequences, prompt_mask, response_mask, module.options.temperature, entropy=entropy
-        )
+        yield from module.passes(sequences, prompt_mask, response_mask)
 
     with whole_up_to(0 if chunked else sys.maxsize):
-        saved = saved_growth(model, forward)
-    fixed, each = 0, sizes.response_tokens * vocabulary * WHOLE_LOGIT
-    if chunked:
-        fixed, each = min(CHUNK, tokens * vocabulary) * CHUNKED_LOGIT, 0
-    kept, checkpointed = (Growth(part.fixed + fixed, part.each + each) for part in saved)
-    return kept, checkpointed
+        kept, checkpointed = saved_growth(module.model, forward)
+    fixed, each = (CHUNK * CHUNKED_LOGIT, 0) if chunked else (0, logits * WHOLE_LOGIT)
+    return (
+        Growth(kept.fixed + fixed, kept.each + each),
+        Growth(checkpointed.fixed + fixed, checkpointed.each + each),
+    )
 
 
 @torch.no_grad()
@@ -225,9 +228,11 @@ def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:
     """A layer's activations of a reward model's batch: its input and output, and a feed-forward
     layer's, in the dtype of its weights.
     """
-    hidden = max(p.shape[-1] for p in model.parameters() if p.ndim == 2)
+    with model.reading() if isinstance(model, ScalarModel) else nullcontext(model) as read:
+        weights = list(read.parameters())
+    hidden = max(p.shape[-1] for p in weights if p.ndim == 2)
     tokens = min(BATCH_TOKENS, sizes.sequences * sizes.tokens)
-    return tokens * 4 * hidden * next(model.parameters()).element_size()
+    return tokens * 4 * hidden * weights[0].element_size()
 
 
 def vocabulary_size(lm: nn.Module) -> int:

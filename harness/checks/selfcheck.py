@@ -104,7 +104,9 @@ class SelfCheck(Callback):
 
 def tolerance_of(trainer: pl.Trainer, module: PolicyModule) -> float:
     """What log-probabilities that should be equal may differ by, on average."""
-    dtypes = {p.dtype for p in module.model.parameters()}
+    with module.collector.reference.active() as reference:
+        models = (module.model, reference)
+        dtypes = {p.dtype for model in models for p in model.parameters()}
     coarse = (
         "16" in str(trainer.precision)
         or bool(dtypes & {torch.bfloat16, torch.float16})

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import TaskType
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -41,9 +40,11 @@ from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.heads import compute_head_in_float32
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.one_base import BASE, base_digest
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import new_scorer
@@ -64,10 +65,11 @@ def fit_sft(
     )
     if language_model.embedded:
         model = language_model.build(encoder.tokenizer, seed)
+        if parts.base.head_in_float32:
+            compute_head_in_float32(model)
     else:
-        dtype = parts.dtype if parts.lora else torch.float32
         model = load_causal_lm(
-            language_model.pretrained, revision=language_model.revision, dtype=dtype
+            language_model.pretrained, revision=language_model.revision, how=parts.base
         )
         check_log_probabilities(model, encoder, _rows(parts, encoder))
     if parts.lora and not language_model.embedded:
@@ -97,7 +99,7 @@ def fit_reward_model(
         seed=seed,
         heads=options.ensemble,
         revision=revision,
-        dtype=parts.dtype if parts.lora else torch.float32,
+        how=parts.base,
         stop_ids=encoder.stop_ids,
     )
     rows = _rows(parts, encoder)
@@ -119,7 +121,10 @@ def fit_reward_model(
     if this_rank() > 0:
         return metrics
     scorer = Scorer(frozen(scalar).to(parts.device), encoder)
-    plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, parts.source)})
+    about = describe_scores(scorer, parts.source)
+    if parts.lora:
+        about[BASE] = base_digest(model)
+    plain(model).config.update({REWARD_CONFIG: about})
     export(model, encoder, folder)
     report = judge(
         scorer.raw_heads,

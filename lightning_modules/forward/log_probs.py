@@ -99,11 +99,8 @@ class _How(NamedTuple):
         """Their derivative by the products; None: 1."""
         if self.finish.cap is not None:
             return self.finish.slope_under_cap(logits * self.temperature).div_(self.temperature)
-        return (
-            None
-            if self.finish.factor == self.temperature
-            else (self.finish.factor / self.temperature)
-        )
+        ratio = self.finish.factor / self.temperature
+        return None if ratio == 1.0 else ratio
 
 
 class _Head:

@@ -16,30 +16,63 @@ FEW_TOKENS = 4096
 
 
 def grouped(
-    prompt_lengths: Tensor, response_lengths: Tensor, sequences: int | None, tokens: int | None
+    prompt_lengths: Tensor,
+    response_lengths: Tensor,
+    sequences: int | None,
+    tokens: int | None,
+    prompt_of: Tensor | None = None,
 ) -> list[Tensor]:
     """All rows (B,) once, in parts of at most `sequences` rows and, padding included, `tokens`
     tokens, or of one row that is longer.
 
     A part is as wide as its longest prompt and its longest response together. Where tokens count,
     rows of similar length come together, the longest first: what runs out of memory does so at
-    once. Otherwise rows stay in their order.
+    once. Otherwise rows stay in their order. Of rows that share prompts, by `prompt_of` (B,), those
+    of one prompt come together, unless rows of similar length are read with fewer tokens.
     """
     device, count = prompt_lengths.device, len(prompt_lengths)
     if tokens is None:
-        return list(torch.arange(count, device=device).split(sequences or count))
+        order = torch.arange(count, device=device)
+        if prompt_of is not None:
+            order = prompt_of.argsort(stable=True)
+        return list(order.split(sequences or count))
     pairs = list(zip(prompt_lengths.tolist(), response_lengths.clamp(min=1).tolist(), strict=True))
+    limits = (sequences or count, tokens)
+    by_length = sorted(range(count), key=lambda i: (max(pairs[i]), sum(pairs[i])), reverse=True)
+    parts = _filled(by_length, pairs, *limits)
+    if prompt_of is not None:
+        owners = prompt_of.tolist()
+        places = {owner: i for i, owner in enumerate(dict.fromkeys(owners[i] for i in by_length))}
+        by_prompt = sorted(by_length, key=lambda i: places[owners[i]])
+        candidates = (_filled(by_prompt, pairs, *limits), parts)
+        parts = min(candidates, key=lambda parts: _tokens_read(parts, pairs, owners))
+    return [torch.tensor(sorted(part), device=device) for part in parts]
+
+
+def _filled(
+    order: list[int], pairs: list[tuple[int, int]], sequences: int, tokens: int
+) -> list[list[int]]:
+    """Rows in this order, each part as full as the limits allow; lengths by `pairs`."""
     parts: list[list[int]] = [[]]
     longest = (0, 0)
-    for row in sorted(range(count), key=lambda i: (max(pairs[i]), sum(pairs[i])), reverse=True):
+    for row in order:
         wider = tuple(map(max, longest, pairs[row]))
         more = len(parts[-1]) + 1
-        if parts[-1] and (more * sum(wider) > tokens or more > (sequences or count)):
+        if parts[-1] and (more * sum(wider) > tokens or more > sequences):
             parts.append([])
             wider = pairs[row]
         parts[-1].append(row)
         longest = wider
-    return [torch.tensor(sorted(part), device=device) for part in parts]
+    return parts
+
+
+def _tokens_read(parts: list[list[int]], pairs: list[tuple[int, int]], owners: list[int]) -> int:
+    """By a model that reads a prompt once for the rows of a part, padding included."""
+    return sum(
+        len({owners[i] for i in part}) * max(pairs[i][0] for i in part)
+        + len(part) * max(pairs[i][1] for i in part)
+        for part in parts
+    )
 
 
 class MicroBatches:

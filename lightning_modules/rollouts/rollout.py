@@ -32,6 +32,7 @@ class Rollout:
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
     scores: Tensor  # (B,) what the reward source said, NaN where it could not score
+    prompt_of: Tensor | None = None  # (B,) the number of its prompt; None: no two have the same
     rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns
@@ -72,5 +73,5 @@ class Rollout:
         result.
         """
         lengths = self.prompt_mask.sum(-1), self.response_mask.sum(-1)
-        for rows in grouped(*lengths, sequences, tokens):
+        for rows in grouped(*lengths, sequences, tokens, self.prompt_of):
             yield self.select(rows)

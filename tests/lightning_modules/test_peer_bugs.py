@@ -14,6 +14,7 @@ from datamodules.preferences import PreferenceDataModule
 from harness.pipeline import policy_models
 from lightning_modules.metrics.update_statistics import UpdateStatistics
 from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import one_process
@@ -213,7 +214,8 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
 
 def test_a_policy_and_the_copy_it_is_held_against_share_no_weight(lm, tmp_path):
     lm.save_pretrained(tmp_path)
-    here = SimpleNamespace(reference=lambda: (tmp_path, None), lora=None, dtype=torch.float32)
+    how = {"base": FLOAT32, "frozen": FLOAT32}
+    here = SimpleNamespace(reference=lambda: (tmp_path, None), lora=None, **how)
     model, reference = policy_models.actor_critic(here, None, seed=0)
     with reference.active() as copy:
         assert not {p.data_ptr() for p in copy.parameters()} & {

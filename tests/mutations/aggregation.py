@@ -369,8 +369,8 @@ ROWS = (
         bug="the reward head is lost when LoRA is merged",
         seen="TRL #1379",
         target="lightning_modules.models.adapters:merged",
-        old="return deepcopy(model).merge_and_unload()",
-        new="plain = deepcopy(model).merge_and_unload()\n"
+        old="return whole(model).merge_and_unload()",
+        new="plain = whole(model).merge_and_unload()\n"
         "        return plain.apply(\n"
         "            lambda m: m.reset_parameters() if m is getattr(plain, 'score', 0) else None\n"
         "        )",

@@ -35,6 +35,7 @@ from lightning_modules.forward.log_probs import _Head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
@@ -233,7 +234,7 @@ def reward_folder(bench) -> Path:
 
 def learned(folder: Path, encoder: Encoder) -> LearnedReward:
     reward = LearnedReward()
-    reward.bind(RewardContext(lambda: folder, None, lambda path: encoder, torch.float32))
+    reward.bind(RewardContext(lambda: folder, None, lambda path: encoder, FLOAT32))
     return reward
 
 
@@ -388,7 +389,7 @@ def test_a_checkpoint_without_a_trained_head_is_refused_by_the_loader(bench, rew
     for folder in (reward_folder, bench.folder / "export" / "adapter"):
         reward = CheckpointReward(path=str(folder))
         with pytest.raises(ModelError):
-            reward.bind(RewardContext(lambda: None, None, lambda path: encoder, torch.float32))
+            reward.bind(RewardContext(lambda: None, None, lambda path: encoder, FLOAT32))
 
 
 class Wrong(Collector):

@@ -114,3 +114,28 @@ def test_the_second_time_is_an_error_that_says_what_to_lower(limits, option):
     with pytest.raises(TrainingError, match=rf"^out of memory \(CUDA out.*lower .*{option}"):
         micro_batches.within_memory(device.step, 80)
     assert len(device.tried) == 2
+
+
+def test_rows_of_one_prompt_come_together_and_each_row_once():
+    prompts, responses = lengths()
+    owners = torch.arange(40) % 10
+    prompts = prompts[owners] + 60
+    for parts in (
+        grouped(prompts, responses, 8, None, owners),
+        grouped(prompts, responses, None, 800, owners),
+    ):
+        assert sorted(row for part in parts for row in part.tolist()) == list(range(40))
+        split = sum(len(owners[part].unique()) for part in parts)
+        assert split <= 10 + len(parts)  # a prompt is read again only where a part ends
+
+
+def test_rows_of_similar_length_come_together_where_prompts_are_short():
+    """Four long responses and four short ones to prompts of two tokens: nothing is to be gained by
+    reading a prompt once that padding would not cost twice.
+    """
+    owners = torch.arange(4).repeat(2)
+    responses = torch.tensor([100] * 4 + [1] * 4)
+    parts = grouped(torch.full((8,), 2), responses, None, 408, owners)
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    parts = grouped(torch.full((8,), 100), responses, None, 808, owners)
+    assert {len(owners[part].unique()) for part in parts} == {2}
