@@ -108,7 +108,7 @@ ROWS = (
     ),
     Mutation(
         bug="the padding of a micro-batch takes no room",
-        target="lightning_modules.rollouts.micro_batches:grouped",
+        target="lightning_modules.rollouts.micro_batches:_filled",
         old="more * sum(wider) > tokens",
         new="sum(sum(pairs[i]) for i in [*parts[-1], row]) > tokens",
         tests=(f"{GROUPED}::test_every_row_goes_once_and_within_the_limits[None-300]",),
