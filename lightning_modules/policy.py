@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lightning_modules.errors import TrainingError
-from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.metrics.rollout_statistics import rollout_metrics, sampler_gap
 from lightning_modules.models.actor_critic import ActorCritic
@@ -191,14 +190,6 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.metrics(self.sum_over_ranks))
-
-    def memory_options(self) -> dict[str, Any]:
-        """What was chosen for memory's sake, for a run's summary."""
-        return {
-            "micro_batch_tokens": self.micro_batches.tokens,
-            "micro_batch_size": self.micro_batches.sequences,
-            "checkpointing": is_checkpointed(self.model),
-        }
 
     # -- checkpoints ------------------------------------------------------------------------------
 

@@ -17,7 +17,11 @@ from harness.checks.memory import (
     tensor_bytes,
     update_growth,
 )
-from lightning_modules.forward.checkpointing import can_checkpoint, set_checkpointing
+from lightning_modules.forward.checkpointing import (
+    can_checkpoint,
+    is_checkpointed,
+    set_checkpointing,
+)
 from lightning_modules.forward.saved import saved_growth
 from lightning_modules.manual import ManualModule
 from lightning_modules.options.policies import AUTO
@@ -61,6 +65,16 @@ def make_room(
     if open_tokens:
         most = MOST_TOKENS if device.type == "cuda" else FEW_TOKENS
         limits.tokens = max(sizes.tokens, min(most, rows[on] * sizes.tokens))
+
+
+def chosen(module: PolicyModule) -> dict[str, int | bool | None]:
+    """What was chosen, or given, for a run's summary."""
+    sequences, tokens = module.micro_batches.limits
+    return {
+        "micro_batch_size": sequences,
+        "micro_batch_tokens": tokens,
+        "checkpointing": is_checkpointed(module.model),
+    }
 
 
 def make_room_for_supervised(

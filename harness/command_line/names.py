@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 # What other frameworks (TRL, OpenRLHF, verl) and Lightning call our options, by the last part.
 ELSEWHERE = {
+    "activation_checkpointing": "hardware.checkpointing",
     "batch_size": "algo.prompts_per_iteration",
     "bf16": "hardware.precision",
     "clip_ratio": "algo.clip_range",
@@ -14,6 +15,7 @@ ELSEWHERE = {
     "eps_clip": "algo.clip_range",
     "gae_lambda": "algo.lam",
     "generate_max_len": "data.max_response_tokens",
+    "gradient_checkpointing": "hardware.checkpointing",
     "init_kl_coef": "algo.beta",
     "kl_coef": "algo.beta",
     "kl_loss_coef": "algo.beta",
@@ -34,6 +36,7 @@ ELSEWHERE = {
     "output_dir": "hydra.run.dir",
     "per_device_train_batch_size": "algo.micro_batch_size",
     "ppo_epochs": "algo.epochs",
+    "ppo_max_token_len_per_gpu": "algo.micro_batch_tokens",
     "pretrain": "model=pretrained model.pretrained",
     "prompt_max_len": "data.max_prompt_tokens",
     "r": "adapter=lora adapter.config.r",

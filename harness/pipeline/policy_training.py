@@ -12,7 +12,7 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
-from harness.checks.room import make_room
+from harness.checks.room import chosen, make_room
 from harness.checks.samplers import ChooseSampler
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
@@ -116,7 +116,7 @@ def train_policy(
         partial(samples_table, samples.latest, count=shown),
         partial(policy_summary, result),
     ]
-    return result | counts | algorithm.memory_options(), drawings
+    return result | counts | chosen(algorithm), drawings
 
 
 def say_start(

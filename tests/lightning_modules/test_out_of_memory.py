@@ -8,7 +8,7 @@ import torch
 from lightning_modules.errors import TrainingError
 from lightning_modules.manual import ManualModule
 from lightning_modules.models.reference import Reference
-from tests.lightning_modules.tiny_runs import fit, make, ready
+from tests.lightning_modules.tiny_runs import fit, make, policy_and_values, ready
 
 SAME = 1e-10
 BY_TOKENS = {"micro_batch_size": None, "micro_batch_tokens": 24}
@@ -68,6 +68,7 @@ def same(one, other) -> None:
         ("a2c", BY_SIZE, ManualModule, "manual_backward", 4, True),  # while values are fitted alone
         ("rloo", BY_SIZE, ManualModule, "accumulate", 0, False),
     ],
+    ids=["reference", "gradient", "values", "at once"],
 )
 def test_a_step_that_ran_out_of_memory_is_begun_anew(
     algorithm, limits, owner, name, call, after, tmp_path, monkeypatch
@@ -95,3 +96,18 @@ def test_in_another_step_it_is_halved_again(tmp_path, monkeypatch):
     fit(module, tmp_path)
     assert module.micro_batches.tokens == 6
     assert len(said) == 2
+
+
+def test_a_run_that_goes_on_keeps_what_was_chosen_to_the_bit(tmp_path):
+    options = {"iterations": 3, "micro_batch_size": None, "micro_batch_tokens": "auto"}
+    whole, _ = ready(make("ppo", **options))
+    whole.micro_batches.tokens = 24
+    rows = fit(whole, tmp_path / "whole")
+    again, _ = ready(make("ppo", **options))
+    assert again.micro_batches.tokens > 24
+    (checkpoint,) = (tmp_path / "whole").glob("*epoch=0*.ckpt")
+    later = fit(again, tmp_path / "again", resume=checkpoint)
+    assert again.micro_batches.tokens == 24
+    for a, b in zip(policy_and_values(again), policy_and_values(whole), strict=True):
+        assert torch.equal(a, b)
+    assert len(later) == len(rows) - 1

@@ -8,6 +8,10 @@ EVALUATION = "lightning_modules/metrics/test_evaluation.py"
 SAMPLING = "datamodules/test_row_order.py"
 POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
+SHORT = "lightning_modules/test_out_of_memory.py::test_a_step_that_ran_out_of_memory_is_begun_anew"
+GROUPED = "lightning_modules/rollouts/test_micro_batches.py"
+COLLECTION = "lightning_modules/rollouts/test_collection.py"
+CHECKPOINTING = "lightning_modules/forward/test_checkpointing.py"
 ROLLOUT = "lightning_modules/rollouts/test_rollout.py"
 RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one[rloo-{{}}]"
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
@@ -87,6 +91,48 @@ ROWS = (
             "lightning_modules/metrics/test_averages.py"
             "::test_parts_of_unequal_size_give_the_mean_of_the_whole",
         ),
+    ),
+    Mutation(
+        bug="a step that is begun anew keeps the gradient of before it ran out of memory",
+        target=GRADIENT,
+        old="self.optimizers().zero_grad()",
+        new="pass",
+        tests=(f"{SHORT}[gradient]",),
+    ),
+    Mutation(
+        bug="a step of the values that is begun anew keeps the gradient of before",
+        target="lightning_modules.updates:UpdatingModule.fit_values",
+        old="optimizer.zero_grad()",
+        new="pass",
+        tests=(f"{SHORT}[values]",),
+    ),
+    Mutation(
+        bug="the padding of a micro-batch takes no room",
+        target="lightning_modules.rollouts.micro_batches:_filled",
+        old="more * sum(wider) > tokens",
+        new="sum(sum(pairs[i]) for i in [*parts[-1], row]) > tokens",
+        tests=(f"{GROUPED}::test_every_row_goes_once_and_within_the_limits[None-300]",),
+    ),
+    Mutation(
+        bug="the rows of a micro-batch come back in another order",
+        target="lightning_modules.rollouts.collection:Collector._in_micro_batches",
+        old="all_rows[rows, :end] = x",
+        new="all_rows[rows.flip(0), :end] = x",
+        tests=(f"{COLLECTION}::test_micro_batches_change_nothing",),
+    ),
+    Mutation(
+        bug="a layer is computed again with the adapter that is on by then",
+        target="lightning_modules.forward.checkpointing:_AdaptersAsNow.__enter__",
+        old="self._exchange()",
+        new="self.states = self._read()",
+        tests=(f"{CHECKPOINTING}::test_gradients_are_the_same_to_the_bit_and_less_is_kept",),
+    ),
+    Mutation(
+        bug="a layer is computed again with other dropout",
+        target="lightning_modules.forward.checkpointing:_checkpointed",
+        old="preserve_rng_state=layer.training",
+        new="preserve_rng_state=False",
+        tests=(f"{CHECKPOINTING}::test_dropout_is_drawn_again_as_it_was[gpt2]",),
     ),
     Mutation(
         bug="the gradient is clipped in each micro-batch",

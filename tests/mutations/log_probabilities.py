@@ -43,9 +43,9 @@ ROWS = (
     Mutation(
         bug="temperature omitted in the update",
         seen="TRL #3029",
-        target="lightning_modules.updates:UpdatingModule._gradient",
-        old="self.options.temperature,",
-        new="1.0,",
+        target="lightning_modules.updates:UpdatingModule.passes",
+        old="response_mask, self.options.temperature)",
+        new="response_mask, 1.0)",
         tests=(f"{POLICY}::test_one_step_on_a_rollout_is_on_policy",),
     ),
     Mutation(

@@ -236,7 +236,7 @@ ROWS = (
     ),
     Mutation(
         bug="a minibatch loses its last column",
-        target="lightning_modules.rollouts.rollout:Rollout.select",
+        target="lightning_modules.rollouts.rollout:real_columns",
         old=".sum(-1).max())",
         new=".sum(-1).max()) - 1",
         tests=(

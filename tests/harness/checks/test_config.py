@@ -35,6 +35,8 @@ def test_whatever_the_presets_build_is_in_the_table():
     ("overrides", "said"),
     [
         (["algo.iterations=abc"], r"^algo\.iterations=abc: must be a whole number"),
+        (["hardware.checkpointing=maybe"], r"^hardware\.checkpointing=maybe: must be one of true"),
+        (["algo.micro_batch_tokens=many"], r"^algo\.micro_batch_tokens=many: must be a number of"),
         (["algo.gamma=[1]"], r"^algo\.gamma=\[1\]: must be a number$"),
         (["stages.sft.epochs=many"], r"^stages\.sft\.epochs=many: must be a whole number"),
         (["algo.iterations=1.5"], r"^algo\.iterations=1\.5: must be a whole number$"),

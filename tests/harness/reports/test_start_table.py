@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, TaskType
 
+from harness.checks.room import chosen
 from harness.reports.model_words import model_words, reward_words, short
 from harness.reports.start_table import start_table
 from lightning_modules.forward.checkpointing import set_checkpointing
@@ -170,7 +171,7 @@ def test_what_was_chosen_for_memorys_sake_is_shown(lm):
         "each in micro-batches of up to 12,345 tokens with padding, as fit into memory"
     )
     assert "computed again" in rows["activations"]
-    assert algorithm.memory_options() == {
+    assert chosen(algorithm) == {
         "micro_batch_tokens": 12345,
         "micro_batch_size": None,
         "checkpointing": True,

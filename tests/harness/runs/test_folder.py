@@ -58,6 +58,14 @@ def test_where_and_how_is_logged_may_differ_and_nothing_else(configure, tmp_path
         open_run(configure(tmp_path, "resume=auto", "stages.sft.epochs=2"))
 
 
+def test_how_much_goes_through_a_model_at_a_time_may_be_given_anew(configure, tmp_path):
+    stop(open_run(configure(tmp_path)))
+    anew = ["algo.micro_batch_size=1", "algo.micro_batch_tokens=9", "hardware.checkpointing=true"]
+    run = open_run(configure(tmp_path, "resume=auto", *anew))
+    assert run.resumed
+    assert run.config["algo"]["micro_batch_tokens"] == 9
+
+
 class Day(date):
     """A calendar that is turned by hand."""
 

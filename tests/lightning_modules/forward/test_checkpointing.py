@@ -155,6 +155,24 @@ def test_through_a_cache_that_grows_too(kind, lora):
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_so_are_those_of_samples_that_share_a_prompt(kind):
+    """Two adapters, and a cache for each."""
+    model = actor_critic(kind, "adapter")
+    ids, prompt_mask, response_mask = rows()
+    ids[1, :PROMPT], prompt_mask[1] = ids[0, :PROMPT], prompt_mask[0]
+
+    def loss(model):
+        prompt_of = torch.tensor([0, 0, 1])
+        said = model(ids, prompt_mask, response_mask, 0.7, prompt_of=prompt_of)
+        return ((said.logprobs + said.values.tanh()) * torch.arange(RESPONSE).sin()).sum()
+
+    expected, before = gradients(model, loss(model)), kept_bytes(model, loss)
+    set_checkpointing(model, True)
+    assert equal(expected, gradients(model, loss(model)))
+    assert kept_bytes(model, loss) < 0.65 * before
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_dropout_is_drawn_again_as_it_was(kind):
     model = ActorCritic(made(kind, lora=False)).train()
 
