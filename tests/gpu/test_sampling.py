@@ -91,7 +91,7 @@ def test_graphs_give_the_tokens_of_the_same_buckets_without_them(
     first = ids.shape[1] + (2 if mixed else 16)
     width = min(plain.sequences.shape[1], graphs.sequences.shape[1], first)
     same = (plain.sequences[:, :width] == graphs.sequences[:, :width]).all(1)
-    assert same.double().mean() > (0.6 if mixed else 0.95)
+    assert same.double().mean() > (0.4 if mixed else 0.95)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
