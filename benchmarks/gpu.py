@@ -28,9 +28,10 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
-from benchmarks.gpu_common import Bench  # noqa: E402
-from benchmarks.gpu_sampling import graphs, sampling  # noqa: E402
-from benchmarks.gpu_update import update  # noqa: E402
+from benchmarks.parts.bench import Bench  # noqa: E402
+from benchmarks.parts.iterations import update  # noqa: E402
+from benchmarks.parts.runs import TINY_JOB  # noqa: E402
+from benchmarks.sampling import graphs, sampling  # noqa: E402
 from harness.parts.hardware import prepare_device  # noqa: E402
 
 PACKAGES = (
@@ -70,18 +71,6 @@ KEY_FIGURES = (
     "stages/reward_model/val/bayes_accuracy",
 )
 CLOCKS = ("time/iteration", "time/collect", "time/score", "time/update")
-# Jobs at a budget of seconds, for a machine without a GPU.
-TINY_JOB = (
-    "hardware=cpu",
-    "data.train_demonstrations=96",
-    "data.train_pairs=96",
-    "data.val_pairs=48",
-    "stages.sft.epochs=1",
-    "stages.reward_model.epochs=1",
-    "algo.iterations=2",
-    "algo.prompts_per_iteration=8",
-    "algo.val_prompts=8",
-)
 
 
 def main() -> None:

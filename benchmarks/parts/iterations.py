@@ -1,33 +1,31 @@
 """PPO iterations at real shapes through the project's own module and Trainer: seconds and memory by
-phase, the estimate against the peak, and the share of the card's arithmetic that the update gets.
+phase, the estimate against the peak, and the share of the peak's arithmetic that the update gets.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from peft import LoraConfig, TaskType
 from pytorch_lightning.callbacks import Callback as LightningCallback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.gpu_common import Bench
+from benchmarks.parts.bench import Bench
+from benchmarks.parts.composed import algorithm, bind, hardware, parameters
+from benchmarks.parts.processes import forget_peak, peak_mib
 from datamodules.records import Prompt
 from harness.checks.memory import Sizes, estimate, free_bytes, size
-from harness.parts.hardware import make_trainer
+from harness.parts.hardware import frozen_dtype, make_trainer
 from harness.quiet import quiet_transformers
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
-from lightning_modules.ppo import PPO
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.collection import Vocabulary
 
 LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
 ITERATIONS = 3  # the first one warms up
@@ -36,25 +34,30 @@ MINIBATCHES = 2
 
 @dataclass(frozen=True)
 class Work:
-    """One iteration: so many prompts of so many tokens, and as many tokens of responses."""
+    """One iteration: so many prompts of so many tokens, and as many tokens of responses.
+
+    `adapter`: none, lora, or qlora: LoRA on a base in 4 bits.
+    """
 
     shape: str
-    lora: bool
+    adapter: str
     prompts: int
     tokens: int
     micro_batch: int
+    precision: str = "bf16-mixed"
 
     @property
     def flops_per_weight(self) -> int:
         """Of a token's forward and backward pass; frozen weights have no gradients of their own."""
-        return 4 if self.lora else 6
+        return 6 if self.adapter == "none" else 4
 
 
 CASES = {
-    "1b, full": Work("1b", False, prompts=64, tokens=128, micro_batch=8),
-    "1b, LoRA": Work("1b", True, prompts=64, tokens=128, micro_batch=8),
-    "8b, LoRA": Work("8b", True, prompts=16, tokens=128, micro_batch=4),
-    "1b, full, micro-batches of 32": Work("1b", False, prompts=64, tokens=128, micro_batch=32),
+    "1b, full": Work("1b", "none", prompts=64, tokens=128, micro_batch=8),
+    "1b, LoRA": Work("1b", "lora", prompts=64, tokens=128, micro_batch=8),
+    "8b, LoRA": Work("8b", "lora", prompts=16, tokens=128, micro_batch=4),
+    "8b, qlora": Work("8b", "qlora", prompts=16, tokens=128, micro_batch=4),
+    "1b, full, micro-batches of 32": Work("1b", "none", prompts=64, tokens=128, micro_batch=32),
 }
 
 
@@ -77,42 +80,28 @@ def update(bench: Bench) -> None:
         if bench.wants(name):
             with bench.case(name):
                 if bench.tiny:
-                    work = Work(work.shape, work.lora, prompts=4, tokens=6, micro_batch=2)
+                    work = Work(work.shape, work.adapter, prompts=4, tokens=6, micro_batch=2)
                 iterate(bench, name, work, peak)
 
 
 def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     """A few iterations; returns what was seen of the last one."""
-    left = _gib(torch.cuda.memory_allocated)  # of the case before: no part of this one
-    module = _module(bench, work)
+    left = forget_peak() / 2**10  # of the case before, and of libraries: no part of this one
+    device = hardware(work.precision)
+    module = ready(bench, work, frozen_dtype(device))
     lm = module.model.lm
-    weights = sum(p.numel() for p in lm.parameters())
-    head = lm.get_output_embeddings().weight
-    tables = {id(x): x.numel() for x in (head, lm.get_input_embeddings().weight)}
-    trained = sum(p.numel() for p in module.trained_parameters())
+    layers, head = parameters(lm)
     bench.say(
         case=case,
-        weights=weights,
-        trained=trained,
-        held_gib=_gib(torch.cuda.memory_allocated) - left,
+        weights=sum(p.numel() for p in lm.parameters()),
+        trained=sum(p.numel() for p in module.trained_parameters()),
     )
-    # Layers see every token, the head the responses' alone, and looking up embeddings is no
-    # product.
-    flops = (weights - sum(tables.values())) * 2 * work.tokens + head.numel() * work.tokens
+    flops = layers * 2 * work.tokens + head * work.tokens
     flops *= work.prompts * work.flops_per_weight
     watch = Watch(bench, case, work, flops, peak_tflops, left)
     watch.attach(module)
-    hardware = OmegaConf.create(
-        {
-            "name": "bench",
-            "accelerator": "gpu" if bench.device.type == "cuda" else "cpu",
-            "devices": 1,
-            "strategy": "auto",
-            "precision": "bf16-mixed",
-        }
-    )
     trainer = make_trainer(
-        hardware,
+        device,
         max_epochs=ITERATIONS,
         limit_train_batches=1,
         limit_val_batches=0,
@@ -122,7 +111,7 @@ def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     )
     # Moving the weights to the host at the end would cost seconds and tell nothing.
     trainer.strategy.teardown = lambda: None
-    batch = bench.prompts(module.model.lm, work.prompts, work.tokens)
+    batch = bench.prompts(lm, work.prompts, work.tokens)
     batch["prompts"] = [Prompt.from_text("?")] * work.prompts
     loader = DataLoader([0], collate_fn=lambda _: batch)
     trainer.fit(module, loader)
@@ -130,49 +119,37 @@ def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     return watch
 
 
-def _module(bench: Bench, work: Work) -> PolicyModule:
-    """PPO with a value head, bound to models as the pipeline would: a frozen copy in bfloat16 as
-    the reference, or adapters on a base in bfloat16.
+def ready(bench: Bench, work: Work, dtype: torch.dtype) -> PolicyModule:
+    """PPO with a value head, bound to models as the pipeline would: a frozen copy as the reference,
+    or adapters on a frozen base.
     """
-    module = PPO(
-        name="ppo",
-        lam=0.95,
-        clip_range=0.2,
-        value_coef=0.25,
-        whiten_advantages=True,
+    module = algorithm(
+        "ppo",
         iterations=ITERATIONS,
+        evaluate_every=ITERATIONS,
         prompts_per_iteration=work.prompts,
-        samples_per_prompt=1,
         epochs=1,
         minibatches=MINIBATCHES,
         micro_batch_size=work.micro_batch,
-        temperature=1.0,
-        beta=0.05,
-        gamma=1.0,
+        micro_batch_tokens="null",
         critic="head",
-        normalise="sequences",
-        max_grad_norm=1.0,
-        optimizer=partial(torch.optim.AdamW, lr=1e-6, weight_decay=0.01),
-        value_lr=None,
-        lr_decay="none",
-        evaluate_every=ITERATIONS,
-        val_prompts=1,
-        seed=0,
     )
-    if work.lora:
-        lm = bench.model(work.shape, torch.bfloat16)
-        lm = add_adapter(lm, LORA, TaskType.CAUSAL_LM, seed=1)
-        reference = Reference(lm, shares_policy=True)
-    else:
+    if work.adapter == "none":
         lm = bench.model(work.shape, torch.float32)
-        reference = Reference(frozen(bench.model(work.shape, torch.bfloat16)), shares_policy=False)
-    return module.bind(
-        model=ActorCritic(lm, new_value_head(lm)),
-        reference=reference,
-        reward=EvenTokens(),
-        vocabulary=Vocabulary(-1, 0, work.tokens, lambda ids: ""),
-        gold=None,
-    )
+        reference = Reference(frozen(bench.model(work.shape, dtype)), shares_policy=False)
+    else:
+        base = bench.model(work.shape, dtype)
+        if work.adapter == "qlora":
+            base = in_4_bits(base)
+        lm = add_adapter(base, LORA, TaskType.CAUSAL_LM, seed=1)
+        reference = Reference(lm, shares_policy=True)
+    model = ActorCritic(lm, new_value_head(lm))
+    return bind(module, model, reference, EvenTokens(), work.tokens)
+
+
+def in_4_bits(base: torch.nn.Module) -> torch.nn.Module:
+    """A base as adapter=qlora has it."""
+    raise NotImplementedError("there is no adapter=qlora yet")
 
 
 class Watch(LightningCallback):
@@ -185,7 +162,7 @@ class Watch(LightningCallback):
         self.left = left
         self.flops = flops
         self.peak_tflops = peak_tflops
-        self.peaks: dict[str, float] = {}
+        self.peaks: dict[str, float] = {}  # GiB beside what there was before
         self.expected: float | None = None
 
     def attach(self, module: PolicyModule) -> None:
@@ -199,13 +176,16 @@ class Watch(LightningCallback):
             delattr(module, verb)
         module.trainer = None
 
+    @property
+    def measured_over_estimate(self) -> float:
+        return max(self.peaks.values()) / self.expected
+
     def _around(self, verb: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*given: Any) -> Any:
-            if self.bench.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            forget_peak()
             result = work(*given)
             self.bench.synchronize()
-            self.peaks[verb] = _gib(torch.cuda.max_memory_allocated) - self.left
+            self.peaks[verb] = peak_mib() / 2**10 - self.left
             return result
 
         return watched
@@ -223,7 +203,6 @@ class Watch(LightningCallback):
         m = {k: float(v) for k, v in trainer.callback_metrics.items()}
         work = self.work
         tflops = self.flops / m["time/update"] / 1e12
-        peak = max(self.peaks.values())
         self.bench.say(
             case=self.case,
             iteration=trainer.current_epoch + 1,
@@ -234,13 +213,9 @@ class Watch(LightningCallback):
             collect_peak_gib=self.peaks["collect"],
             update_peak_gib=self.peaks["update"],
             estimate_gib=self.expected,
-            measured_over_estimate=peak / self.expected if peak else None,
+            measured_over_estimate=self.measured_over_estimate,
             kl=m["rollout/kl"],
             kl_k3=m["rollout/kl_k3"],
             first_ratio_max=m["train/ratio_max"],
             grad_norm=m["train/grad_norm"],
         )
-
-
-def _gib(count: Callable[[], int]) -> float:
-    return count() / 2**30 if torch.cuda.is_available() else 0.0

@@ -1,0 +1,197 @@
+"""`policy.py ppo|rloo`: the same rollouts and updates here and by TRL, in turns."""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+
+from benchmarks.parts.bench import Bench
+from benchmarks.parts.composed import parameters
+from benchmarks.parts.processes import ROOT, compared, here, measured
+
+UPDATES = 4  # passes over a rollout, of one minibatch each
+SAMPLES = {"ppo": 1, "rloo": 4}
+SAME_WEIGHTS = 1e-3  # what the marks of equal weights may differ by, as a share: other kernels
+
+
+@dataclass(frozen=True)
+class Size:
+    """A Llama, and the sequences of a step."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    prompt_tokens: int
+    response_tokens: int
+    sequences: int
+
+
+SIZES = {
+    "tiny": Size(32, 2, 2, 64, 64, 6, 5, 8),
+    "toy": Size(192, 3, 4, 768, 2048, 24, 24, 64),
+    "medium": Size(384, 6, 6, 1024, 16384, 48, 80, 24),
+}
+
+
+def speed(options: argparse.Namespace, folder: Path, peer: Path | None) -> None:
+    """Seconds, CPU seconds and memory of both in turns, with the ratio of each round."""
+    for name in options.size:
+        size = SIZES[name]
+        work, flops = prepare(options, size, folder / name)
+        sides = {"here": (here("parts/policy_training.py"), work | {"precision": "32-true"})}
+        if peer:
+            script = ROOT / "benchmarks" / "peers" / f"trl_{options.what}.py"
+            sides["trl"] = ([str(peer), str(script)], work)
+        if options.bfloat16:
+            sides["here, bf16"] = (sides["here"][0], work | {"precision": "bf16-mixed"})
+        print(
+            f"\n{options.what}, {name}: {size.sequences} responses of {size.response_tokens} tokens"
+            f" to {size.sequences // SAMPLES[options.what]} prompts of {size.prompt_tokens} and"
+            f" {UPDATES} updates a step, {options.threads} threads, torch {torch.__version__}",
+            flush=True,
+        )
+        rounds = [one_round(sides, flops, options.tiny) for _ in range(options.rounds)]
+        report(rounds)
+
+
+def one_round(
+    sides: dict[str, tuple[list[str], dict[str, Any]]], flops: float, tiny: bool
+) -> dict[str, dict[str, float]]:
+    """Each side once; what a step of it took in the median, the first one left out."""
+    found = {}
+    peak = Bench("", tiny).matmul_tflops(torch.float32)
+    for name, (command, work) in sides.items():
+        result = measured(command, work)
+        done = {key: result[key] for key in ("weights", "sequences", "tokens", "updates")}
+        expected = found.setdefault("", done)
+        _require_same(name, done, expected, work)
+        seconds, cpu = (statistics.median(result[key][1:]) for key in ("seconds", "cpu_seconds"))
+        found[name] = {
+            "seconds": seconds,
+            "cpu_seconds": cpu,
+            "peak_mib": result["peak_mib"],
+            "training_mib": result["peak_mib"] - result["held_mib"],
+            "share": flops / seconds / peak / 1e12,
+        }
+        shown = "  ".join(f"{key} {value:.3f}" for key, value in found[name].items())
+        parts = "".join(f"  {k} {v:.3f}" for k, v in result.get("parts", {}).items())
+        print(f"  {name:11}{shown}{parts}", flush=True)
+    found.pop("")
+    return found
+
+
+def _require_same(
+    name: str, done: dict[str, Any], expected: dict[str, Any], work: dict[str, Any]
+) -> None:
+    """Both sides had the same weights and made as many responses, tokens and updates."""
+    for key in ("sequences", "tokens", "updates"):
+        if done[key] != expected[key]:
+            sys.exit(f"{name}: {key} {done[key]}, expected {expected[key]}")
+    if work.get("precision", "").startswith("bf16"):
+        return
+    for key, value in done["weights"].items():
+        if abs(value / expected["weights"][key] - 1) > SAME_WEIGHTS:
+            sys.exit(f"{name}: {work[key]}: other weights, {value} for {expected['weights'][key]}")
+
+
+def report(rounds: list[dict[str, dict[str, float]]]) -> None:
+    """Medians of the rounds, and the ratios of the same round."""
+    print(f"  medians of {len(rounds)} rounds in turns")
+    print(
+        f"  {'':11}{'s/step':>9}{'CPU s/step':>12}{'peak MiB':>10}{'of training':>13}"
+        f"{'share of matmul peak':>22}"
+    )
+    for name in rounds[0]:
+        seconds, cpu, peak, training, share = (
+            statistics.median(found[name][key] for found in rounds)
+            for key in ("seconds", "cpu_seconds", "peak_mib", "training_mib", "share")
+        )
+        print(f"  {name:11}{seconds:9.3f}{cpu:12.3f}{peak:10.0f}{training:13.0f}{share:22.0%}")
+    if "trl" not in rounds[0]:
+        print("  trl was not run")
+        return
+    for name in rounds[0]:
+        if name != "trl":
+            for what, key in (("speed", "seconds"), ("speed by CPU time", "cpu_seconds")):
+                values = [[found[side][key] for found in rounds] for side in ("trl", name)]
+                print(f"  {compared(f'{what}, {name} / trl', *values)}")
+
+
+def prepare(options: argparse.Namespace, size: Size, folder: Path) -> tuple[dict[str, Any], float]:
+    """Write models and prompts; returns the work that both get, and the products of a step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = SAMPLES[options.what]
+    prompts = size.sequences // samples * (options.steps + 1)  # the first step warms up
+    draws = random.Random(0)
+    rows = [
+        [draws.randrange(4, size.vocabulary) for _ in range(size.prompt_tokens)]
+        for _ in range(prompts)
+    ]
+    (folder / "prompts.json").write_text(json.dumps(rows), encoding="utf-8")
+    lm = write_models(size, folder)
+    work = {
+        "algo": options.what,
+        "folder": str(folder),
+        "policy": str(folder / "policy"),
+        "reward": str(folder / "reward"),
+        "prompts": str(folder / "prompts.json"),
+        "vocabulary": size.vocabulary,
+        "pad": 0,
+        "stop": 2,
+        "stops": False,
+        "response_tokens": size.response_tokens,
+        "batch": size.sequences,
+        "samples": samples,
+        "epochs": UPDATES,
+        "minibatches": 1,
+        "beta": 0.05,
+        "lam": 0.95,
+        "value_coef": 0.1,
+        "lr": 1e-6,
+        "seed": 0,
+        "threads": options.threads,
+    }
+    return work, products(size, *parameters(lm), with_critic=options.what == "ppo")
+
+
+def write_models(size: Size, folder: Path) -> LlamaForCausalLM:
+    """A policy and a reward model with random weights; returns the policy."""
+    config = {
+        "vocab_size": size.vocabulary,
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads,
+        "intermediate_size": size.feed_forward,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    torch.manual_seed(0)
+    lm = LlamaForCausalLM(LlamaConfig(**config))
+    lm.save_pretrained(folder / "policy")
+    scorer = LlamaForSequenceClassification(LlamaConfig(**config, num_labels=1))
+    scorer.save_pretrained(folder / "reward")
+    return lm
+
+
+def products(size: Size, layers: int, head: int, *, with_critic: bool) -> float:
+    """Operations in products with weights that a step needs if each pass is made once, plainly:
+    sampling, old and reference's log-probabilities, scores, values, and the updates, whose backward
+    pass is twice a forward pass. Attention is left out.
+    """
+    tokens = size.prompt_tokens + size.response_tokens
+    scalar = 2 * layers * tokens
+    policy = scalar + 2 * head * size.response_tokens
+    values = scalar * with_critic
+    return size.sequences * (3 * policy + scalar + values + UPDATES * 3 * (policy + values))
