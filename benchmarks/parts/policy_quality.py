@@ -145,6 +145,7 @@ def _work(world: World, folder: Path, seed: int, threads: int) -> dict[str, Any]
         "lam": algo.lam,
         "value_coef": algo.value_coef,
         "lr": algo.optimizer.lr,
+        "precision": "32-true",
         "seed": seed,
         "threads": threads,
     }

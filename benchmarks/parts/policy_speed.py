@@ -33,47 +33,68 @@ class Size:
     prompt_tokens: int
     response_tokens: int
     sequences: int
+    key_heads: int | None = None
+    tied: bool = False
 
 
 SIZES = {
     "tiny": Size(32, 2, 2, 64, 64, 6, 5, 8),
     "toy": Size(192, 3, 4, 768, 2048, 24, 24, 64),
     "medium": Size(384, 6, 6, 1024, 16384, 48, 80, 24),
+    "1b": Size(2048, 16, 32, 8192, 128256, 128, 128, 64, key_heads=8, tied=True),  # for a GPU
 }
+
+
+Sides = dict[str, tuple[list[str], dict[str, Any]]]  # the command of each, and its work
 
 
 def speed(options: argparse.Namespace, folder: Path, peer: Path | None) -> None:
     """Seconds, CPU seconds and memory of both in turns, with the ratio of each round."""
+    bench = Bench(options.what, options.tiny)
     for name in options.size:
         size = SIZES[name]
-        work, flops = prepare(options, size, folder / name)
-        sides = {"here": (here("parts/policy_training.py"), work | {"precision": "32-true"})}
-        if peer:
-            script = ROOT / "benchmarks" / "peers" / f"trl_{options.what}.py"
-            sides["trl"] = ([str(peer), str(script)], work)
+        work, flops = prepare(
+            options.what, size, folder / name, steps=options.steps, threads=options.threads
+        )
+        taking_turns = sides(options.what, work, peer, "32-true")
         if options.bfloat16:
-            sides["here, bf16"] = (sides["here"][0], work | {"precision": "bf16-mixed"})
+            ours, _ = taking_turns["here"]
+            taking_turns["here, bf16"] = (ours, work | {"precision": "bf16-mixed"})
         print(
             f"\n{options.what}, {name}: {size.sequences} responses of {size.response_tokens} tokens"
             f" to {size.sequences // SAMPLES[options.what]} prompts of {size.prompt_tokens} and"
             f" {UPDATES} updates a step, {options.threads} threads, torch {torch.__version__}",
             flush=True,
         )
-        rounds = [one_round(sides, flops, options.tiny) for _ in range(options.rounds)]
+        rounds = []
+        for _ in range(options.rounds):
+            rounds.append(one_round(taking_turns, flops, bench))
+            for side, numbers in rounds[-1].items():
+                told = "  ".join(f"{key} {value:.3f}" for key, value in numbers.items())
+                print(f"  {side:11}{told}", flush=True)
         report(rounds)
 
 
-def one_round(
-    sides: dict[str, tuple[list[str], dict[str, Any]]], flops: float, tiny: bool
-) -> dict[str, dict[str, float]]:
+def sides(algo: str, work: dict[str, Any], peer: Path | None, precision: str) -> Sides:
+    """This project and, where there is one, the peer."""
+    work = work | {"precision": precision}
+    found = {"here": (here("parts/policy_training.py"), work)}
+    if peer:
+        script = ROOT / "benchmarks" / "peers" / f"trl_{algo}.py"
+        found["trl"] = ([str(peer), str(script)], work)
+    return found
+
+
+def one_round(sides: Sides, flops: float, bench: Bench) -> dict[str, dict[str, float]]:
     """Each side once; what a step of it took in the median, the first one left out."""
-    found = {}
-    peak = Bench("", tiny).matmul_tflops(torch.float32)
+    found: dict[str, dict[str, float]] = {}
+    expected: dict[str, Any] = {}
+    in_float32 = all(work["precision"] == "32-true" for _, work in sides.values())
+    peak = bench.matmul_tflops(torch.float32 if in_float32 or not bench.on_gpu else torch.bfloat16)
     for name, (command, work) in sides.items():
         result = measured(command, work)
-        done = {key: result[key] for key in ("weights", "sequences", "tokens", "updates")}
-        expected = found.setdefault("", done)
-        _require_same(name, done, expected, work)
+        expected = expected or result
+        _require_same(name, result, expected, work)
         seconds, cpu = (statistics.median(result[key][1:]) for key in ("seconds", "cpu_seconds"))
         found[name] = {
             "seconds": seconds,
@@ -81,11 +102,8 @@ def one_round(
             "peak_mib": result["peak_mib"],
             "training_mib": result["peak_mib"] - result["held_mib"],
             "share": flops / seconds / peak / 1e12,
+            **result.get("parts", {}),
         }
-        shown = "  ".join(f"{key} {value:.3f}" for key, value in found[name].items())
-        parts = "".join(f"  {k} {v:.3f}" for k, v in result.get("parts", {}).items())
-        print(f"  {name:11}{shown}{parts}", flush=True)
-    found.pop("")
     return found
 
 
@@ -96,7 +114,7 @@ def _require_same(
     for key in ("sequences", "tokens", "updates"):
         if done[key] != expected[key]:
             sys.exit(f"{name}: {key} {done[key]}, expected {expected[key]}")
-    if work.get("precision", "").startswith("bf16"):
+    if work["precision"] != "32-true":  # in which ours rounds frozen weights
         return
     for key, value in done["weights"].items():
         if abs(value / expected["weights"][key] - 1) > SAME_WEIGHTS:
@@ -126,11 +144,13 @@ def report(rounds: list[dict[str, dict[str, float]]]) -> None:
                 print(f"  {compared(f'{what}, {name} / trl', *values)}")
 
 
-def prepare(options: argparse.Namespace, size: Size, folder: Path) -> tuple[dict[str, Any], float]:
+def prepare(
+    algo: str, size: Size, folder: Path, *, steps: int, threads: int
+) -> tuple[dict[str, Any], float]:
     """Write models and prompts; returns the work that both get, and the products of a step."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = SAMPLES[options.what]
-    prompts = size.sequences // samples * (options.steps + 1)  # the first step warms up
+    samples = SAMPLES[algo]
+    prompts = size.sequences // samples * (steps + 1)  # the first step warms up
     draws = random.Random(0)
     rows = [
         [draws.randrange(4, size.vocabulary) for _ in range(size.prompt_tokens)]
@@ -139,7 +159,7 @@ def prepare(options: argparse.Namespace, size: Size, folder: Path) -> tuple[dict
     (folder / "prompts.json").write_text(json.dumps(rows), encoding="utf-8")
     lm = write_models(size, folder)
     work = {
-        "algo": options.what,
+        "algo": algo,
         "folder": str(folder),
         "policy": str(folder / "policy"),
         "reward": str(folder / "reward"),
@@ -158,9 +178,9 @@ def prepare(options: argparse.Namespace, size: Size, folder: Path) -> tuple[dict
         "value_coef": 0.1,
         "lr": 1e-6,
         "seed": 0,
-        "threads": options.threads,
+        "threads": threads,
     }
-    return work, products(size, *parameters(lm), with_critic=options.what == "ppo")
+    return work, products(size, *parameters(lm), with_critic=algo == "ppo")
 
 
 def write_models(size: Size, folder: Path) -> LlamaForCausalLM:
@@ -170,8 +190,9 @@ def write_models(size: Size, folder: Path) -> LlamaForCausalLM:
         "hidden_size": size.hidden,
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads,
+        "num_key_value_heads": size.key_heads or size.heads,
         "intermediate_size": size.feed_forward,
+        "tie_word_embeddings": size.tied,
         "max_position_embeddings": 512,
         "pad_token_id": 0,
         "bos_token_id": 1,

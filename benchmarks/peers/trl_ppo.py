@@ -78,7 +78,7 @@ def _settings(work: dict[str, Any], prompts: int) -> PPOConfig:
         lr_scheduler_type="linear",
         seed=work["seed"],
         use_cpu=not torch.cuda.is_available(),
-        bf16=False,
+        bf16=work["precision"].startswith("bf16"),
         gradient_checkpointing=False,
         num_sample_generations=0,
         eval_strategy="no",

@@ -74,7 +74,7 @@ def _settings(work: dict[str, Any], prompts: int) -> RLOOConfig:
         lr_scheduler_type="linear",
         seed=work["seed"],
         use_cpu=not torch.cuda.is_available(),
-        bf16=False,
+        bf16=work["precision"].startswith("bf16"),
         gradient_checkpointing=False,
         save_strategy="no",
         logging_steps=1,
