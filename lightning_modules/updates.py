@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
 
@@ -23,6 +25,7 @@ class UpdatingModule(ManualModule):
 
     options: PolicyOptions
     model: ActorCritic
+    micro_batches: MicroBatches
     beta: float  # the KL coefficient of this iteration
 
     @abstractmethod
@@ -53,11 +56,17 @@ class UpdatingModule(ManualModule):
         optimizer = self.optimizers()
         divisor = self.sum_over_ranks(self._count(rollout)).clamp(min=1)
         parameters = self.model.value_parameters()
-        with self.without_sync():
-            for part in rollout.micro_batches(self.options.micro_batch_size):
-                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+
+        def backward() -> None:
+            optimizer.zero_grad()  # of a try that ran out of memory
+            for part in rollout.micro_batches(*self.micro_batches.limits):
+                masks = part.prompt_mask, part.response_mask
+                values = self.model.values(part.sequences, *masks, part.prompt_of)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
+
+        with self.without_sync():
+            self.micro_batches.within_memory(backward, len(rollout))
         for parameter in parameters:
             parameter.grad = self.sum_over_ranks(parameter.grad)
         self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
@@ -74,27 +83,45 @@ class UpdatingModule(ManualModule):
         """The gradient of one optimiser step, in micro-batches."""
         # A minibatch may hold no response that was scored.
         divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
-        parts = list(minibatch.micro_batches(self.options.micro_batch_size))
+        gradient = partial(self._gradient, minibatch, divisor)
+        for seen in self.micro_batches.within_memory(gradient, len(minibatch)):
+            statistics.add(*seen)
+
+    def _gradient(self, minibatch: Rollout, divisor: Tensor) -> list[tuple]:
+        """Adds up the gradient anew; returns what is to be counted of each micro-batch."""
+        self.optimizers().zero_grad()  # of a try that ran out of memory
+        seen = []
+        parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
-            new = self.model(
-                part.sequences,
-                part.prompt_mask,
-                part.response_mask,
-                self.options.temperature,
-                entropy=self.options.entropy_coef > 0,
-            )
-            token_losses, stats = self.token_loss(part, new)
-            if self.options.entropy_coef > 0:
-                token_losses = token_losses - self.options.entropy_coef * new.entropy
-            loss = aggregate(token_losses, part.response_mask, divisor)
-            self.accumulate(loss, last=part is parts[-1])
+            for new in self._passes(part):
+                token_losses, stats = self.token_loss(part, new)
+                if self.options.entropy_coef > 0:
+                    token_losses = token_losses - self.options.entropy_coef * new.entropy
+                loss = aggregate(token_losses, part.response_mask, divisor)
+                self.accumulate(loss, last=part is parts[-1])
+            # The last of the passes has seen all of the losses.
             stats = stats | {"loss": token_losses}
-            statistics.add(part, new.logprobs, stats, self._count(part))
+            stats = {name: x.detach() for name, x in stats.items()}
+            seen.append((part, new.logprobs.detach(), stats, self._count(part)))
+        return seen
+
+    def _passes(self, part: Rollout) -> Iterator[TokenOutputs]:
+        """Forward passes of a micro-batch, for a backward pass each."""
+        inputs = (part.sequences, part.prompt_mask, part.response_mask, self.options.temperature)
+        entropy = self.options.entropy_coef > 0
+        if self.trainer.world_size > 1:  # DDP gathers gradients in one backward pass
+            yield self.model(*inputs, entropy=entropy, prompt_of=part.prompt_of)
+        else:
+            yield from self.model.passes(*inputs, entropy=entropy, prompt_of=part.prompt_of)
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""
         by_sequences = self.options.normalise == "sequences"
         return (batch.scored if by_sequences else batch.response_mask).sum().float()
+
+    @property
+    def limit(self) -> str:
+        return self.micro_batches.option
 
     def not_finite(self) -> str:
         return (

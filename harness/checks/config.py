@@ -22,8 +22,8 @@ from harness.surroundings import require_writable
 from harness.tracking.wandb_limits import check_logger
 from lightning_modules.errors import OptionError
 from lightning_modules.options.models import LanguageModelOptions
-from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
-from lightning_modules.options.require import require
+from lightning_modules.options.policies import AUTO, A2COptions, PPOOptions, ReinforceOptions
+from lightning_modules.options.require import require, require_package
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
     CombinedRewardOptions,
@@ -79,6 +79,20 @@ def check_config(cfg: DictConfig) -> None:
     checkpoints_kept(plain["callbacks"].get("keep_checkpoints", 1))
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
+    checkpointing = plain["hardware"].get("checkpointing", False)
+    require(
+        checkpointing in (True, False, AUTO),
+        "hardware.checkpointing",
+        checkpointing,
+        "must be one of true, false, auto",
+    )
+    frozen = plain["hardware"].get("frozen_precision")
+    require(
+        frozen in (None, "float32", "bfloat16"),
+        "hardware.frozen_precision",
+        frozen,
+        "must be float32, bfloat16, or null for what hardware.precision says",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(
@@ -92,7 +106,7 @@ def check_config(cfg: DictConfig) -> None:
             _check(place, section, options_class)
             if "optimizer" in section:
                 _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
-    _require_adapters(cfg)
+    _require_adapters(plain)
 
 
 def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -198,8 +212,16 @@ def _kinds(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
-def _require_adapters(cfg: DictConfig) -> None:
-    if cfg.algo.get("critic") == "adapter" and cfg.adapter.config is None:
+def _require_adapters(plain: dict[str, Any]) -> None:
+    adapter, bits = plain["adapter"], plain["adapter"].get("bits")
+    if plain["algo"].get("critic") == "adapter" and adapter["config"] is None:
         raise OptionError(
             "algo.critic=adapter: needs adapter=lora: it is a second adapter of the policy"
         )
+    if bits is None:
+        return
+    rule = "must be 4, or null for weights that are not packed"
+    require(bits == 4 and not isinstance(bits, float), "adapter.bits", bits, rule)
+    require(adapter["config"] is not None, "adapter.bits", bits, "is for adapters: adapter=qlora")
+    for package in ("bitsandbytes", "accelerate"):  # Transformers packs by both
+        require_package(package, "qlora", "adapter.bits", bits)

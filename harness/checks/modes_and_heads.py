@@ -9,7 +9,6 @@ from transformers.utils import cached_file
 
 from harness.checks.audit import CheckError
 from harness.checks.memory import reward_models
-from lightning_modules.forward.passes import plain
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 
@@ -38,9 +37,8 @@ def check_reward_heads(module: PolicyModule) -> None:
     for model in reward_models(module.collector.reward):
         if not isinstance(model, ScalarModel):
             continue
-        scorer = plain(model.model)
-        head = scorer.score.weight.detach().cpu()
-        path = scorer.config.name_or_path
+        head = model.head.weight.detach().cpu()
+        path = model.config.name_or_path
         kept = head_in_files(path)
         if kept is not None and not torch.equal(kept.to(head.dtype), head):
             gap = float((kept.float() - head.float()).abs().max())

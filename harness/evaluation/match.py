@@ -13,7 +13,12 @@ from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.loading import check_causal_lm, fetch_config, load_causal_lm
+from lightning_modules.models.loading import (
+    check_attention,
+    check_causal_lm,
+    fetch_config,
+    load_causal_lm,
+)
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.usable import positions, require_positions
@@ -21,6 +26,7 @@ from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.seeding import Noise
 
 
@@ -68,7 +74,7 @@ class Player:
     def __init__(self, path: str | Path, revision: str | None, pipeline: Pipeline):
         path = model_folder(path)
         self.device = pipeline.device
-        self.lm = frozen(load_causal_lm(path, revision=revision, dtype=pipeline.dtype))
+        self.lm = frozen(load_causal_lm(path, revision=revision, how=pipeline.frozen))
         self.lm.to(self.device)
         self.encoder = pipeline.load_encoder(path, revision, player=True)
         options = pipeline.cfg.evaluation
@@ -83,7 +89,7 @@ class Player:
                 self.encoder.decode,
             ),
             temperature=options.temperature,
-            micro_batch_size=options.batch_size,
+            micro_batches=MicroBatches(options.batch_size),
         )
 
     def batch(self, prompts: list[Any]) -> dict[str, Any]:
@@ -105,7 +111,9 @@ def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
     tokens, encoders = pipeline.source.least_tokens, []
     for option, path in (("policy", policy), ("against", against)):
         if path is not None:
-            require_positions(check_causal_lm(path), tokens, f"{option}={path}")
+            config = check_causal_lm(path)
+            require_positions(config, tokens, f"{option}={path}")
+            check_attention(config, pipeline.frozen.attention, path)
             encoders.append(pipeline.load_unlimited(model_folder(path), None, player=True))
     for encoder in encoders:
         pipeline.try_template(encoder.format.template, ("val",))
@@ -162,7 +170,7 @@ def check_sampling(pipeline: Pipeline, policy: str, against: str | None) -> None
     def check(path: str | Path, revision: str | None) -> None:
         path = model_folder(path)
         encoder = pipeline.load_encoder(path, revision, player=True)
-        pipeline.check_sampling(path, revision, encoder, held_out(pipeline))
+        pipeline.check_sampling(path, revision, encoder, held_out(pipeline), pipeline.frozen)
 
     check(policy, None)
     opponent = (against, None) if against else pipeline.reference()

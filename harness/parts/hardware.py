@@ -44,14 +44,32 @@ def precision(hardware: DictConfig) -> str:
 
 
 def frozen_dtype(hardware: DictConfig) -> torch.dtype:
-    """What frozen weights are kept in. Trained ones stay float32, so that no update is lost."""
-    return torch.bfloat16 if precision(hardware).startswith("bf16") else torch.float32
+    """What frozen weights are kept in: of the reference, of reward models, of what adapters are on.
+    Trained ones stay float32, so that no update is lost.
+    """
+    given = hardware.get("frozen_precision")
+    rounded = precision(hardware).startswith("bf16") if given is None else given == "bfloat16"
+    return torch.bfloat16 if rounded else torch.float32
+
+
+def check_attention_runs(hardware: DictConfig, attention: str | None) -> None:
+    """OptionError where a way to compute attention needs a GPU and 16 bits, and has not both."""
+    if attention is None or "flash" not in attention:
+        return
+    found = "cpu" if not on_gpu(hardware) else precision(hardware)
+    require(
+        on_gpu(hardware) and "16" in found,
+        "model.attn_implementation",
+        attention,
+        f"runs on a GPU in 16 bits alone, and this run would be on {found}; sdpa runs anywhere",
+    )
 
 
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    settings.pop("name")
+    for ours in ("name", "checkpointing", "frozen_precision"):
+        settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     trainer = pl.Trainer(

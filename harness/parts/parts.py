@@ -22,15 +22,22 @@ from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
-from harness.parts.hardware import check_hardware, frozen_dtype, on_gpu, prepare_device
+from harness.parts.hardware import (
+    check_attention_runs,
+    check_hardware,
+    frozen_dtype,
+    on_gpu,
+    prepare_device,
+)
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
+from harness.ranks import this_rank
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.loading import fetch_config
+from lightning_modules.models.loading import LoadOptions, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
 from lightning_modules.options.paths import model_folder
@@ -59,16 +66,27 @@ class Parts:
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)
-        trained = with_rates(cfg, self.language_model)
-        self.algorithm = _training("algo", trained.algo)
-        self.stage_options = trained.stages
+        rated = with_rates(cfg, self.language_model)
+        self.algorithm = _training("algo", rated.algo)
+        self.stage_options = rated.stages
         self.stage_modules = {
-            name: _training(f"stages.{name}", stage) for name, stage in trained.stages.items()
+            name: _training(f"stages.{name}", stage) for name, stage in rated.stages.items()
         }
         self.lora = _lora(cfg.adapter.config)
+        # Whether reward model and critic may be adapters on the policy's weights.
+        self.one_base = bool(self.lora and cfg.adapter.get("one_base"))
         self.reward = instantiate(cfg.reward)
-        self.dtype = frozen_dtype(cfg.hardware)
+        # How models are loaded: those that are not trained, and those that training changes or puts
+        # adapters on.
+        trained = LoadOptions(attention=self.language_model.attn_implementation)
+        self.frozen = replace(trained, dtype=frozen_dtype(cfg.hardware))
+        self.base = replace(self.frozen, **self._packing()) if self.lora else trained
         self._tried = False  # the chat template, on all prompts
+
+    def _packing(self) -> dict[str, Any]:
+        """Whether what adapters are on is packed in 4 bits, and on which device."""
+        device = f"cuda:{this_rank()}" if on_gpu(self.cfg.hardware) else "cpu"
+        return {"packed": self.cfg.adapter.get("bits") is not None, "device": device}
 
     def check_language_model(self) -> None:
         """Raise unless the language model exists, is complete, takes what the data may give it, has
@@ -78,6 +96,7 @@ class Parts:
         model = self.language_model
         if model.trust_remote_code and not model.embedded:
             say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
+        check_attention_runs(self.cfg.hardware, model.attn_implementation)
         model.check(self.source.least_tokens)
         if not model.embedded:
             template = self.load_unlimited(model.pretrained, model.revision).format.template

@@ -49,6 +49,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "training": OmegaConf.to_container(parts.stage_options[name], resolve=True),
         "seed": cfg.stage_seed,
         "precision": precision(cfg.hardware),
+        "loaded": str(parts.base),
         "code": code_identity(STAGE_CODE),
         "versions": versions(),
         "machine": platform.machine(),

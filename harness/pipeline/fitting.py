@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from peft import TaskType
-from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
+from rich.console import Console
 from torch import nn
 
 from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
     check_log_probabilities,
@@ -38,9 +39,11 @@ from harness.reports.start_table import start_lines
 from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.one_base import BASE, base_digest
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import new_scorer
@@ -62,9 +65,8 @@ def fit_sft(
     if language_model.embedded:
         model = language_model.build(encoder.tokenizer, seed)
     else:
-        dtype = parts.dtype if parts.lora else torch.float32
         model = load_causal_lm(
-            language_model.pretrained, revision=language_model.revision, dtype=dtype
+            language_model.pretrained, revision=language_model.revision, how=parts.base
         )
         check_log_probabilities(model, encoder, _rows(parts, encoder))
     if parts.lora and not language_model.embedded:
@@ -94,7 +96,7 @@ def fit_reward_model(
         seed=seed,
         heads=options.ensemble,
         revision=revision,
-        dtype=parts.dtype if parts.lora else torch.float32,
+        how=parts.base,
         stop_ids=encoder.stop_ids,
     )
     rows = _rows(parts, encoder)
@@ -116,7 +118,10 @@ def fit_reward_model(
     if this_rank() > 0:
         return metrics
     scorer = Scorer(frozen(scalar).to(parts.device), encoder)
-    plain(model).config.update({REWARD_CONFIG: describe_scores(scorer, parts.source)})
+    about = describe_scores(scorer, parts.source)
+    if parts.lora:
+        about[BASE] = base_digest(model)
+    plain(model).config.update({REWARD_CONFIG: about})
     export(model, encoder, folder)
     report = judge(
         scorer.raw_heads,
@@ -141,7 +146,7 @@ def _fit(
     parts: Parts,
     module: SupervisedModule,
     model: nn.Module,
-    data: LightningDataModule,
+    data: SupervisedDataModule,
     loggers: list[Logger],
     *,
     checkpoints: Path,
@@ -172,18 +177,20 @@ def _fit(
         callbacks=watchers,
         checkpoints=checkpoints,
         resume_from=resume_from,
+        console=parts.console,
     )
 
 
 def fit_supervised(
     module: SupervisedModule,
-    data: LightningDataModule,
+    data: SupervisedDataModule,
     hardware: DictConfig,
     *,
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback] = (),
     checkpoints: Path,
     resume_from: Path | None = None,
+    console: Console | None = None,
 ) -> dict[str, float]:
     """Train, keep the best epoch, and return its metrics. A checkpoint to resume from is saved
     after every epoch.
@@ -196,6 +203,10 @@ def fit_supervised(
         logger=list(loggers),
         callbacks=[best, saving, *callbacks],
     )
+    checkpointing = hardware.get("checkpointing", False)
+    make_room_for_supervised(module, trainer, data, checkpointing)
+    if console and is_checkpointed(module.model):
+        say(console, ["  activations are computed again in the backward pass"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

@@ -31,7 +31,7 @@ from harness.runs.used_stages import LINKS, REFERENCE, Lost
 from harness.signals import remember
 from harness.tracking.loggers import tracked
 from harness.tracking.whole_rows import metrics_rows
-from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.loading import LoadOptions, load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.remote_code import trust
@@ -58,7 +58,7 @@ class Pipeline(Parts):
             reward_model=lambda: self.reward_model() / "model",
             gold=self.source.gold,
             encoder=lambda path: scoring_encoder(path, self.chat.date),
-            dtype=self.dtype,
+            frozen=self.frozen,
             check_reward_model=self.check_reward_model,
         )
 
@@ -112,15 +112,22 @@ class Pipeline(Parts):
             and not self.language_model.embedded
             and isinstance(self.algorithm, PolicyModule)
         ):
-            self.check_sampling(*start, self.load_encoder(*start), self.source.prompts("train"))
+            prompts = self.source.prompts("train")
+            how = self.base if self.lora else self.frozen
+            self.check_sampling(*start, self.load_encoder(*start), prompts, how)
         return fit_reward_model(self, start, *args, **resume)
 
     def check_sampling(
-        self, path: str | Path, revision: str | None, encoder: Encoder, prompts: Sequence[Prompt]
+        self,
+        path: str | Path,
+        revision: str | None,
+        encoder: Encoder,
+        prompts: Sequence[Prompt],
+        how: LoadOptions,
     ) -> None:
         """Raise CheckError if the sampler does not draw what the model says after `prompts`."""
-        lm = frozen(load_causal_lm(path, revision=revision, dtype=self.dtype)).to(self.device)
-        coarse = self.dtype != torch.float32
+        lm = frozen(load_causal_lm(path, revision=revision, how=how)).to(self.device)
+        coarse = how.dtype != torch.float32
         tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
         check_model(lm, encoder, prompts, tolerance, coarse)
 
@@ -160,7 +167,9 @@ class Pipeline(Parts):
             "reference": self._mark("sft")
             if model.embedded
             else pretrained_identity(model.pretrained, model.revision),
-            "adapter": OmegaConf.to_container(self.cfg.adapter, resolve=True),
+            "adapter": OmegaConf.to_container(self.cfg.adapter.config, resolve=True)
+            if self.lora
+            else None,
         }
 
     def _mark(self, name: str) -> str:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from peft import PeftModel
 from torch import nn
 
 from harness.runs.stages import Stage
+from lightning_modules.forward.packed_parameters import is_packed, numbers
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.adapters import adapter_parameters
 from lightning_modules.models.reference import Reference
+from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
 from lightning_modules.rewards.programmed import FunctionReward
@@ -46,7 +47,7 @@ def policy_words(model: ActorCritic, name: str) -> str:
 
 
 def _words(name: str, parameters: Mapping[str, nn.Parameter], adapters: PeftModel | None) -> str:
-    total = sum(p.numel() for key, p in parameters.items() if ".lora_" not in key)
+    total = sum(numbers(p) for key, p in parameters.items() if ".lora_" not in key)
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     parts = [name, f"{short(total)} parameters"]
     if adapters is not None:
@@ -62,11 +63,11 @@ def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
     """`float32`, or that of what is frozen and that of what is trained; each the most common one,
     as norms and heads may be kept in more digits than the rest.
     """
-    kinds: dict[bool, list[torch.dtype]] = {}
+    kinds: dict[bool, list[str]] = {}
     for parameter in parameters:
-        kinds.setdefault(parameter.requires_grad, []).append(parameter.dtype)
-    usual = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
-    names = {trained: str(dtype).removeprefix("torch.") for trained, dtype in usual.items()}
+        name = "4 bits" if is_packed(parameter) else str(parameter.dtype).removeprefix("torch.")
+        kinds.setdefault(parameter.requires_grad, []).append(name)
+    names = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
     if len(set(names.values())) > 1:
         return f"{names[False]}, what is trained {names[True]}"
     return next(iter(names.values()), "no parameters")
@@ -76,11 +77,15 @@ def reference_words(reference: Reference, start: str) -> str:
     """`start`: where the policy comes from."""
     if reference.shares_policy:
         return f"the same with its adapters off: {start}"
-    return f"a frozen copy of what the policy begins as: {start}"
+    with reference.active() as lm:
+        held = _dtypes(lm.parameters())
+    return f"a frozen copy of what the policy begins as: {start}, {held}"
 
 
 def critic_words(model: ActorCritic, start: str) -> str | None:
     """What the value function is; None if there is none. `start`: from what a copy was made."""
+    if isinstance(model.critic, AdapterScalar):
+        return f"{_on_the_policy(model.critic)}, begun as {start}, {_own(model)} trained"
     if model.critic is not None:
         return model_words(model.critic, f"a network of its own, made of {start}")
     if model.value_head is None:
@@ -88,8 +93,17 @@ def critic_words(model: ActorCritic, start: str) -> str | None:
     head = "a linear head on the policy's hidden states"
     if model.value_adapter is None:
         return head
-    own = sum(p.numel() for p in adapter_parameters(model.lm, model.value_adapter))
-    return f"a linear head on the policy's weights with an adapter of its own, {short(own)} trained"
+    own = f"an adapter of its own, {_own(model)} trained"
+    return f"a linear head on the policy's weights with {own}"
+
+
+def _own(model: ActorCritic) -> str:
+    """How many parameters the value function's adapter has."""
+    return short(sum(p.numel() for p in adapter_parameters(model.lm, model.value_adapter)))
+
+
+def _on_the_policy(model: AdapterScalar) -> str:
+    return f"a head on the policy's weights with {counted(len(model.adapters), 'adapter')}"
 
 
 def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
@@ -104,8 +118,10 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
     if not isinstance(reward, ModelReward):
         return f"{reward.name}, which {data} knows"
     name = getattr(reward.options, "path", None) or f"a reward model trained here on {data}"
-    words = model_words(reward.scorer.model, name)
-    heads = reward.scorer.model.heads_count
+    model = reward.scorer.model
+    on_policy = isinstance(model, AdapterScalar)
+    words = f"{name}, {_on_the_policy(model)}" if on_policy else model_words(model, name)
+    heads = model.heads_count
     if heads > 1:
         words += f", {heads} heads"
     stage = stages.get("reward_model")

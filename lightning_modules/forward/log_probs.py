@@ -17,11 +17,9 @@ from torch.autograd.function import once_differentiable
 from lightning_modules.forward.heads import Finish, Float32Linear, finish_of, linear_head
 from lightning_modules.forward.passes import at_least_float32
 
-# Logits that are held at a time: 128 MiB in float32. No more than these are made whole, which
+# Logits that are held at a time: 64 MiB in float32. No more than these are made whole, which
 # is faster.
-CHUNK = 2**25
-# Of a chunk's size, what is held at most: logits, probabilities, and what is multiplied with them.
-COPIES = 3
+CHUNK = 2**24
 
 _whole_up_to: int = CHUNK
 
@@ -44,12 +42,17 @@ class ChunkedHead(NamedTuple):
     finish: Finish
 
 
+def are_many(logits: int) -> bool:
+    """Whether so many logits are made in chunks."""
+    return logits > _whole_up_to
+
+
 def chunked_head(lm: nn.Module, tokens: int) -> ChunkedHead | None:
     """Of a model whose logits of so many tokens are too many to hold; None: they can be held, or
     must be, since it is not known how they come about.
     """
     linear = linear_head(lm)
-    if linear is None or tokens * linear.out_features <= _whole_up_to:
+    if linear is None or not are_many(tokens * linear.out_features):
         return None
     finish = finish_of(lm, linear)
     return None if finish is None else ChunkedHead(linear, finish)
@@ -96,11 +99,8 @@ class _How(NamedTuple):
         """Their derivative by the products; None: 1."""
         if self.finish.cap is not None:
             return self.finish.slope_under_cap(logits * self.temperature).div_(self.temperature)
-        return (
-            None
-            if self.finish.factor == self.temperature
-            else (self.finish.factor / self.temperature)
-        )
+        ratio = self.finish.factor / self.temperature
+        return None if ratio == 1.0 else ratio
 
 
 class _Head:

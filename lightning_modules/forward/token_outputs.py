@@ -5,7 +5,7 @@ position P-1+t of the sequence. Only these T positions get logits.
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_modules.forward.heads import states_only
 from lightning_modules.forward.log_probs import chunked_head, token_log_probs
 from lightning_modules.forward.passes import at_least_float32, position_ids
+from lightning_modules.forward.shared_prompts import SharedPrompt, continuing, read_for_states
 from lightning_modules.objectives.masked import masked
 
 
@@ -31,6 +32,7 @@ def response_outputs(
     response_mask: Tensor,
     temperature: float,
     *,
+    prompt: SharedPrompt | None = None,
     entropy: bool = False,
     hidden: bool = False,
 ) -> tuple[TokenOutputs, Tensor | None]:
@@ -38,22 +40,14 @@ def response_outputs(
 
     The distribution is that of the sampler: logits / temperature, log-softmax in float32. With
     `hidden`, also the last hidden states of s_0 .. s_{T-1}, shape (B, T, D). Where all logits
-    would be too many to hold, they are made in chunks (log_probs.py).
+    would be too many to hold, they are made in chunks (log_probs.py). `prompt`: the prompts of
+    these rows, which then go through the model once for all their responses.
     """
-    prompt_length = prompt_mask.shape[1]
-    actions = sequences[:, prompt_length:]
+    actions = sequences[:, prompt_mask.shape[1] :]
     head = chunked_head(lm, actions.numel())
-    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
-    places = torch.arange(prompt_length - 1, sequences.shape[1] - 1, device=sequences.device)
+    given, places = _reading(lm, sequences, prompt_mask, response_mask, prompt)
     with nullcontext() if head is None else states_only(head.linear) as states:
-        outputs = lm(
-            input_ids=sequences,
-            attention_mask=attention_mask,
-            position_ids=position_ids(attention_mask),
-            logits_to_keep=places,
-            output_hidden_states=hidden,
-            use_cache=False,
-        )
+        outputs = lm(**given, logits_to_keep=places, output_hidden_states=hidden)
     if head is None:
         found = _of_logits(outputs.logits, actions, temperature, entropy=entropy)
         logprobs, entropies = (x if x is None else masked(x, response_mask) for x in found)
@@ -64,6 +58,28 @@ def response_outputs(
         logprobs, entropies = (x if x is None else empty.index_put(real, x) for x in found)
     last_hidden = outputs.hidden_states[-1][:, places] if hidden else None
     return TokenOutputs(logprobs, entropies, None), last_hidden
+
+
+def _reading(
+    lm: nn.Module,
+    sequences: Tensor,
+    prompt_mask: Tensor,
+    response_mask: Tensor,
+    prompt: SharedPrompt | None,
+) -> tuple[dict[str, Any], Tensor]:
+    """What the model is given, and the places (T,) of s_0 .. s_{T-1} in it."""
+    places = torch.arange(response_mask.shape[1], device=sequences.device)
+    if prompt is not None:
+        ids, mask, before = read_for_states(prompt, sequences, response_mask)
+        return continuing(lm, before, ids, mask), places
+    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
+    given = {
+        "input_ids": sequences,
+        "attention_mask": attention_mask,
+        "position_ids": position_ids(attention_mask),
+        "use_cache": False,
+    }
+    return given, places + prompt_mask.shape[1] - 1
 
 
 def _of_logits(

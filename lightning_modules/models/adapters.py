@@ -12,7 +12,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
+from lightning_modules.forward.packed_parameters import is_packed
 from lightning_modules.forward.passes import plain
+from lightning_modules.models.packed import unpacked
 from lightning_modules.options.require import require
 
 VALUE_ADAPTER = "value"
@@ -31,29 +33,31 @@ def adapters_off(lm: PeftModel) -> Iterator[PeftModel]:
 
 
 @contextmanager
-def active_adapter(lm: PeftModel, name: str) -> Iterator[PeftModel]:
-    """The model with the adapter `name` in the place of the one that is on."""
-    usual = lm.active_adapter
+def active_adapters(lm: PeftModel, *names: str) -> Iterator[PeftModel]:
+    """The model with these adapters, which add up, in the place of what is on."""
+    usual = lm.active_adapters
     with _kept_trainable(lm):
-        lm.set_adapter(name)
+        lm.base_model.set_adapter(list(names))
     try:
         yield lm
     finally:
         with _kept_trainable(lm):
-            lm.set_adapter(usual)
+            lm.base_model.set_adapter(usual)
 
 
 @contextmanager
 def _kept_trainable(lm: nn.Module) -> Iterator[None]:
     """PEFT freezes the adapters that it switches off, and gradients of what was computed before
-    would no longer find their parameters; here all stay as they were.
+    would no longer find their parameters; those that it switches on it trains, frozen ones too.
+    Here all stay as they were.
     """
-    trained = [p for p in lm.parameters() if p.requires_grad]
+    were = [(p, p.requires_grad) for p in lm.parameters()]
     try:
         yield
     finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+        for parameter, trained in were:
+            if parameter.requires_grad != trained:
+                parameter.requires_grad_(trained)
 
 
 def adapter_parameters(lm: PeftModel, name: str) -> list[nn.Parameter]:
@@ -133,16 +137,24 @@ def add_value_adapter(model: PeftModel, lora: LoraConfig, seed: int) -> None:
     config.exclude_modules = model.peft_config[usual].exclude_modules
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(VALUE_ADAPTER, config)
-    for name in (usual, VALUE_ADAPTER):
-        for parameter in adapter_parameters(model, name):
-            parameter.requires_grad_(True)
+        put_beside(model, VALUE_ADAPTER, config, trained=True)
+
+
+def put_beside(model: PeftModel, name: str, lora: LoraConfig, *, trained: bool) -> None:
+    """One more adapter on the model, which is off until it is asked for by `active_adapters`."""
+    with _kept_trainable(model):
+        model.add_adapter(name, lora)
+    for parameter in adapter_parameters(model, name):
+        parameter.requires_grad_(trained)
 
 
 def merged(model: nn.Module) -> PreTrainedModel:
-    """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights."""
+    """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights, in
+    their 16 or 32 bits where they are packed.
+    """
     if isinstance(model, PeftModel):
-        return deepcopy(model).merge_and_unload()
+        whole = unpacked if any(map(is_packed, model.parameters())) else deepcopy
+        return whole(model).merge_and_unload()
     return model
 
 

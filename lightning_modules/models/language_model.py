@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import (
+    check_attention,
     check_causal_lm,
     clear_errors,
     fetch_config,
@@ -40,6 +41,7 @@ class LanguageModel(LanguageModelOptions):
         else:
             config = check_causal_lm(self.pretrained, self.revision)
         require_positions(config, max_tokens, self.name)
+        check_attention(config, self.attn_implementation, self.name)
 
     def positions(self) -> int | None:
         """How many tokens the model can read; None if there is no such limit."""
@@ -78,7 +80,7 @@ class LanguageModel(LanguageModelOptions):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-        return random_causal_lm(config, seed)
+        return random_causal_lm(config, seed, self.attn_implementation)
 
     def identity(self) -> dict[str, Any]:
         """What the weights depend on, for the fingerprint of a stage."""

@@ -3,7 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -16,12 +19,40 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lightning_modules.errors import ModelError
+from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.models.packed import packing
 from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
 from lightning_modules.models.weights import load_weights
 from lightning_modules.options.paths import model_folder
 from lightning_modules.options.remote_code import trusts
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How the models of a role are loaded, whatever each of them is.
+
+    `dtype` is that of the weights, `attention` the name of an implementation in Transformers, None
+    for the one that it takes by itself. With `packed`, layers are held in 4 bits (`packed.py`) that
+    are made on `device`, and compute in `dtype`.
+    """
+
+    dtype: torch.dtype = torch.float32
+    attention: str | None = None
+    packed: bool = False
+    device: str = field(default="cpu", repr=False)  # shapes no result
+
+    def arguments(self) -> dict[str, Any]:
+        """What `from_pretrained` is told."""
+        given = {"dtype": self.dtype} | _attention(self.attention)
+        return given | packing(self.dtype, self.device) if self.packed else given
+
+
+FLOAT32 = LoadOptions()
+
+
+def _attention(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"attn_implementation": name}
 
 
 def fetch_config(path: str | Path, revision: str | None = None) -> PretrainedConfig:
@@ -97,7 +128,7 @@ def check_causal_lm(path: str | Path, revision: str | None = None) -> Pretrained
 
 
 def load_causal_lm(
-    path: str | Path, *, revision: str | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path, *, revision: str | None = None, how: LoadOptions = FLOAT32
 ) -> PreTrainedModel:
     """A causal LM from a folder or the hub, in evaluation mode, with every weight from the files.
 
@@ -109,17 +140,40 @@ def load_causal_lm(
     refuse_kind(path, config)
     with clear_errors(path):
         model = load_weights(
-            AutoModelForCausalLM, path, config, revision=revision or "main", dtype=dtype
+            AutoModelForCausalLM, path, config, revision=revision or "main", **how.arguments()
         )
     forbid_ids_without_text(model, path, revision)
     return model.eval()
 
 
-def random_causal_lm(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+def random_causal_lm(
+    config: PretrainedConfig, seed: int, attention: str | None = None
+) -> PreTrainedModel:
     """A causal LM of this config with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, **_attention(attention))
+
+
+def check_attention(
+    config: PretrainedConfig, attention: str | None, name: str, auto: Any = AutoModelForCausalLM
+) -> None:
+    """OptionError unless models of this config, of the kind `auto`, can compute their attention by
+    this implementation with what is installed. No weight is read.
+    """
+    if attention is None:
+        return
+    try:
+        with torch.device("meta"):
+            auto.from_config(
+                deepcopy(config),
+                trust_remote_code=trusts(config.name_or_path),
+                **_attention(attention),
+            )
+    except Exception as error:  # of the package that is not there, or of the architecture
+        said = " ".join(str(error).split())
+        rule = f"{name} cannot use it here: {said:.300}"
+        raise OptionError(f"model.attn_implementation={attention}: {rule}") from error
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from lightning_modules.forward.packed_parameters import numbers
+
 
 def frozen(model: nn.Module) -> nn.Module:
     """`model` in evaluation mode, without gradients."""
@@ -12,6 +14,6 @@ def parameter_counts(*models: nn.Module) -> tuple[int, int]:
     """How many parameters the models have together, and how many of them are trained."""
     parameters = {id(p): p for model in models for p in model.parameters()}.values()
     return (
-        sum(p.numel() for p in parameters),
-        sum(p.numel() for p in parameters if p.requires_grad),
+        sum(numbers(p) for p in parameters),
+        sum(numbers(p) for p in parameters if p.requires_grad),
     )

@@ -1,11 +1,16 @@
-"""Models with one number per position: reward models, and critics with a network of their own."""
+"""Models with one number per position: reward models, and critics that are like them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lightning_modules.forward.passes import at_least_float32, last_hidden, plain
-from lightning_modules.forward.shared_prompts import SharedPrompt, continued_hidden, joined
+from lightning_modules.forward.passes import at_least_float32, plain
+from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
+from lightning_modules.models.adapters import active_adapters
 
 # Where the config of an exported reward model says what its scores mean.
 REWARD_CONFIG = "rlhf_ladder"
@@ -27,14 +32,33 @@ class ScalarModel(nn.Module):
     def __init__(self, model: nn.Module, *, normalised: bool = True):
         super().__init__()
         self.model = model
-        scale = score_scale(plain(model).config) if normalised else None
-        mean, std = scale or ([0.0], [1.0])
+        self._keep_scale(normalised)
+
+    def _keep_scale(self, normalised: bool) -> None:
+        mean, std = (score_scale(self.config) if normalised else None) or ([0.0], [1.0])
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scalars, at least float32, shape (B, S)."""
-        return self._heads(last_hidden(self.model, input_ids, attention_mask)).mean(-1)
+    @property
+    def config(self) -> PretrainedConfig:
+        return plain(self.model).config
+
+    @property
+    def head(self) -> nn.Module:
+        """What makes scores of hidden states, (D) to (n)."""
+        return plain(self.model).score
+
+    def reading(self) -> AbstractContextManager[nn.Module]:
+        """A context in which the returned model has the hidden states that the head reads."""
+        return nullcontext(self.model)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
+    ) -> Tensor:
+        """Scalars, at least float32, shape (B, S); with `prompt`, of what is read after it."""
+        with self.reading() as model:
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
+        return self._said(hidden).mean(-1)
 
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The scalar at the last real token, shape (B,), whatever side the padding is on."""
@@ -50,23 +74,56 @@ class ScalarModel(nn.Module):
         if prompt is not None and not self.shares_prompts:
             input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
             prompt = None
-        if prompt is None:
-            hidden = last_hidden(self.model, input_ids, attention_mask)
-        else:
-            hidden = continued_hidden(self.model, prompt, input_ids, attention_mask)
+        with self.reading() as model:
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).argmax(-1)
-        return self._heads(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last])
 
     @property
     def heads_count(self) -> int:
-        return plain(self.model).config.num_labels
+        return self.config.num_labels
 
-    def _heads(self, hidden: Tensor) -> Tensor:
-        score = plain(self.model).score
+    def _said(self, hidden: Tensor) -> Tensor:
         if not torch.is_autocast_enabled(hidden.device.type):
-            hidden = hidden.to(score.weight.dtype)  # a trained head is finer than a frozen backbone
-        return (at_least_float32(score(hidden)) - self.mean) / self.std
+            # A trained head is finer than a frozen backbone.
+            hidden = hidden.to(self.head.weight.dtype)
+        return (at_least_float32(self.head(hidden)) - self.mean) / self.std
+
+
+class AdapterScalar(ScalarModel):
+    """The same on the weights of another model, `lm`: LoRA adapters in it that add up, and a head.
+
+    `lm` is no part of this module: who trains it moves and saves it, adapters included. `config` is
+    that of the sequence-classification model that this would be with weights of its own.
+    """
+
+    def __init__(
+        self,
+        lm: PeftModel,
+        adapters: Sequence[str],
+        head: nn.Linear,
+        config: PretrainedConfig,
+        *,
+        normalised: bool = True,
+    ):
+        nn.Module.__init__(self)
+        self._lm = (lm,)  # in a tuple, where torch does not take it for a child
+        self.adapters = tuple(adapters)
+        self.own_head = head
+        self._config = config
+        self._keep_scale(normalised)
+
+    @property
+    def config(self) -> PretrainedConfig:
+        return self._config
+
+    @property
+    def head(self) -> nn.Module:
+        return self.own_head
+
+    def reading(self) -> AbstractContextManager[nn.Module]:
+        return active_adapters(self._lm[0], *self.adapters)
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -14,7 +15,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lightning_modules.errors import ModelError
-from lightning_modules.models.loading import clear_errors, fetch_config
+from lightning_modules.models.loading import FLOAT32, LoadOptions, clear_errors, fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary
@@ -40,10 +41,10 @@ def check_scorer(path: str | Path) -> PretrainedConfig:
     return config
 
 
-def load_scorer(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_scorer(path: str | Path, *, how: LoadOptions = FLOAT32) -> PreTrainedModel:
     """A trained reward model: one whose scalar head is in the folder, never a fresh one."""
     path = model_folder(path)
-    return _load_scorer(path, _scorer_config(path), dtype=dtype).eval()
+    return _load_scorer(path, _scorer_config(path), **how.arguments()).eval()
 
 
 def _scorer_config(path: str) -> PretrainedConfig:
@@ -126,26 +127,33 @@ def new_scorer(
     seed: int,
     heads: int = 1,
     revision: str | None = None,
-    dtype: torch.dtype = torch.float32,
+    how: LoadOptions = FLOAT32,
     stop_ids: Iterable[int] = (),
 ) -> PreTrainedModel:
-    """A causal LM's backbone with new scalar heads, N(0, 1/(d+1)) as in Stiennon et al. (2020).
+    """A causal LM's backbone with new scalar heads, drawn by `seed`.
 
-    Each head is drawn by a seed of its own, the first one by `seed`.
     `tokenizer` gets a padding token that no conversation ends with, if it has none.
     """
     path = model_folder(path)
     check_new_scorer(path, revision)
     config = fetch_config(path, revision)
     config.num_labels = heads
-    model = _load_backbone(path, config, revision, dtype=dtype)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        for i, head in enumerate(model.score.weight):
-            torch.manual_seed(seed + 1000 * i)
-            head.normal_(std=(model.score.in_features + 1) ** -0.5)
+    model = _load_backbone(path, config, revision, **how.arguments())
+    draw_heads(model.score, seed)
     choose_padding(tokenizer, model.get_input_embeddings().weight.shape[0], stop_ids)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval()
+
+
+@torch.no_grad()
+def draw_heads(score: nn.Linear, seed: int) -> None:
+    """Scalar heads from N(0, 1/(d+1)) as in Stiennon et al. (2020), each by a seed of its own, the
+    first one by `seed`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for i, head in enumerate(score.weight):
+            torch.manual_seed(seed + 1000 * i)
+            head.normal_(std=(score.in_features + 1) ** -0.5)
 
 
 def choose_padding(

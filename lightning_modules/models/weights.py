@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from lightning_modules.errors import ModelError
+from lightning_modules.forward.packed_parameters import held
+from lightning_modules.models.packed import use_one_kernel
 from lightning_modules.options.remote_code import trusts
 
 NAMED = 3
@@ -70,6 +72,7 @@ def load_weights(
             + (f". {hint}" if hint else "")
         )
     _refuse_not_finite(path, model)
+    use_one_kernel(model)
     return model
 
 
@@ -80,13 +83,17 @@ def _refuse_not_finite(path: str | Path, model: PreTrainedModel) -> None:
     The extremes are not finite if any number is not, and finding them makes no copy.
     """
     read = {
-        name: p
+        name: [x for x in held(p) if x.is_floating_point() and x.numel()]
         for name, p in model.named_parameters()
-        if p.is_floating_point() and not p.is_meta and p.numel()
+        if not p.is_meta
     }
-    if sum(p.numel() for p in read.values()) > LARGE:
+    if sum(x.numel() for parts in read.values() for x in parts) > LARGE:
         return
-    broken = [n for n, p in read.items() if not torch.stack(p.aminmax()).isfinite().all()]
+    broken = [
+        name
+        for name, parts in read.items()
+        if not all(torch.stack(x.aminmax()).isfinite().all() for x in parts)
+    ]
     if broken:
         raise ModelError(
             f"{path}: {_told(broken, 'of its weights contain NaN or infinity')}: the training that"

@@ -21,7 +21,8 @@ class LanguageModelOptions:
     number of parameters says. `chat_template` is the name of one of the tokenizer's templates or a
     file with one, `template_arguments` are passed to it, and `date` (2026-01-31) is what it is told
     when it asks; None: the day on which the run began. `trust_remote_code` lets code be run that
-    comes with the model.
+    comes with the model. `attn_implementation` is Transformers' name of the way in which attention
+    is computed, for every model of the run; None: the one that it takes by itself.
     """
 
     name: str
@@ -34,6 +35,7 @@ class LanguageModelOptions:
     template_arguments: Mapping[str, Any] | None = None
     date: Any = None
     trust_remote_code: bool = False
+    attn_implementation: str | None = None
 
     def __post_init__(self):
         if self.pretrained is None and self.config is None:
@@ -53,6 +55,14 @@ class LanguageModelOptions:
             object.__setattr__(self, "pretrained", model_folder(self.pretrained))
             if self.trust_remote_code:
                 trust(self.pretrained)
+        # A name with a slash is a kernel on the hub: code that is fetched and run.
+        require(
+            self.attn_implementation is None or self.attn_implementation.isidentifier(),
+            "model.attn_implementation",
+            self.attn_implementation,
+            "must be eager, sdpa, flex_attention, flash_attention_2 or another name that"
+            " Transformers has, or null",
+        )
         require(
             self.template_arguments is None or isinstance(self.template_arguments, Mapping),
             "model.template_arguments",

@@ -1,6 +1,7 @@
 """Checks of what a user may set, made in constructors: before any model is built or trained."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from lightning_modules.errors import OptionError
@@ -16,6 +17,12 @@ def require_at_least(minimum: float, prefix: str, **options: float) -> None:
     """Raise OptionError for the first option whose value is below `minimum`."""
     for option, value in options.items():
         require(value >= minimum, f"{prefix}.{option}", value, f"must be at least {minimum}")
+
+
+def require_package(name: str, extra: str, option: str, value: Any) -> None:
+    """Raise OptionError unless a package is installed that comes with one of our extras."""
+    rule = f"needs {name}, which is not installed: pip install 'rlhf-ladder[{extra}]'"
+    require(find_spec(name) is not None, option, value, rule)
 
 
 def one_of(choices: Sequence[str | None]) -> str:

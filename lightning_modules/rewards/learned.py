@@ -1,11 +1,16 @@
 """Scores from reward models: the run's own, or any checkpoint."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
+from lightning_modules.forward.shared_prompts import can_share_prompts, shared_prompt
+from lightning_modules.models.loading import check_attention
+from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, load_scorer
@@ -53,12 +58,33 @@ class Scorer:
         """(B, n) as the heads give them, whose differences are log-odds of preferences."""
         return self.heads(prompts, texts) * self.model.std.cpu() + self.model.mean.cpu()
 
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether the model can read a prompt once for several responses."""
+        with self.model.reading() as model:
+            return can_share_prompts(model)
+
     @torch.no_grad()
-    def heads_of_ids(self, sequences: Tensor, mask: Tensor) -> Tensor:
-        """(B, n) of ids of this very tokenizer, (B, S)."""
-        size = max(1, BATCH_TOKENS // sequences.shape[1])
-        parts = zip(sequences.split(size), mask.split(size), strict=True)
-        return torch.cat([self.model.heads(*part) for part in parts])
+    def heads_of_ids(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
+    ) -> Tensor:
+        """(B, n) of ids (B, P+T) of this very tokenizer; `prompt_of` (B,) numbers their prompts."""
+        width, size = prompt_mask.shape[1], max(1, BATCH_TOKENS // sequences.shape[1])
+        found = []
+        for rows in torch.arange(len(sequences), device=sequences.device).split(size):
+            ids, masks = sequences[rows], (prompt_mask[rows], response_mask[rows])
+            shares = prompt_of is not None and self.shares_prompts
+            numbers = prompt_of[rows] if shares else None
+            prompt = shared_prompt(ids[:, :width], masks[0], numbers)
+            if prompt is None:
+                found.append(self.model.heads(ids, torch.cat(masks, dim=1)))
+            else:
+                found.append(self.model.heads(ids[:, width:], masks[1], prompt))
+        return torch.cat(found)
 
 
 def without_end(ids: list[int], unread: int | None) -> list[int]:
@@ -112,11 +138,12 @@ class ModelReward(Reward):
         self.normalise = self.options.normalise
 
     def load(self, path: Any, context: RewardContext) -> None:
-        model = load_scorer(path, dtype=context.dtype)
-        config = model.config
-        self.options.require_ensemble(config.num_labels)
-        model = frozen(ScalarModel(model, normalised=self.normalise))
-        self.scorer = Scorer(model, context.encoder(path), padding_unread(config))
+        own = load_scorer(path, how=context.frozen)
+        self.use(ScalarModel(own, normalised=self.normalise), path, context)
+
+    def use(self, model: ScalarModel, path: Any, context: RewardContext) -> None:
+        self.options.require_ensemble(model.heads_count)
+        self.scorer = Scorer(frozen(model), context.encoder(path), padding_unread(model.config))
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)
@@ -157,11 +184,17 @@ class LearnedReward(ModelReward):
         context.check_reward_model()
 
     def bind(self, context: RewardContext) -> None:
-        self.load(context.reward_model(), context)
+        path, policy = context.reward_model(), context.policy()
+        shared = policy and reward_on(policy, path, normalised=self.normalise)
+        if shared:
+            self.use(shared, path, context)
+        else:
+            self.load(path, context)
 
     def score(self, responses: Responses) -> Tensor:
-        mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
-        return self.combined(self.scorer.heads_of_ids(responses.sequences, mask))
+        masks = responses.prompt_mask, responses.response_mask
+        heads = self.scorer.heads_of_ids(responses.sequences, *masks, responses.prompt_of)
+        return self.combined(heads)
 
 
 class CheckpointReward(ModelReward):
@@ -174,7 +207,10 @@ class CheckpointReward(ModelReward):
     options: CheckpointRewardOptions
 
     def check(self, context: RewardContext) -> None:
-        self.options.require_ensemble(check_scorer(self.options.path).num_labels)
+        path, attention = self.options.path, context.frozen.attention
+        config = check_scorer(path)
+        self.options.require_ensemble(config.num_labels)
+        check_attention(config, attention, path, AutoModelForSequenceClassification)
         context.encoder(self.options.path)
 
     def check_prompts(self, context: RewardContext, prompts: Sequence[Any]) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
+
+from lightning_modules.models.loading import LoadOptions
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,8 @@ class Responses:
     """B responses, as ids of the policy's tokenizer and as text.
 
     `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
-    `response_mask` (B, T) and `stopped` (B,) are as in a rollout. Text is decoded when it is first
-    asked for.
+    `response_mask` (B, T), `stopped` (B,) and `prompt_of` (B,) are as in a rollout. Text is decoded
+    when it is first asked for.
     """
 
     prompts: Sequence[Any]
@@ -25,6 +28,7 @@ class Responses:
     response_mask: Tensor
     stopped: Tensor
     decode: Callable[[Tensor], str]
+    prompt_of: Tensor | None = None
 
     @cached_property
     def texts(self) -> list[str]:
@@ -39,16 +43,18 @@ class RewardContext:
     """What a run offers to a reward.
 
     `reward_model()` is the folder of the run's own reward model (trained at the first call), which
-    `check_reward_model()` raises for if there can be none,
+    `check_reward_model()` raises for if there can be none, `policy()` the policy where a reward
+    model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
-    tokenizer as a `Scorer` needs it, `dtype` that of frozen models.
+    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
     """
 
     reward_model: Callable[[], Path]
     gold: Callable[[Any, str], float] | None
     encoder: Callable[[str | Path], Any]
-    dtype: torch.dtype
+    frozen: LoadOptions
     check_reward_model: Callable[[], None] = lambda: None
+    policy: Callable[[], PeftModel | None] = lambda: None
 
 
 class Reward:

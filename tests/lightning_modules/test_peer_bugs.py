@@ -14,6 +14,7 @@ from datamodules.preferences import PreferenceDataModule
 from harness.pipeline import policy_models
 from lightning_modules.metrics.update_statistics import UpdateStatistics
 from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.objectives.masked import one_process
@@ -21,6 +22,7 @@ from lightning_modules.rewards.learned import LearnedReward, Scorer
 from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.seeding import Stream, generator
 from tests.lightning_modules.objectives.test_masked import on_ranks
 from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
@@ -159,7 +161,7 @@ def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
         reward=Constant(),
         vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 8, encoder.decode),
         temperature=1.0,
-        micro_batch_size=100,
+        micro_batches=MicroBatches(),
     )
     noise = torch.Generator().manual_seed(0)
     rollout, responses, _ = collector.collect(batch, noise, 1, with_reference=False)
@@ -212,7 +214,8 @@ def test_the_learned_reward_reads_ids_and_not_their_text(lm, encoder, batch):
 
 def test_a_policy_and_the_copy_it_is_held_against_share_no_weight(lm, tmp_path):
     lm.save_pretrained(tmp_path)
-    here = SimpleNamespace(reference=lambda: (tmp_path, None), lora=None, dtype=torch.float32)
+    how = {"base": FLOAT32, "frozen": FLOAT32}
+    here = SimpleNamespace(reference=lambda: (tmp_path, None), lora=None, **how)
     model, reference = policy_models.actor_critic(here, None, seed=0)
     with reference.active() as copy:
         assert not {p.data_ptr() for p in copy.parameters()} & {

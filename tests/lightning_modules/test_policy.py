@@ -203,6 +203,7 @@ COMBINATIONS = [
     ("rloo", {}),
     ("a2c", {"critic": "head"}),
     ("a2c", {"critic": "copy", "lora": True}),
+    ("ppo", {"critic": "copy", "lora": True, "one_base": True}),
     ("a2c", {"critic": "adapter", "lora": True}),
     ("ppo", {"critic": "head", "whiten_advantages": True, "target_kl": 0.01}),
     ("ppo", {"critic": "copy", "clip_range": [0.1, 0.3], "dual_clip": 3.0}),
@@ -429,8 +430,8 @@ def test_every_algorithm_logs_the_same_names(tmp_path):
 def test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one(algorithm, options, tmp_path):
     """Moments of the optimiser, beta, moments of the scores, counts, and all noise."""
     stateful = {"adaptive_beta": {"target": 0.1, "horizon": 30.0}, "normalise_scores": True}
-    parts = {"lora": options.get("lora", False)}
-    options = {k: v for k, v in options.items() if k != "lora"}
+    parts = {name: options.get(name, False) for name in ("lora", "one_base")}
+    options = {k: v for k, v in options.items() if k not in parts}
     whole, again = (
         ready(make(algorithm, iterations=4, **stateful, **options), **parts)[0] for _ in range(2)
     )

@@ -23,6 +23,7 @@ from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.a2c import A2C
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
+from lightning_modules.models.one_base import critic_on
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import ScalarModel
@@ -64,7 +65,7 @@ def make(algorithm: str, **options: Any) -> PolicyModule:
     return chosen(**common | {"name": algorithm} | options)
 
 
-def models(critic: str | None, *, lora: bool = False, kind: str = "gpt2"):
+def models(critic: str | None, *, lora: bool = False, kind: str = "gpt2", one_base: bool = False):
     """A policy with this critic, and its reference: with adapters, the policy without them."""
     lm = tiny_lm(kind)
     if lora:
@@ -77,6 +78,9 @@ def models(critic: str | None, *, lora: bool = False, kind: str = "gpt2"):
         model = ActorCritic(lm, new_value_head(lm), value_adapter=VALUE_ADAPTER)
     elif critic == "head":
         model = ActorCritic(lm, new_value_head(lm))
+    elif critic == "copy" and one_base:
+        critic = critic_on(lm, LORA, 4, None)
+        model = ActorCritic(lm, critic=critic, value_adapter=VALUE_ADAPTER)
     elif critic == "copy":
         model = ActorCritic(lm, critic=ScalarModel(_classifier(kind, lora)))
     else:
@@ -96,9 +100,9 @@ def _classifier(kind: str, lora: bool):
     return add_adapter(model, LORA, TaskType.SEQ_CLS, seed=4) if lora else model
 
 
-def ready(module: PolicyModule, *, lora: bool = False, kind: str = "gpt2", reward=None):
+def ready(module: PolicyModule, *, reward=None, **of_models: Any):
     """The module with its models, and a list that gets each of its rollouts."""
-    model, reference = models(module.options.critic, lora=lora, kind=kind)
+    model, reference = models(module.options.critic, **of_models)
     module.bind(
         model=model,
         reference=reference,
@@ -178,7 +182,7 @@ def fit(
 
 def run(algorithm: str, folder: Path, **options: Any):
     """(module, rows, rollouts) of a whole run; `options` of the algorithm, or of `ready`."""
-    parts = {k: options.pop(k) for k in ("lora", "kind", "reward") if k in options}
+    parts = {k: options.pop(k) for k in ("lora", "kind", "one_base", "reward") if k in options}
     module, rollouts = ready(make(algorithm, **options), **parts)
     return module, fit(module, folder), rollouts
 

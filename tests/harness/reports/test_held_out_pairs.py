@@ -19,6 +19,7 @@ from harness.parts.score_scale import (
     scoring_encoder,
 )
 from harness.reports.held_out_pairs import judge
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import CheckpointReward
 from lightning_modules.rewards.programmed import GoldReward
@@ -155,7 +156,7 @@ def test_no_pair_that_can_be_scored_is_an_error(tmp_path):
 
 
 def reward_of(path, encoder=scoring_encoder):
-    context = RewardContext(lambda: path, None, encoder, torch.float32)
+    context = RewardContext(lambda: path, None, encoder, FLOAT32)
     return CheckpointReward(path=str(path)), context
 
 

@@ -350,6 +350,31 @@ def test_both_losses_together_have_both_gradients(two_adapters, rows):
         torch.testing.assert_close(list(a), b)
 
 
+@pytest.mark.parametrize("entropy", [False, True])
+def test_one_pass_after_the_other_has_the_gradients_of_both_at_once(two_adapters, rows, entropy):
+    """To the bit: of a loss that is a sum, each half is the other's constant."""
+
+    def loss(outputs):
+        total = outputs.logprobs.exp().sum() + outputs.values.square().sum()
+        return total + outputs.entropy.sum() if entropy else total
+
+    arguments = (*batch(rows), TEMPERATURE, entropy)
+    loss(two_adapters(*arguments)).backward()
+    together = {n: p.grad for n, p in two_adapters.named_parameters() if p.grad is not None}
+    two_adapters.zero_grad()
+    outputs = []
+    for said_now in two_adapters.passes(*arguments):
+        loss(said_now).backward()
+        outputs.append(said_now)
+    apart = {n: p.grad for n, p in two_adapters.named_parameters() if p.grad is not None}
+    assert together.keys() == apart.keys()
+    assert all(torch.equal(grad, apart[name]) for name, grad in together.items())
+    assert [x.logprobs.requires_grad for x in outputs] == [True, False]
+    whole = two_adapters(*arguments)
+    for found, expected in zip(outputs[-1], whole, strict=True):
+        assert found is expected is None or torch.equal(found, expected)
+
+
 def test_the_base_stays_frozen_and_both_adapters_trained_whatever_was_run(two_adapters, rows):
     sequences, *masks = batch(rows)
     before = trained(two_adapters)
@@ -364,7 +389,7 @@ def test_the_base_stays_frozen_and_both_adapters_trained_whatever_was_run(two_ad
     ):
         run()
         assert trained(two_adapters) == before
-        assert two_adapters.lm.active_adapter == "default"
+        assert two_adapters.lm.active_adapters == ["default"]
     outputs = two_adapters(sequences, *masks, TEMPERATURE)
     (outputs.logprobs.sum() + outputs.values.sum()).backward()
     parameters = dict(two_adapters.named_parameters())
@@ -376,7 +401,7 @@ def test_an_error_while_the_value_adapter_is_on_switches_it_off(two_adapters, ro
     sequences, *masks = batch(rows)
     with pytest.raises(IndexError):
         two_adapters.values(sequences + 10**6, *masks)
-    assert two_adapters.lm.active_adapter == "default"
+    assert two_adapters.lm.active_adapters == ["default"]
     assert trained(two_adapters) == before
 
 

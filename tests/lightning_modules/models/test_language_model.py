@@ -22,14 +22,14 @@ from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.models.actor_critic import new_value_head
 from lightning_modules.models.adapters import (
     VALUE_ADAPTER,
-    active_adapter,
+    active_adapters,
     adapter_parameters,
     add_adapter,
     add_value_adapter,
     merged,
 )
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.loading import fetch_config, load_causal_lm
+from lightning_modules.models.loading import LoadOptions, fetch_config, load_causal_lm
 from lightning_modules.models.parameters import frozen, parameter_counts
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import choose_padding, load_scorer, new_scorer
@@ -441,11 +441,11 @@ def test_a_value_adapter_is_trained_too_and_begins_without_effect(lm, ids):
         base = model(ids).logits
     before = [name for name, p in model.named_parameters() if p.requires_grad]
     add_value_adapter(model, LORA, seed=1)
-    assert model.active_adapter == "default"
+    assert model.active_adapters == ["default"]
     after = [name for name, p in model.named_parameters() if p.requires_grad]
     twins = [name.replace("default", VALUE_ADAPTER) for name in before]
     assert set(after) == {*before, *twins}
-    with torch.no_grad(), active_adapter(model, VALUE_ADAPTER):
+    with torch.no_grad(), active_adapters(model, VALUE_ADAPTER):
         close(model(ids).logits, base, model)
     assert LORA.task_type is None
 
@@ -463,7 +463,7 @@ def test_a_value_adapter_depends_on_its_seed_alone(folder):
 def test_merging_folds_in_the_policys_own_adapter_alone(two_adapters, ids):
     with torch.no_grad():
         expected = two_adapters(ids).logits
-        with active_adapter(two_adapters, VALUE_ADAPTER):
+        with active_adapters(two_adapters, VALUE_ADAPTER):
             assert (two_adapters(ids).logits - expected).abs().max() > 0.1
         plain = merged(two_adapters)
         close(plain(ids).logits, expected, two_adapters)
@@ -496,7 +496,7 @@ def test_an_adapter_is_told_from_a_layer_of_the_same_name():
 
 def test_what_adapters_train_is_float32_on_a_bfloat16_base(folder, encoder):
     """The scalar head too: small steps are lost in bfloat16's 8 bits."""
-    scorer = new_scorer(folder, encoder.tokenizer, seed=0, dtype=torch.bfloat16)
+    scorer = new_scorer(folder, encoder.tokenizer, seed=0, how=LoadOptions(torch.bfloat16))
     adapted = add_adapter(scorer, LORA, TaskType.SEQ_CLS, seed=0)
     kinds = {p.dtype for p in adapted.parameters() if p.requires_grad}
     assert kinds == {torch.float32}

@@ -7,6 +7,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
 from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Responses, RewardContext
@@ -51,7 +52,7 @@ def context(folder, other):
         reward_model=lambda: folder,
         gold=None,
         encoder=lambda path: encoders[str(path)],
-        dtype=torch.float32,
+        frozen=FLOAT32,
     )
 
 

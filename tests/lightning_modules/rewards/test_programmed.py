@@ -12,6 +12,7 @@ import torch
 
 from datamodules.records import Prompt
 from lightning_modules.errors import OptionError
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.rewards.programmed import FunctionReward, GoldReward
 from lightning_modules.rewards.reward import Responses, RewardContext
 
@@ -46,7 +47,7 @@ def function(monkeypatch):
 
 
 def context(gold):
-    return RewardContext(reward_model=None, gold=gold, encoder=None, dtype=torch.float32)
+    return RewardContext(reward_model=None, gold=gold, encoder=None, frozen=FLOAT32)
 
 
 def test_gold_is_what_the_world_says(world, responses):

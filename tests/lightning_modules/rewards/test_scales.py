@@ -13,6 +13,7 @@ from harness.pipeline.policy_models import actor_critic
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter
+from lightning_modules.models.loading import FLOAT32
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
 from lightning_modules.models.scorers import check_scorer, new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward, Scorer
@@ -47,9 +48,9 @@ def saved(lm, encoder, world, tmp_path):
     return save
 
 
-def context_of(folder, dtype=torch.float32):
+def context_of(folder, how=FLOAT32):
     return RewardContext(
-        reward_model=lambda: folder, gold=None, encoder=scoring_encoder, dtype=dtype
+        reward_model=lambda: folder, gold=None, encoder=scoring_encoder, frozen=how
     )
 
 
@@ -141,7 +142,9 @@ def test_a_critic_that_starts_from_the_reward_model_has_its_weights_and_its_unit
             reward_model=lambda: folder.parent,
             reward=LearnedReward(normalise=normalise),
             lora=None,
-            dtype=torch.float32,
+            one_base=False,
+            base=FLOAT32,
+            frozen=FLOAT32,
         )
         model, _ = actor_critic(here, "copy", seed=0)
         scorer = bound(folder, normalise=normalise).scorer
