@@ -1,6 +1,7 @@
 """An algorithm with the options that `python run.py` would give it, for models of any origin."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,15 +9,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
 from transformers import PreTrainedModel
 
 from benchmarks.parts.processes import ROOT
 from harness import resolvers
+from harness.checks.room import make_room
+from harness.checks.samplers import candidates
+from harness.parts.hardware import make_trainer
 from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.loading import LoadOptions
 from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
-from lightning_modules.rewards.reward import Reward
-from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rewards.learned import LearnedReward
+from lightning_modules.rewards.reward import Reward, RewardContext
+from lightning_modules.rollouts.collection import Vocabulary
+from lightning_modules.rollouts.sampler import Sampler
 
 NEVER = (-1,)  # a stop token that no distribution has: every response is as long as may be
 
@@ -55,9 +63,17 @@ def algorithm(name: str, **options: Any) -> PolicyModule:
     return instantiate(cfg.algo)
 
 
-def samplers(device: torch.device) -> dict[str, Callable[[Collector], None]]:
-    """What this project can sample by on a device, each as what makes a collector use it."""
-    return {"plain": lambda collector: None}
+def samplers(device: torch.device) -> dict[str, Any]:
+    """What this project can sample by on a device, the fastest first."""
+    found = {"graphs" if way.graphs else "buckets": way for way in candidates("bucketed", device)}
+    return found | {"plain": Sampler()}
+
+
+def learned_reward(path: str | Path, dtype: torch.dtype, encoder: Any = None) -> LearnedReward:
+    """The reward model of this folder as a run has it, frozen; `encoder` if it is to read text."""
+    reward, how = LearnedReward(), LoadOptions(dtype)
+    reward.load(path, RewardContext(Path, None, lambda _: encoder, how))
+    return reward
 
 
 def bind(
@@ -70,6 +86,27 @@ def bind(
     """Give the module its models; no response ends before it has `response_tokens`."""
     words = Vocabulary(NEVER, 0, response_tokens, lambda ids: "")
     return module.bind(model=model, reference=reference, reward=reward, vocabulary=words, gold=None)
+
+
+def trainer_for(
+    module: PolicyModule,
+    device: DictConfig,
+    iterations: int,
+    prompts: Sequence[Sequence[int]],
+    callbacks: Sequence[Callback],
+) -> Trainer:
+    """What would train the module in a run without evaluations; `prompts` are the ids of all."""
+    trainer = make_trainer(
+        device,
+        max_epochs=iterations,
+        limit_train_batches=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=list(callbacks),
+    )
+    make_room(module, trainer, prompts, "auto")
+    return trainer
 
 
 def parameters(lm: PreTrainedModel) -> tuple[int, int]:

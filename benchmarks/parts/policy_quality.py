@@ -4,7 +4,6 @@ import argparse
 import json
 import random
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,20 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.parts.composed import composed
+from benchmarks.parts.composed import algorithm, composed, learned_reward
 from benchmarks.parts.processes import ROOT, compared, measured
 from benchmarks.parts.runs import TINY_JOB, run
 from datamodules.prompts import PromptDataModule
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import load_tokenizer
-from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import score_scale
 from lightning_modules.models.scorers import load_scorer
-from lightning_modules.rewards.learned import LearnedReward
-from lightning_modules.rewards.reward import RewardContext
-from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.collection import Vocabulary
 
 MAIN_JOB = ("algo=ppo", "model=llama")
 
@@ -92,28 +88,22 @@ def judge(world: World, policy: Path, seed: int) -> dict[str, float]:
     have.
     """
     encoder, algo = world.encoder, world.cfg.algo
-    reward = LearnedReward()
-    reward.load(world.reward, RewardContext(Path, None, lambda path: encoder, torch.float32))
-    collector = Collector(
+    module = algorithm("ppo", seed=seed, temperature=algo.temperature)
+    module.bind(
         model=ActorCritic(frozen(load_causal_lm(policy))),
         reference=Reference(frozen(load_causal_lm(world.reference)), shares_policy=False),
-        reward=reward,
+        reward=learned_reward(world.reward, torch.float32, encoder),
         vocabulary=Vocabulary(
             encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
         ),
-        temperature=algo.temperature,
-        micro_batch_size=algo.micro_batch_size,
+        gold=world.source.gold,
     )
-    evaluation = Evaluation(collector, world.source.gold, seed)
-    size = algo.micro_batch_size
-    data = PromptDataModule(world.source, encoder, size, algo.val_prompts, size, seed)
+    size = algo.val_prompts
+    data = PromptDataModule(world.source, encoder, size, size, size, seed)
     for i, batch in enumerate(data.val_dataloader()):
-        evaluation.step(batch, i, algo.beta)
-    metrics = evaluation.metrics(_alone)
+        module.evaluation.step(batch, i, algo.beta)
+    metrics = module.evaluation.metrics(torch.clone)  # one process: nothing to gather
     return {name: metrics[f"val/{name}"] for name in ("score", "gold", "kl")}
-
-
-_alone: Callable[[torch.Tensor], torch.Tensor] = torch.clone  # one process: nothing to gather
 
 
 def _work(world: World, folder: Path, seed: int, threads: int) -> dict[str, Any]:

@@ -20,21 +20,25 @@ import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from benchmarks.parts.composed import algorithm, bind, hardware  # noqa: E402
+from benchmarks.parts.composed import (  # noqa: E402
+    algorithm,
+    bind,
+    hardware,
+    learned_reward,
+    trainer_for,
+)
 from benchmarks.parts.processes import forget_peak, peak_mib  # noqa: E402
 from benchmarks.parts.steps import Steps, mark  # noqa: E402
 from datamodules.records import Prompt  # noqa: E402
-from harness.parts.hardware import frozen_dtype, make_trainer  # noqa: E402
+from harness.parts.hardware import frozen_dtype  # noqa: E402
 from harness.quiet import quiet_transformers  # noqa: E402
 from lightning_modules.models.actor_critic import ActorCritic  # noqa: E402
-from lightning_modules.models.loading import load_causal_lm  # noqa: E402
+from lightning_modules.models.loading import LoadOptions, load_causal_lm  # noqa: E402
 from lightning_modules.models.parameters import frozen  # noqa: E402
 from lightning_modules.models.reference import Reference  # noqa: E402
 from lightning_modules.models.scalar import ScalarModel  # noqa: E402
 from lightning_modules.models.scorers import load_scorer  # noqa: E402
 from lightning_modules.policy import PolicyModule  # noqa: E402
-from lightning_modules.rewards.learned import LearnedReward  # noqa: E402
-from lightning_modules.rewards.reward import RewardContext  # noqa: E402
 
 PARTS = ("time/collect", "time/score", "time/update")
 
@@ -62,15 +66,8 @@ def train(work: dict[str, Any]) -> dict[str, Any]:
     steps, module = ready(work, frozen_dtype(device))
     weights = weights_mark(module)
     clock = Clock()
-    trainer = make_trainer(
-        device,
-        max_epochs=len(steps),
-        limit_train_batches=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[clock],
-    )
+    prompts = [ids for step in steps for ids in step["prompt_ids"].tolist()]
+    trainer = trainer_for(module, device, len(steps), prompts, [clock])
     held = forget_peak()
     batches = iter(steps)
     trainer.fit(module, DataLoader([0], collate_fn=lambda _: next(batches)))
@@ -106,14 +103,11 @@ def ready(work: dict[str, Any], dtype: torch.dtype) -> tuple[list[dict[str, Any]
         **{"optimizer.lr": work["lr"]},
         **(of_ppo if work["algo"] == "ppo" else of_rloo),
     )
-    reward = LearnedReward()
-    reward.load(
-        work["reward"],
-        RewardContext(reward_model=Path, gold=None, encoder=lambda path: None, dtype=dtype),
-    )
-    lm = load_causal_lm(work["policy"], dtype=torch.float32)
+    reward = learned_reward(work["reward"], dtype)
+    lm = load_causal_lm(work["policy"])
     critic = ScalarModel(load_scorer(work["reward"])) if work["algo"] == "ppo" else None
-    reference = Reference(frozen(load_causal_lm(work["policy"], dtype=dtype)), shares_policy=False)
+    copy = load_causal_lm(work["policy"], how=LoadOptions(dtype))
+    reference = Reference(frozen(copy), shares_policy=False)
     model = ActorCritic(lm, critic=critic)
     return steps, bind(module, model, reference, reward, work["response_tokens"])
 
