@@ -20,7 +20,7 @@ from torch import Tensor
 from lightning_modules.errors import TrainingError
 from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.metrics.evaluation import Evaluation
-from lightning_modules.metrics.rollout_statistics import rollout_metrics
+from lightning_modules.metrics.rollout_statistics import rollout_metrics, sampler_gap
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import penalised_rewards
@@ -150,6 +150,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         ended = clock(self.device)
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
+        metrics |= self._largest_gap(rollout)
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
         if adaptive := self.options.adaptive_beta:
@@ -160,6 +161,13 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
                 self.options.sequences_per_iteration,
                 adaptive.horizon,
             )
+
+    def _largest_gap(self, rollout: Rollout) -> dict[str, float]:
+        gap = sampler_gap(rollout)
+        if gap is None:
+            return {}
+        largest = self.trainer.strategy.reduce(gap.max(), reduce_op="max")
+        return {"rollout/sampler_gap_max": float(largest)}
 
     def _count_episodes(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         sizes = torch.tensor([len(rollout), rollout.response_mask.sum()], dtype=torch.float64)

@@ -13,6 +13,7 @@ from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.room import make_room
+from harness.checks.samplers import ChooseSampler
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
@@ -75,6 +76,7 @@ def train_policy(
             logger=loggers,
             # Checkpoints are saved last: they hold the state of the others.
             callbacks=[
+                ChooseSampler(cfg.hardware.get("sampler", "auto"), console),
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
