@@ -90,7 +90,7 @@ def child(work: dict[str, Any]) -> dict[str, float]:
             seconds.append(time.perf_counter() - started)
     return {
         "seconds": statistics.median(seconds),
-        "peak_mib": peak_mib() - held,
+        "peak_mib": max(peak_mib() - held, 2**-8),  # at least a page
         "held_mib": held,
         "loss": float(made.detach()),
     }

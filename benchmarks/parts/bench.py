@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.loading import LoadOptions, load_causal_lm
 
 # Public shapes; the weights are random, which speed and memory do not see.
 SHAPES = {
@@ -103,7 +103,7 @@ class Bench:
     def model(self, shape: str, dtype: torch.dtype) -> PreTrainedModel:
         """A Llama of this shape, or the model of a folder of this name, where it is to be."""
         if Path(shape).is_dir():
-            return load_causal_lm(shape).to(self.device, dtype)
+            return load_causal_lm(shape, how=LoadOptions(dtype)).to(self.device)
         config = LlamaConfig(
             **(TINY if self.tiny else SHAPES[shape]),
             rope_parameters={"rope_type": "default", "rope_theta": 500000.0},

@@ -10,13 +10,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from transformers import PreTrainedModel
+from torch import nn
 
 from benchmarks.parts.processes import ROOT
 from harness import resolvers
 from harness.checks.room import make_room
 from harness.checks.samplers import candidates
 from harness.parts.hardware import make_trainer
+from lightning_modules.forward.passes import plain
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.loading import LoadOptions
 from lightning_modules.models.reference import Reference
@@ -63,9 +64,9 @@ def algorithm(name: str, **options: Any) -> PolicyModule:
     return instantiate(cfg.algo)
 
 
-def samplers(device: torch.device) -> dict[str, Any]:
-    """What this project can sample by on a device, the fastest first."""
-    found = {"graphs" if way.graphs else "buckets": way for way in candidates("bucketed", device)}
+def samplers(device: torch.device, option: str = "bucketed") -> dict[str, Sampler]:
+    """What `hardware.sampler=<option>` may sample by on a device, the fastest first."""
+    found = {"graphs" if way.graphs else "buckets": way for way in candidates(option, device)}
     return found | {"plain": Sampler()}
 
 
@@ -109,11 +110,10 @@ def trainer_for(
     return trainer
 
 
-def parameters(lm: PreTrainedModel) -> tuple[int, int]:
-    """Numbers in the layers, which see every token, and in the head, which sees responses alone.
-
-    Looking up embeddings is no product.
+def parameters(lm: nn.Module) -> tuple[int, int]:
+    """Weights of products in the layers, which see every token, and in the head, which sees
+    responses alone; packed ones count as what they stand for.
     """
-    head = lm.get_output_embeddings().weight
-    tables = {id(x): x.numel() for x in (head, lm.get_input_embeddings().weight)}
-    return sum(p.numel() for p in lm.parameters()) - sum(tables.values()), head.numel()
+    head = plain(lm).get_output_embeddings()
+    layers = [m for m in lm.modules() if isinstance(m, nn.Linear) and m is not head]
+    return sum(m.in_features * m.out_features for m in layers), head.weight.numel()

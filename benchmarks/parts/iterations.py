@@ -3,25 +3,35 @@ phase, the estimate against the peak, and the share of the peak's arithmetic tha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from peft import LoraConfig, TaskType
 from pytorch_lightning.callbacks import Callback as LightningCallback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
 from benchmarks.parts.bench import Bench
-from benchmarks.parts.composed import algorithm, bind, hardware, parameters
+from benchmarks.parts.composed import (
+    algorithm,
+    bind,
+    hardware,
+    parameters,
+    samplers,
+    trainer_for,
+)
 from benchmarks.parts.processes import forget_peak, peak_mib
 from datamodules.records import Prompt
-from harness.checks.memory import Sizes, estimate, free_bytes, size
-from harness.parts.hardware import frozen_dtype, make_trainer
+from harness.checks.memory import estimate, free_bytes, size, sizes_of
+from harness.parts.hardware import frozen_dtype
 from harness.quiet import quiet_transformers
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
+from lightning_modules.models.packed import use_one_kernel
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
@@ -36,14 +46,15 @@ MINIBATCHES = 2
 class Work:
     """One iteration: so many prompts of so many tokens, and as many tokens of responses.
 
-    `adapter`: none, lora, or qlora: LoRA on a base in 4 bits.
+    `adapter`: none, lora, or qlora: LoRA on a base in 4 bits. `micro_batch` None: as many responses
+    at a time as a run would choose.
     """
 
     shape: str
     adapter: str
     prompts: int
     tokens: int
-    micro_batch: int
+    micro_batch: int | None = None
     precision: str = "bf16-mixed"
 
     @property
@@ -53,11 +64,11 @@ class Work:
 
 
 CASES = {
-    "1b, full": Work("1b", "none", prompts=64, tokens=128, micro_batch=8),
-    "1b, LoRA": Work("1b", "lora", prompts=64, tokens=128, micro_batch=8),
-    "8b, LoRA": Work("8b", "lora", prompts=16, tokens=128, micro_batch=4),
-    "8b, qlora": Work("8b", "qlora", prompts=16, tokens=128, micro_batch=4),
-    "1b, full, micro-batches of 32": Work("1b", "none", prompts=64, tokens=128, micro_batch=32),
+    "1b, full": Work("1b", "none", prompts=64, tokens=128),
+    "1b, LoRA": Work("1b", "lora", prompts=64, tokens=128),
+    "8b, LoRA": Work("8b", "lora", prompts=16, tokens=128),
+    "8b, qlora": Work("8b", "qlora", prompts=16, tokens=128),
+    "1b, full, micro-batches of 8": Work("1b", "none", prompts=64, tokens=128, micro_batch=8),
 }
 
 
@@ -77,10 +88,12 @@ def update(bench: Bench) -> None:
     peak = bench.matmul_tflops()
     bench.say(matmul_tflops=peak)
     for name, work in CASES.items():
-        if bench.wants(name):
+        if work.adapter == "qlora" and not find_spec("bitsandbytes"):
+            bench.say(case=name, skipped="bitsandbytes is not installed")
+        elif bench.wants(name):
             with bench.case(name):
                 if bench.tiny:
-                    work = Work(work.shape, work.adapter, prompts=4, tokens=6, micro_batch=2)
+                    work = replace(work, prompts=4, tokens=6)
                 iterate(bench, name, work, peak)
 
 
@@ -100,19 +113,11 @@ def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     flops *= work.prompts * work.flops_per_weight
     watch = Watch(bench, case, work, flops, peak_tflops, left)
     watch.attach(module)
-    trainer = make_trainer(
-        device,
-        max_epochs=ITERATIONS,
-        limit_train_batches=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[watch],
-    )
-    # Moving the weights to the host at the end would cost seconds and tell nothing.
-    trainer.strategy.teardown = lambda: None
     batch = bench.prompts(lm, work.prompts, work.tokens)
     batch["prompts"] = [Prompt.from_text("?")] * work.prompts
+    trainer = trainer_for(module, device, ITERATIONS, batch["prompt_ids"].tolist(), [watch])
+    # Moving the weights to the host at the end would cost seconds and tell nothing.
+    trainer.strategy.teardown = lambda: None
     loader = DataLoader([0], collate_fn=lambda _: batch)
     trainer.fit(module, loader)
     watch.release(module)
@@ -123,6 +128,9 @@ def ready(bench: Bench, work: Work, dtype: torch.dtype) -> PolicyModule:
     """PPO with a value head, bound to models as the pipeline would: a frozen copy as the reference,
     or adapters on a frozen base.
     """
+    limits = {}
+    if work.micro_batch:
+        limits = {"micro_batch_size": work.micro_batch, "micro_batch_tokens": "null"}
     module = algorithm(
         "ppo",
         iterations=ITERATIONS,
@@ -130,9 +138,8 @@ def ready(bench: Bench, work: Work, dtype: torch.dtype) -> PolicyModule:
         prompts_per_iteration=work.prompts,
         epochs=1,
         minibatches=MINIBATCHES,
-        micro_batch_size=work.micro_batch,
-        micro_batch_tokens="null",
         critic="head",
+        **limits,
     )
     if work.adapter == "none":
         lm = bench.model(work.shape, torch.float32)
@@ -140,16 +147,33 @@ def ready(bench: Bench, work: Work, dtype: torch.dtype) -> PolicyModule:
     else:
         base = bench.model(work.shape, dtype)
         if work.adapter == "qlora":
-            base = in_4_bits(base)
+            pack(base)
         lm = add_adapter(base, LORA, TaskType.CAUSAL_LM, seed=1)
         reference = Reference(lm, shares_policy=True)
     model = ActorCritic(lm, new_value_head(lm))
-    return bind(module, model, reference, EvenTokens(), work.tokens)
+    bind(module, model, reference, EvenTokens(), work.tokens)
+    module.collector.sampler = next(iter(samplers(bench.device, "auto").values()))
+    return module
 
 
-def in_4_bits(base: torch.nn.Module) -> torch.nn.Module:
-    """A base as adapter=qlora has it."""
-    raise NotImplementedError("there is no adapter=qlora yet")
+def pack(base: PreTrainedModel) -> None:
+    """Put the layers of a base in 4 bits, as adapter=qlora has them when it reads a folder."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    how = {"compress_statistics": True, "quant_type": "nf4"}
+    layers = [
+        (name, layer)
+        for name, layer in base.base_model.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    for name, layer in layers:
+        sizes = (layer.in_features, layer.out_features)
+        packed = Linear4bit(*sizes, bias=False, compute_dtype=base.dtype, device="meta", **how)
+        packed.weight = Params4bit(layer.weight.data, requires_grad=False, **how)
+        base.base_model.set_submodule(name, packed.to(layer.weight.device))
+        layer.weight = None
+    base.is_loaded_in_4bit = True  # for PEFT
+    use_one_kernel(base)
 
 
 class Watch(LightningCallback):
@@ -159,6 +183,7 @@ class Watch(LightningCallback):
         self, bench: Bench, case: str, work: Work, flops: int, peak_tflops: float, left: float
     ):
         self.bench, self.case, self.work = bench, case, work
+        self.prompts = [range(work.tokens)]  # of the longest one all that counts is its length
         self.left = left
         self.flops = flops
         self.peak_tflops = peak_tflops
@@ -191,13 +216,18 @@ class Watch(LightningCallback):
         return watched
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
-        work = self.work
-        sizes = Sizes(work.prompts, work.micro_batch, work.tokens, work.tokens)
+        sizes = sizes_of(pl_module, self.prompts, 1)
         with trainer.precision_plugin.train_step_context():
             found = estimate(pl_module, sizes)
         self.expected = (found.weights + found.to_come) / 2**30
         free = free_bytes(pl_module.device, 1)
-        self.bench.say(case=self.case, estimate=found.line(), free=free and size(free))
+        self.bench.say(
+            case=self.case,
+            estimate=found.line(),
+            free=free and size(free),
+            micro_batch=sizes.micro_batch,
+            **pl_module.memory_options(),
+        )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
         m = {k: float(v) for k, v in trainer.callback_metrics.items()}

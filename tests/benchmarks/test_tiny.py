@@ -21,13 +21,18 @@ def test_a_policy_is_timed(algorithm, typed, tmp_path):
     assert "trl was not run" in printed
 
 
-def test_whole_runs_are_timed(typed, tmp_path):
-    assert "iteration" in typed(policy, "real", *TINY, "--folder", tmp_path)
+@pytest.mark.parametrize("given", [["--tiny"], ["--model", "."]])
+def test_whole_runs_are_held_against_another_checkouts(given, typed, tmp_path):
+    printed = typed(policy, "real", *given, "--against", tmp_path, "--folder", tmp_path)
+    assert "iteration 2.00" in printed
+    assert "speed, here / against: 1.00" in printed
 
 
-def test_memory_of_four_roles_is_held_against_one(typed, tmp_path):
-    printed = typed(policy, "memory", *TINY, "--folder", tmp_path)
-    assert "memory, ppo / sft: 1.00" in printed  # both are 2 MiB here
+@pytest.mark.parametrize("given", [["--tiny"], ["--model", "."]])
+def test_memory_of_four_roles_is_held_against_one(given, typed, tmp_path):
+    printed = typed(policy, "memory", *given, "--folder", tmp_path)
+    assert "memory, ppo / sft: 1.00" in printed
+    assert "without the libraries: 1.00" in printed
 
 
 def test_quality_is_what_the_run_itself_evaluated(typed, tmp_path):
@@ -54,16 +59,25 @@ def test_both_ways_to_log_probabilities_have_the_same_loss(typed):
     assert len(losses) == 1, printed
 
 
-@pytest.mark.parametrize("phase", ["env", "peaks", "sampling", "graphs", "update", "peer"])
-def test_a_phase_of_the_gpu_script_runs_on_a_cpu(phase, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("phase", "cases"),
+    [
+        ("env", None),
+        ("peaks", None),
+        ("sampling", ["float32 weights, autocast, buckets", "generate, 4 rows", "sample_tokens"]),
+        ("graphs", None),
+        ("update", ["1b, full", "8b, LoRA", "8b, qlora"]),
+        ("peer", None),
+    ],
+)
+def test_a_phase_of_the_gpu_script_runs_on_a_cpu(phase, cases, capsys, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     with torch.random.fork_rng():
-        gpu.PHASES[phase](Bench(phase, tiny=True))
+        gpu.PHASES[phase](Bench(phase, tiny=True, cases=cases))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"phase"' in line]
     assert lines
-    assert [
-        line["error"] for line in lines if "error" in line and "qlora" not in line["case"]
-    ] == []
+    assert [line["error"] for line in lines if "error" in line] == []
+    assert set(cases or ()) <= {line.get("case") for line in lines}
 
 
 def test_products_of_a_step_are_those_of_its_passes():
