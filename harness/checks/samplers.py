@@ -100,7 +100,10 @@ def why_not(
     limit, device = collector.vocabulary.max_response_tokens, batch["prompt_ids"].device
     columns, kind = longest + limit, type(plain(lm)).__name__
     if not keeps_all(lm, columns):
-        return f"the cache of {kind} does not keep the keys and values of {columns} tokens"
+        return (
+            f"the cache of {kind} does not keep the keys and values of {columns} tokens (a sliding"
+            " window, or states of another kind)"
+        )
     if limit == 1:  # which no cache is read for
         return None
     noise = prompt_noise(0, Stream.SELFCHECK, range(len(batch["prompt_ids"])))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lightning_modules.forward.mixed_precision import casts_kept
 from lightning_modules.rollouts.bucketed import generate_in_buckets
 from lightning_modules.rollouts.generation import Sampled, generate
+from lightning_modules.rollouts.grouped_attention import keys_not_repeated
 from lightning_modules.rollouts.merged_adapters import adapters_merged
 from lightning_modules.rollouts.static_cache import Sizes
 
@@ -33,5 +34,5 @@ class Sampler:
         if self.sizes is None:
             with casts_kept(device):
                 return generate(lm, *given, **options)
-        with adapters_merged(lm), casts_kept(device):
+        with adapters_merged(lm), casts_kept(device), keys_not_repeated():
             return generate_in_buckets(lm, *given, **options, sizes=self.sizes, graphs=self.graphs)

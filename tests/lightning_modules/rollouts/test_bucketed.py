@@ -12,6 +12,7 @@ from transformers import (
     LlamaConfig,
     Qwen2Config,
 )
+from transformers.integrations import sdpa_attention
 
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.rollouts.generation import generate
@@ -117,6 +118,18 @@ def test_tokens_do_not_depend_on_company():
         width = alone.response_mask.shape[1]
         assert torch.equal(alone.sequences[0], together.sequences[row, : 6 + width])
         assert int(together.response_mask[row].sum()) == width
+
+
+def test_keys_are_not_copied_by_older_versions_of_the_library_either(monkeypatch):
+    model, uniforms = toy("qwen2"), noise(15)
+    options = {"temperature": 0.8, "stop_id": STOPS, "pad_id": 9}
+    usual = generate(model, IDS, MASK, uniforms, **options)
+    monkeypatch.delattr(sdpa_attention, "pack_gqa")  # by which it is told
+    found = Sampler(FIXED)(model, IDS, MASK, uniforms, **options)
+    assert torch.equal(found.sequences, usual.sequences)
+    torch.testing.assert_close(found.logprobs, usual.logprobs, rtol=0, atol=10 * of_model(model))
+    with pytest.raises(NameError):  # of the library, whose own way is back
+        generate(model, IDS, MASK, uniforms, **options)
 
 
 def test_sizes_hold_what_they_are_for_and_are_few():

@@ -62,9 +62,9 @@ def real(rollout: Rollout) -> list[dict]:
         whole = torch.cat([rollout.prompt_mask[b], mask])
         row = {"ids": rollout.sequences[b][whole].tolist()}
         for f in fields(rollout):
-            value = getattr(rollout, f.name)[b]
-            if f.name not in ("sequences", "prompt_mask"):
-                row[f.name] = value[mask].tolist() if value.ndim else value.item()
+            values = getattr(rollout, f.name)
+            if f.name not in ("sequences", "prompt_mask") and values is not None:
+                row[f.name] = values[b][mask].tolist() if values[b].ndim else values[b].item()
         rows.append(row)
     return rows
 
