@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from benchmarks.parts.bench import Bench
 from benchmarks.parts.composed import parameters
-from benchmarks.parts.processes import ROOT, compared, here, measured
+from benchmarks.parts.processes import ROOT, here, measured, ratios
 
 UPDATES = 4  # passes over a rollout, of one minibatch each
 SAMPLES = {"ppo": 1, "rloo": 4}
@@ -51,6 +51,7 @@ Sides = dict[str, tuple[list[str], dict[str, Any]]]  # the command of each, and 
 def speed(options: argparse.Namespace, folder: Path, peer: Path | None) -> None:
     """Seconds, CPU seconds and memory of both in turns, with the ratio of each round."""
     bench = Bench(options.what, options.tiny)
+    reports: dict[str, list[dict[str, dict[str, float]]]] = {}
     for name in options.size:
         size = SIZES[name]
         work, flops = prepare(
@@ -72,7 +73,10 @@ def speed(options: argparse.Namespace, folder: Path, peer: Path | None) -> None:
             for side, numbers in rounds[-1].items():
                 told = "  ".join(f"{key} {value:.3f}" for key, value in numbers.items())
                 print(f"  {side:11}{told}", flush=True)
-        report(rounds)
+        reports[f"{options.what}, {name}"] = rounds
+    print(HEADER)
+    for title, rounds in reports.items():
+        report(title, rounds)
 
 
 def sides(algo: str, work: dict[str, Any], peer: Path | None, precision: str) -> Sides:
@@ -121,27 +125,31 @@ def _require_same(
             sys.exit(f"{name}: {work[key]}: other weights, {value} for {expected['weights'][key]}")
 
 
-def report(rounds: list[dict[str, dict[str, float]]]) -> None:
-    """Medians of the rounds, and the ratios of the same round."""
-    print(f"  medians of {len(rounds)} rounds in turns")
-    print(
-        f"  {'':11}{'s/step':>9}{'CPU s/step':>12}{'peak MiB':>10}{'of training':>13}"
-        f"{'share of matmul peak':>22}"
-    )
+HEADER = """
+| | seconds a step | CPU seconds | peak, MiB | of training | share of matmul peak | speed / TRL |\
+ by CPU time |
+|---|---|---|---|---|---|---|---|"""
+
+
+def report(title: str, rounds: list[dict[str, dict[str, float]]]) -> None:
+    """Rows of a table: medians of the rounds, and the ratios of the same round."""
     for name in rounds[0]:
         seconds, cpu, peak, training, share = (
             statistics.median(found[name][key] for found in rounds)
             for key in ("seconds", "cpu_seconds", "peak_mib", "training_mib", "share")
         )
-        print(f"  {name:11}{seconds:9.3f}{cpu:12.3f}{peak:10.0f}{training:13.0f}{share:22.0%}")
-    if "trl" not in rounds[0]:
-        print("  trl was not run")
-        return
-    for name in rounds[0]:
-        if name != "trl":
-            for what, key in (("speed", "seconds"), ("speed by CPU time", "cpu_seconds")):
-                values = [[found[side][key] for found in rounds] for side in ("trl", name)]
-                print(f"  {compared(f'{what}, {name} / trl', *values)}")
+        cells = [
+            f"{title}, {name}",
+            *(f"{seconds:.3f}", f"{cpu:.3f}", f"{peak:.0f}", f"{training:.0f}", f"{share:.0%}"),
+            *(_against_trl(name, rounds, key) for key in ("seconds", "cpu_seconds")),
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _against_trl(name: str, rounds: list[dict[str, dict[str, float]]], key: str) -> str:
+    if name == "trl" or "trl" not in rounds[0]:
+        return ""
+    return ratios([found["trl"][key] for found in rounds], [found[name][key] for found in rounds])
 
 
 def prepare(

@@ -109,7 +109,12 @@ def make_environment(folder: Path, packages: Iterable[str]) -> Path:
 
 
 def compared(what: str, ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """A line: the median of each round's ratio, and the rounds."""
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return f"{what}: {statistics.median(ratios):.2f} (rounds: {each})"
+    """A line that says how many times as much of something ours is."""
+    return f"{what}: {ratios(ours, theirs)}"
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The median of each round's ratio, and the rounds."""
+    found = [a / b for a, b in zip(ours, theirs, strict=True)]
+    each = ", ".join(f"{ratio:.2f}" for ratio in found)
+    return f"{statistics.median(found):.2f} (rounds: {each})"
