@@ -93,7 +93,8 @@ class UpdatingModule(ManualModule):
         seen = []
         parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
-            for new in self._passes(part):
+            masks = (part.prompt_mask, part.response_mask)
+            for new in self.passes(part.sequences, *masks, part.prompt_of):
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:
                     token_losses = token_losses - self.options.entropy_coef * new.entropy
@@ -105,14 +106,20 @@ class UpdatingModule(ManualModule):
             seen.append((part, new.logprobs.detach(), stats, self._count(part)))
         return seen
 
-    def _passes(self, part: Rollout) -> Iterator[TokenOutputs]:
+    def passes(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
+    ) -> Iterator[TokenOutputs]:
         """Forward passes of a micro-batch, for a backward pass each."""
-        inputs = (part.sequences, part.prompt_mask, part.response_mask, self.options.temperature)
-        entropy = self.options.entropy_coef > 0
-        if self.trainer.world_size > 1:  # DDP gathers gradients in one backward pass
-            yield self.model(*inputs, entropy=entropy, prompt_of=part.prompt_of)
+        inputs = (sequences, prompt_mask, response_mask, self.options.temperature)
+        options = {"entropy": self.options.entropy_coef > 0, "prompt_of": prompt_of}
+        if self._trainer is not None and self.trainer.world_size > 1:
+            yield self.model(*inputs, **options)  # DDP gathers gradients in one backward pass
         else:
-            yield from self.model.passes(*inputs, entropy=entropy, prompt_of=part.prompt_of)
+            yield from self.model.passes(*inputs, **options)
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""

@@ -93,6 +93,13 @@ def check_config(cfg: DictConfig) -> None:
         frozen,
         "must be float32, bfloat16, or null for what hardware.precision says",
     )
+    head = plain["hardware"].get("head_precision")
+    require(
+        head in (None, "float32"),
+        "hardware.head_precision",
+        head,
+        "must be float32, or null for the precision of the layers",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(
@@ -175,6 +182,9 @@ def _check_optimizer(place: str, section: Any, model: dict[str, Any]) -> None:
         raise OptionError(
             f"{place}={section}: must be an optimiser: give algo/optimizer=adamw, or {place}.lr=..."
         )
+    made = str(section.get("_target_"))
+    if made.startswith("bitsandbytes."):
+        require_package("bitsandbytes", "qlora", place, made.rsplit(".", 1)[-1])
     lr = section.get("lr", 0)
     if lr is None and (model.get("pretrained") is not None or model.get("config") is None):
         return

@@ -11,7 +11,7 @@ process on a CPU holds.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,13 +163,15 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
-    """How many numbers an optimiser keeps for each weight of a matrix: Adam 2, SGD 0."""
-    weight = nn.Parameter(torch.zeros(64, 64))
+    """How many bytes an optimiser keeps for each byte of a matrix of weights: Adam 2, SGD 0, Adam
+    in 8 bits a half.
+    """
+    weight = nn.Parameter(torch.zeros(256, 256))
     weight.grad = torch.zeros_like(weight)
     made = optimizer([weight])
     made.step()
     states = [x for x in made.state[weight].values() if isinstance(x, Tensor) and x.ndim]
-    return sum(x.numel() for x in states) / weight.numel()
+    return tensor_bytes(states) / tensor_bytes([weight])
 
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
@@ -189,20 +191,14 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     logits = sizes.response_tokens * vocabulary_size(lm)
     chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
-    def forward(rows: int) -> object:
+    def forward(rows: int) -> Iterator[object]:
         device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        return module.model(
-            sequences,
-            prompt_mask,
-            response_mask,
-            module.options.temperature,
-            entropy=module.options.entropy_coef > 0,
-        )
+        yield from module.passes(sequences, prompt_mask, response_mask)
 
     with whole_up_to(0 if chunked else sys.maxsize):
         kept, checkpointed = saved_growth(module.model, forward)

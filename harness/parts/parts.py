@@ -28,6 +28,7 @@ from harness.parts.hardware import (
     frozen_dtype,
     on_gpu,
     prepare_device,
+    with_precision,
 )
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
@@ -66,6 +67,7 @@ class Parts:
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)
+        self.hardware = with_precision(cfg.hardware, self.language_model)
         rated = with_rates(cfg, self.language_model)
         self.algorithm = _training("algo", rated.algo)
         self.stage_options = rated.stages
@@ -78,8 +80,11 @@ class Parts:
         self.reward = instantiate(cfg.reward)
         # How models are loaded: those that are not trained, and those that training changes or puts
         # adapters on.
-        trained = LoadOptions(attention=self.language_model.attn_implementation)
-        self.frozen = replace(trained, dtype=frozen_dtype(cfg.hardware))
+        trained = LoadOptions(
+            attention=self.language_model.attn_implementation,
+            head_in_float32=cfg.hardware.get("head_precision") == "float32",
+        )
+        self.frozen = replace(trained, dtype=frozen_dtype(self.hardware))
         self.base = replace(self.frozen, **self._packing()) if self.lora else trained
         self._tried = False  # the chat template, on all prompts
 
@@ -96,7 +101,7 @@ class Parts:
         model = self.language_model
         if model.trust_remote_code and not model.embedded:
             say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
-        check_attention_runs(self.cfg.hardware, model.attn_implementation)
+        check_attention_runs(self.hardware, model.attn_implementation)
         model.check(self.source.least_tokens)
         if not model.embedded:
             template = self.load_unlimited(model.pretrained, model.revision).format.template
@@ -218,7 +223,7 @@ class Parts:
     @property
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
-        return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+        return torch.device("cuda" if on_gpu(self.hardware) else "cpu")
 
 
 def _training(place: str, config: DictConfig) -> Any:

@@ -40,6 +40,7 @@ from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.heads import compute_head_in_float32
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -64,6 +65,8 @@ def fit_sft(
     )
     if language_model.embedded:
         model = language_model.build(encoder.tokenizer, seed)
+        if parts.base.head_in_float32:
+            compute_head_in_float32(model)
     else:
         model = load_causal_lm(
             language_model.pretrained, revision=language_model.revision, how=parts.base
@@ -159,7 +162,7 @@ def _fit(
         say(parts.console, [f"not default: {', '.join(not_default(parts.cfg)) or 'nothing'}"])
     say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))
     # A stage is made by one process on one device; the others of a run wait for it.
-    hardware = parts.cfg.hardware
+    hardware = parts.hardware
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
     minutes = parts.cfg.callbacks.get("checkpoint_minutes")

@@ -69,7 +69,7 @@ def train_policy(
     tracking = {"is_run": True, "x_axis": "rollout/episodes", "keep_steps": done}
     with tracked(cfg, run, run.folder, algorithm.name, **tracking) as loggers:
         trainer = make_trainer(
-            cfg.hardware,
+            pipeline.hardware,
             max_epochs=options.iterations,
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
@@ -130,6 +130,7 @@ def say_start(
         data=cfg.data.name,
         prompts=tuple(map(len, data.rows.values())),
         devices=devices,
+        precision=pipeline.hardware.precision,
         stages={stage.name: stage for stage in pipeline.stages},
         changed=not_default(cfg),
     )

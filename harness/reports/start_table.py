@@ -44,11 +44,13 @@ def start_table(
     data: str,
     prompts: tuple[int, int],
     devices: int,
+    precision: str,
     stages: Mapping[str, Stage],
     changed: list[str],
 ) -> WordTable:
     """`model` and `data` by their names, `start`: what the policy begins as, `prompts`: to train on
-    and held out, `stages` of this run by name, `changed`: the options that are not default.
+    and held out, `precision` as the Trainer has it, `stages` of this run by name, `changed`: the
+    options that are not default.
     """
     options = algorithm.options
     table = WordTable(show_header=False, title=f"{algorithm.name}: what the numbers mean")
@@ -60,6 +62,7 @@ def start_table(
         ("KL coefficient", _beta(options)),
         *_formula(options),
         ("temperature", f"{options.temperature:g}"),
+        *_precision(precision),
         (
             "a response",
             f"at most {algorithm.collector.vocabulary.max_response_tokens} tokens",
@@ -81,6 +84,13 @@ def _models(
     if critic := critic_words(actor, learned):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)
+
+
+def _precision(precision: str) -> Iterator[Row]:
+    if precision == "bf16-mixed":
+        yield "precision", "products in bfloat16; trained weights and log-probabilities in float32"
+    elif precision != "32-true":
+        yield "precision", precision
 
 
 def _amounts(algorithm: PolicyModule, devices: int) -> Iterator[Row]:

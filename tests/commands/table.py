@@ -25,6 +25,7 @@ NETWORK = Needs("a network")
 ACCOUNT = Needs("an account of W&B")
 WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one")
 OWN_TEST = Needs("minutes; a test of its own runs it")
+BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 TRL = Needs("TRL, and data of its own size")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
@@ -58,6 +59,11 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("performance.md", "python benchmarks/sampling.py"): TINY_TEST,
     ("performance.md", "python benchmarks/memory.py"): TINY_TEST,
     ("performance.md", "python benchmarks/log_probs.py"): TINY_TEST,
+    (
+        "large_models.md",
+        "python run.py model=pretrained model.pretrained=./my_model adapter=qlora data=files"
+        " data.path=pairs.jsonl",
+    ): BITSANDBYTES,
     (
         "reward_models.md",
         "python run.py algo=reward_model data=ultrafeedback model=smollm_135m adapter=lora"

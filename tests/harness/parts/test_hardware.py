@@ -2,7 +2,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from harness.parts.hardware import check_hardware, frozen_dtype, make_trainer, precision
+from harness.parts.hardware import check_hardware, frozen_dtype, make_trainer, with_precision
 from lightning_modules.errors import OptionError
 
 
@@ -17,22 +17,44 @@ def hardware(**options) -> DictConfig:
     return DictConfig(defaults | options)
 
 
+class Model:
+    """What of a language model precision depends on."""
+
+    def __init__(self, parameters: int | None):
+        self.embedded, self.count = parameters is None, parameters
+
+    def parameters(self) -> int:
+        return self.count
+
+
+REAL, SMALL, TOY = Model(135_000_000), Model(3_000_000), Model(None)
+
+
 @pytest.mark.parametrize(
-    ("has_gpu", "accelerator", "expected", "dtype"),
+    ("accelerator", "has_gpu", "has_bfloat16", "model", "expected"),
     [
-        (True, "auto", "bf16-mixed", torch.bfloat16),
-        (True, "cpu", "32-true", torch.float32),
-        (False, "auto", "32-true", torch.float32),
+        ("auto", True, False, TOY, "bf16-mixed"),
+        ("cpu", True, False, REAL, "32-true"),
+        ("auto", False, False, REAL, "32-true"),
+        ("auto", False, True, REAL, "bf16-mixed"),
+        ("cpu", True, True, REAL, "bf16-mixed"),
+        ("cpu", True, True, SMALL, "32-true"),
+        ("cpu", True, True, TOY, "32-true"),
     ],
 )
-def test_bf16_on_a_gpu_and_float32_elsewhere(has_gpu, accelerator, expected, dtype, monkeypatch):
+def test_bf16_where_it_is_fast_and_the_model_not_small(
+    accelerator, has_gpu, has_bfloat16, model, expected, monkeypatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    assert precision(hardware(accelerator=accelerator)) == expected
-    assert frozen_dtype(hardware(accelerator=accelerator)) == dtype
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_bfloat16})
+    given = hardware(accelerator=accelerator)
+    found = with_precision(given, model)
+    assert (found.precision, given.precision) == (expected, "auto")
+    assert frozen_dtype(found) == (torch.bfloat16 if "16" in expected else torch.float32)
 
 
 def test_a_precision_that_is_asked_for_is_taken():
-    assert precision(hardware(precision="64-true")) == "64-true"
+    assert with_precision(hardware(precision="64-true"), REAL).precision == "64-true"
 
 
 def test_no_gpu_is_said_before_anything_else(monkeypatch):
@@ -42,5 +64,7 @@ def test_no_gpu_is_said_before_anything_else(monkeypatch):
 
 
 def test_options_override_what_is_shared():
-    trainer = make_trainer(hardware(accelerator="cpu"), max_epochs=7, log_every_n_steps=3)
+    trainer = make_trainer(
+        hardware(accelerator="cpu", precision="32-true"), max_epochs=7, log_every_n_steps=3
+    )
     assert (trainer.max_epochs, trainer.log_every_n_steps) == (7, 3)

@@ -54,6 +54,7 @@ def rows_of(algorithm, model: ActorCritic, **given) -> dict[str, str]:
         "data": "pairs",
         "prompts": (1234, 3),
         "devices": 1,
+        "precision": "32-true",
         "stages": {},
         "changed": [],
     }
