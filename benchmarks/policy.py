@@ -26,6 +26,7 @@ from benchmarks.parts.policy_quality import quality  # noqa: E402
 from benchmarks.parts.policy_runs import memory, real  # noqa: E402
 from benchmarks.parts.policy_speed import SIZES, speed  # noqa: E402
 from benchmarks.parts.processes import OUTPUTS, make_environment  # noqa: E402
+from harness.parts.hardware import cpu_has_bfloat16  # noqa: E402
 from harness.quiet import quiet_transformers  # noqa: E402
 
 PPO_PACKAGES = ("torch==2.13.0", "trl==0.24.0", "transformers==4.57.1")
@@ -60,7 +61,7 @@ def parse() -> argparse.Namespace:
     options.size = options.size or (["tiny"] if options.tiny else ["toy", "medium"])
     if options.tiny:
         options.rounds, options.steps, options.seeds = 1, 1, options.seeds[:1]
-    options.bfloat16 = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+    options.bfloat16 = cpu_has_bfloat16()
     return options
 
 
