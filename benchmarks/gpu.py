@@ -3,9 +3,9 @@
     python benchmarks/gpu.py peaks                 # one phase, results as JSON lines
     python benchmarks/gpu.py sampling --tiny       # the same at toy size, on a CPU too
 
-Phases: env, peaks, tests, main, real, sampling, graphs, update. Random weights of real shapes, but
-for `real`: that takes the model's folder in REAL_MODEL (`python -m tests.real_model` makes one).
-Nothing is downloaded.
+Phases: env, peaks, tests, sampling, update, peer, graphs, main, real. Weights are random but for
+`real`, which takes a model's folder in REAL_MODEL (`python -m tests.real_model` makes one). Nothing
+is downloaded.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
-from benchmarks.gpu_common import Bench  # noqa: E402
-from benchmarks.gpu_sampling import graphs, sampling  # noqa: E402
-from benchmarks.gpu_update import update  # noqa: E402
+from benchmarks.parts.bench import Bench  # noqa: E402
+from benchmarks.parts.iterations import update  # noqa: E402
+from benchmarks.parts.policy_speed import SIZES, one_round, prepare, sides  # noqa: E402
+from benchmarks.parts.runs import TINY_JOB  # noqa: E402
+from benchmarks.sampling import graphs, sampling  # noqa: E402
 from harness.parts.hardware import prepare_device  # noqa: E402
 
 PACKAGES = (
@@ -51,6 +54,8 @@ PACKAGES = (
     "protobuf",
     "pydantic",
     "triton",
+    "bitsandbytes",
+    "trl",
 )
 # What a person wants to know of a finished job.
 KEY_FIGURES = (
@@ -70,18 +75,6 @@ KEY_FIGURES = (
     "stages/reward_model/val/bayes_accuracy",
 )
 CLOCKS = ("time/iteration", "time/collect", "time/score", "time/update")
-# Jobs at a budget of seconds, for a machine without a GPU.
-TINY_JOB = (
-    "hardware=cpu",
-    "data.train_demonstrations=96",
-    "data.train_pairs=96",
-    "data.val_pairs=48",
-    "stages.sft.epochs=1",
-    "stages.reward_model.epochs=1",
-    "algo.iterations=2",
-    "algo.prompts_per_iteration=8",
-    "algo.val_prompts=8",
-)
 
 
 def main() -> None:
@@ -215,6 +208,19 @@ def real(bench: Bench) -> None:
                 _job(bench, name, run, [*shared, *overrides, *budget, *places])
 
 
+def peer(bench: Bench) -> None:
+    """RLOO at 1B here and by TRL where it is installed, each in a process of its own."""
+    python = Path(sys.executable) if find_spec("trl") else None
+    if python is None:
+        bench.say(trl="is not installed")
+    size = "tiny" if bench.tiny else "1b"
+    with tempfile.TemporaryDirectory() as folder:
+        work, flops = prepare("rloo", SIZES[size], Path(folder), steps=2, threads=os.cpu_count())
+        found = one_round(sides("rloo", work, python, "bf16-mixed"), flops, bench)
+        for side, numbers in found.items():
+            bench.say(case=side, **numbers)
+
+
 def _job(bench: Bench, name: str, run: Path, overrides: list[str]) -> None:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "run.py", *overrides], cwd=ROOT)
@@ -235,11 +241,12 @@ PHASES = {
     "env": env,
     "peaks": peaks,
     "tests": tests,
+    "sampling": sampling,
+    "update": update,
+    "peer": peer,
+    "graphs": graphs,
     "main": main_job,
     "real": real,
-    "sampling": sampling,
-    "graphs": graphs,
-    "update": update,
 }
 
 

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # What only a GPU can tell, in minutes and without a network. Prints JSON lines as it goes.
 #
-#     bash benchmarks/gpu.sh [--tiny] [phases]      env peaks tests main real sampling graphs update
+#     bash benchmarks/gpu.sh [--tiny] [phases]
+#
+# Phases: env peaks tests sampling update peer graphs main real, by default in this order until the time
+# is over.
 #
 # Each phase is a process of its own with its own time limit; what one breaks, only it loses. Full
 # logs go to $OUT, or outputs/benchmarks/gpu. Wheels that the node lacks are read from $WHEELS, or
 # .gpu/wheels, where gpu_prepare.sh puts them. GPU_SECONDS is the limit of it all, 480 by default.
 # PHASE_CASES='name|name' restricts sampling, graphs, update, main and real to these cases. The phase
-# real needs REAL_MODEL, the folder of a pretrained model; without it it is skipped.
+# real needs REAL_MODEL, the folder of a pretrained model; peer needs TRL.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-declare -A limits=([env]=60 [peaks]=40 [tests]=150 [main]=210 [real]=240 [sampling]=130 [graphs]=90 [update]=150)
-order=(env peaks tests main real sampling graphs update)
+declare -A limits=([env]=60 [peaks]=40 [tests]=150 [sampling]=130 [update]=150 [peer]=120 [graphs]=90)
+limits+=([main]=210 [real]=240)
+order=(env peaks tests sampling update peer graphs main real)
 
 tiny=()
 if [ "${1:-}" = --tiny ]; then

@@ -14,7 +14,7 @@ python=${PYTHON:-python3}
 version=${PYTHON_VERSION:-3.12}
 limit_mib=60
 
-# What the node has not: Hydra, datasets, W&B and what these need.
+# What the node has not: Hydra, datasets, W&B and what these need; 4-bit weights; the peer.
 WHEELS=(
     "hydra-core>=1.3.3,<1.4" "omegaconf>=2.3,<2.4"
     "datasets>=4.4,<6" dill==0.4.1 "multiprocess<0.70.20"
@@ -25,14 +25,18 @@ WHEELS=(
     opentelemetry-exporter-otlp-common==0.66b2 opentelemetry-exporter-otlp-proto-common==1.45.2
     opentelemetry-exporter-otlp-proto-http==1.45.2 opentelemetry-exporter-http-transport==0.66b2
     opentelemetry-semantic-conventions==0.66b2 googleapis-common-protos
+    bitsandbytes==0.50.2 trl==1.16.0
 )
 # What it has, as images for PyTorch do; versions where they are known.
 HAVE=(
     numpy==2.5.2 huggingface-hub==1.33.0 pandas pyarrow requests tqdm xxhash fsspec filelock
     packaging pyyaml anyio certifi httpcore idna h11 aiohttp
+    torch==2.11.0 transformers==5.17.0 accelerate==1.15.0 jinja2 psutil
 )
+# Of bitsandbytes' libraries, one for each CUDA, the node's alone is carried.
+cuda=${CUDA_VERSION:-130}
 platforms=()
-for name in manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux1; do
+for name in manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux2014 manylinux1; do
     platforms+=(--platform "${name}_x86_64")
 done
 
@@ -43,6 +47,30 @@ rm -f "$folder"/*.whl
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$folder" antlr4-python3-runtime==4.9.3
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version "$version" \
     --implementation cp "${platforms[@]}" --dest "$folder" "${WHEELS[@]}"
+
+"$python" - "$folder" "$cuda" <<'PYTHON'
+"""Wheels without the libraries for other CUDAs and other GPUs."""
+
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+folder, cuda = sys.argv[1:]
+for path in Path(folder).glob("bitsandbytes-*.whl"):
+    whole = path.rename(path.with_suffix(".whole"))
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        kinds = re.compile(rf"/libbitsandbytes_(?!cpu|cuda{cuda})\w+\.so")
+        for item in old.infolist():
+            if kinds.search(item.filename):
+                continue
+            data = old.read(item)
+            if item.filename.endswith(".dist-info/RECORD"):
+                lines = data.decode().splitlines(keepends=True)
+                data = "".join(line for line in lines if not kinds.search(line)).encode()
+            new.writestr(item, data)
+    whole.unlink()
+PYTHON
 
 "$python" - "$folder" "$version" "${HAVE[@]}" <<'PYTHON'
 """Every requirement of every wheel is met by another wheel or by what the node has."""

@@ -12,9 +12,7 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.workload import measured  # noqa: E402
+from benchmarks.parts.processes import (  # noqa: E402
+    OUTPUTS,
+    compared,
+    here,
+    make_environment,
+    measured,
+)
 from datamodules.preferences import PreferenceDataModule  # noqa: E402
 from datamodules.sources.files import Files  # noqa: E402
 from datamodules.tokenization.encoder import Encoder  # noqa: E402
@@ -38,6 +42,7 @@ from lightning_modules.models.scorers import load_scorer, new_scorer  # noqa: E4
 from lightning_modules.rewards.learned import Scorer  # noqa: E402
 
 PEER = ROOT / "benchmarks" / "peers" / "trl_reward_model.py"
+WEIGHT_DECAY, WARMUP, MAX_GRAD_NORM = 0.01, 0.05, 1.0
 PEER_PACKAGES = ("torch==2.13.0", "trl==1.16.0")
 TOY = {
     "hidden_size": 192,
@@ -52,16 +57,16 @@ def main() -> None:
     options = parse()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    work = prepare(options, folder)
-    peer = options.peer_python or make_environment(folder / "trl-environment")
+    work, source = prepare(options, folder)
+    peer = options.peer_python or make_environment(folder / "trl-environment", PEER_PACKAGES)
     commands = {
-        "here": [sys.executable, str(ROOT / "benchmarks" / "workload.py")],
+        "here": here("parts/reward_training.py"),
         "trl": [str(peer), str(PEER)],
     }
     if options.what == "speed":
         speed(options, work, commands)
     else:
-        accuracy(options, work, commands)
+        accuracy(options, work, source, commands)
 
 
 def parse() -> argparse.Namespace:
@@ -81,15 +86,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--micro-batch-tokens", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "benchmarks")
+    parser.add_argument("--folder", type=Path, default=OUTPUTS)
     parser.add_argument("--peer-python", type=Path, help="of an environment with trl and torch")
     options = parser.parse_args()
     options.batch = options.batch or (16 if options.what == "speed" else 64)
     return options
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Write the initial model and the pairs as token ids; return the work that both get."""
+def prepare(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Files]:
+    """Write the initial model and the pairs as token ids; return the work that both get, and where
+    the pairs are from.
+    """
     source = Files(
         path=str(options.data),
         val_path=str(options.val) if options.val else None,
@@ -121,7 +128,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         f" {statistics.median(lengths):.0f}, longest {max(lengths)}; batches of {options.batch}"
         f" pairs, {options.threads} threads, torch {torch.__version__}"
     )
-    return {
+    work = {
         "folder": str(folder),
         "initial": str(initial),
         "pairs": str(folder / "pairs.json"),
@@ -131,8 +138,11 @@ def prepare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "seed": options.seed,
         "threads": options.threads,
         "micro_batch_tokens": options.micro_batch_tokens,
-        "source": source,
+        "weight_decay": WEIGHT_DECAY,
+        "warmup": WARMUP,
+        "max_grad_norm": MAX_GRAD_NORM,
     }
+    return work, source
 
 
 def toy(tokenizer: Any) -> LlamaForCausalLM:
@@ -147,16 +157,6 @@ def toy(tokenizer: Any) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
     )
     return LlamaForCausalLM(config)
-
-
-def make_environment(folder: Path) -> Path:
-    """The Python of an environment with TRL, made if it is not there yet."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing {', '.join(PEER_PACKAGES)} into {folder} ...")
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
-    return python
 
 
 def speed(options: argparse.Namespace, work: dict, commands: dict[str, list[str]]) -> None:
@@ -179,14 +179,15 @@ def speed(options: argparse.Namespace, work: dict, commands: dict[str, list[str]
             ("speed by CPU time, which other jobs disturb less", "pairs_per_cpu_s"),
             ("memory", "peak_mib"),
         ):
-            ratios = [a[key] / b[key] for a, b in zip(*results.values(), strict=True)]
-            each = ", ".join(f"{r:.2f}" for r in ratios)
-            print(f"  {what}, here / trl: {statistics.median(ratios):.2f} (rounds: {each})")
+            ours, theirs = ([run[key] for run in runs] for runs in results.values())
+            print(f"  {compared(f'{what}, here / trl', ours, theirs)}")
 
 
-def accuracy(options: argparse.Namespace, work: dict, commands: dict[str, list[str]]) -> None:
+def accuracy(
+    options: argparse.Namespace, work: dict, source: Files, commands: dict[str, list[str]]
+) -> None:
     """Held-out accuracy after the same epochs, and the difference in its standard errors."""
-    pairs = work["source"].preferences("val")
+    pairs = source.preferences("val")
     right = {}
     for name, command in commands.items():
         folder = Path(work["folder"], name)

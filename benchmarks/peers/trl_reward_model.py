@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 from trl import RewardConfig, RewardTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.workload import peak_mib
+from benchmarks.parts.processes import peak_mib
 
 
 class Losses(TrainerCallback):

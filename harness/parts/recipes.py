@@ -17,6 +17,7 @@ MODULES = Path(lightning_modules.__path__[0])
 STAGE_CODE = [
     *Path(datamodules.__path__[0]).rglob("*.py"),
     *MODULES.joinpath("models").glob("*.py"),
+    *MODULES.joinpath("forward").glob("*.py"),
     *MODULES.joinpath("objectives").glob("*.py"),
     *(
         MODULES / f"{name}.py"

@@ -28,6 +28,7 @@ OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 TRL = Needs("TRL, and data of its own size")
+TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
 # By document and command, as `documents.typed` has it.
 EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
@@ -47,6 +48,17 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("performance.md", "bash benchmarks/gpu.sh --tiny sampling update"): Long(),
     ("performance.md", "python run.py algo=ppo model=llama hardware=gpu logger=none"): GPU,
     ("performance.md", "REAL_MODEL=<folder> bash benchmarks/gpu.sh real"): GPU,
+    ("performance.md", "python benchmarks/policy.py ppo"): TINY_TEST,
+    ("performance.md", "python benchmarks/policy.py rloo"): TINY_TEST,
+    ("performance.md", "python benchmarks/policy.py quality"): TINY_TEST,
+    (
+        "performance.md",
+        "python benchmarks/policy.py real --model <folder> --against <checkout>",
+    ): TINY_TEST,
+    ("performance.md", "python benchmarks/policy.py memory --model <folder>"): TINY_TEST,
+    ("performance.md", "python benchmarks/sampling.py"): TINY_TEST,
+    ("performance.md", "python benchmarks/memory.py"): TINY_TEST,
+    ("performance.md", "python benchmarks/log_probs.py"): TINY_TEST,
     (
         "large_models.md",
         "python run.py model=pretrained model.pretrained=./my_model adapter=qlora data=files"

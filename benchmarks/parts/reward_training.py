@@ -1,57 +1,21 @@
 """One measured training of a reward model, in a process of its own.
 
-    python benchmarks/workload.py '<the work as JSON>'
+    python benchmarks/parts/reward_training.py '<the work as JSON>'
 
 prints one line of JSON: pairs per second, peak memory of the training in MiB, the final loss.
-`measured` starts such a process, of this project or of a peer.
 """
 
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-WEIGHT_DECAY, WARMUP, MAX_GRAD_NORM = 0.01, 0.05, 1.0
 
-
-def measured(command: list[str], work: dict[str, Any]) -> dict[str, float]:
-    """Run a worker on `work` and return what it measured."""
-    plain = {key: value for key, value in work.items() if key != "source"}
-    plain |= {"weight_decay": WEIGHT_DECAY, "warmup": WARMUP, "max_grad_norm": MAX_GRAD_NORM}
-    quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false"}
-    environment = os.environ | quiet | {"OMP_NUM_THREADS": str(work["threads"])}
-    done = subprocess.run(
-        [*command, json.dumps(plain)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        encoding="utf-8",
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held: on the GPU if there is one, else in all."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage also counts what the parent held when it started this
-        line = next(
-            x for x in status.read_text(encoding="utf-8").splitlines() if x.startswith("VmHWM")
-        )
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+from benchmarks.parts.processes import peak_mib  # noqa: E402
 
 
 def batches(work: dict[str, Any], tokenizer: Any) -> Any:

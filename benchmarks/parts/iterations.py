@@ -1,33 +1,41 @@
 """PPO iterations at real shapes through the project's own module and Trainer: seconds and memory by
-phase, the estimate against the peak, and the share of the card's arithmetic that the update gets.
+phase, the estimate against the peak, and the share of the peak's arithmetic that the update gets.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from peft import LoraConfig, TaskType
 from pytorch_lightning.callbacks import Callback as LightningCallback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
 
-from benchmarks.gpu_common import Bench
+from benchmarks.parts.bench import Bench
+from benchmarks.parts.composed import (
+    algorithm,
+    bind,
+    hardware,
+    parameters,
+    samplers,
+    trainer_for,
+)
+from benchmarks.parts.processes import forget_peak, peak_mib
 from datamodules.records import Prompt
-from harness.checks.memory import Sizes, estimate, free_bytes, size
-from harness.parts.hardware import make_trainer
+from harness.checks.memory import estimate, free_bytes, size, sizes_of
+from harness.parts.hardware import frozen_dtype
 from harness.quiet import quiet_transformers
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
+from lightning_modules.models.packed import use_one_kernel
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
-from lightning_modules.ppo import PPO
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.collection import Vocabulary
 
 LORA = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear")
 ITERATIONS = 3  # the first one warms up
@@ -36,25 +44,31 @@ MINIBATCHES = 2
 
 @dataclass(frozen=True)
 class Work:
-    """One iteration: so many prompts of so many tokens, and as many tokens of responses."""
+    """One iteration: so many prompts of so many tokens, and as many tokens of responses.
+
+    `adapter`: none, lora, or qlora: LoRA on a base in 4 bits. `micro_batch` None: as many responses
+    at a time as a run would choose.
+    """
 
     shape: str
-    lora: bool
+    adapter: str
     prompts: int
     tokens: int
-    micro_batch: int
+    micro_batch: int | None = None
+    precision: str = "bf16-mixed"
 
     @property
     def flops_per_weight(self) -> int:
         """Of a token's forward and backward pass; frozen weights have no gradients of their own."""
-        return 4 if self.lora else 6
+        return 6 if self.adapter == "none" else 4
 
 
 CASES = {
-    "1b, full": Work("1b", False, prompts=64, tokens=128, micro_batch=8),
-    "1b, LoRA": Work("1b", True, prompts=64, tokens=128, micro_batch=8),
-    "8b, LoRA": Work("8b", True, prompts=16, tokens=128, micro_batch=4),
-    "1b, full, micro-batches of 32": Work("1b", False, prompts=64, tokens=128, micro_batch=32),
+    "1b, full": Work("1b", "none", prompts=64, tokens=128),
+    "1b, LoRA": Work("1b", "lora", prompts=64, tokens=128),
+    "8b, LoRA": Work("8b", "lora", prompts=16, tokens=128),
+    "8b, qlora": Work("8b", "qlora", prompts=16, tokens=128),
+    "1b, full, micro-batches of 8": Work("1b", "none", prompts=64, tokens=128, micro_batch=8),
 }
 
 
@@ -74,105 +88,92 @@ def update(bench: Bench) -> None:
     peak = bench.matmul_tflops()
     bench.say(matmul_tflops=peak)
     for name, work in CASES.items():
-        if bench.wants(name):
+        if work.adapter == "qlora" and not find_spec("bitsandbytes"):
+            bench.say(case=name, skipped="bitsandbytes is not installed")
+        elif bench.wants(name):
             with bench.case(name):
                 if bench.tiny:
-                    work = Work(work.shape, work.lora, prompts=4, tokens=6, micro_batch=2)
+                    work = replace(work, prompts=4, tokens=6)
                 iterate(bench, name, work, peak)
 
 
 def iterate(bench: Bench, case: str, work: Work, peak_tflops: float) -> "Watch":
     """A few iterations; returns what was seen of the last one."""
-    left = _gib(torch.cuda.memory_allocated)  # of the case before: no part of this one
-    module = _module(bench, work)
+    left = forget_peak() / 2**10  # of the case before, and of libraries: no part of this one
+    device = hardware(work.precision)
+    module = ready(bench, work, frozen_dtype(device))
     lm = module.model.lm
-    weights = sum(p.numel() for p in lm.parameters())
-    head = lm.get_output_embeddings().weight
-    tables = {id(x): x.numel() for x in (head, lm.get_input_embeddings().weight)}
-    trained = sum(p.numel() for p in module.trained_parameters())
+    layers, head = parameters(lm)
     bench.say(
         case=case,
-        weights=weights,
-        trained=trained,
-        held_gib=_gib(torch.cuda.memory_allocated) - left,
+        weights=sum(p.numel() for p in lm.parameters()),
+        trained=sum(p.numel() for p in module.trained_parameters()),
     )
-    # Layers see every token, the head the responses' alone, and looking up embeddings is no
-    # product.
-    flops = (weights - sum(tables.values())) * 2 * work.tokens + head.numel() * work.tokens
+    flops = layers * 2 * work.tokens + head * work.tokens
     flops *= work.prompts * work.flops_per_weight
     watch = Watch(bench, case, work, flops, peak_tflops, left)
     watch.attach(module)
-    hardware = OmegaConf.create(
-        {
-            "name": "bench",
-            "accelerator": "gpu" if bench.device.type == "cuda" else "cpu",
-            "devices": 1,
-            "strategy": "auto",
-            "precision": "bf16-mixed",
-        }
-    )
-    trainer = make_trainer(
-        hardware,
-        max_epochs=ITERATIONS,
-        limit_train_batches=1,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[watch],
-    )
+    batch = bench.prompts(lm, work.prompts, work.tokens)
+    batch["prompts"] = [Prompt.from_text("?")] * work.prompts
+    trainer = trainer_for(module, device, ITERATIONS, batch["prompt_ids"].tolist(), [watch])
     # Moving the weights to the host at the end would cost seconds and tell nothing.
     trainer.strategy.teardown = lambda: None
-    batch = bench.prompts(module.model.lm, work.prompts, work.tokens)
-    batch["prompts"] = [Prompt.from_text("?")] * work.prompts
     loader = DataLoader([0], collate_fn=lambda _: batch)
     trainer.fit(module, loader)
     watch.release(module)
     return watch
 
 
-def _module(bench: Bench, work: Work) -> PolicyModule:
-    """PPO with a value head, bound to models as the pipeline would: a frozen copy in bfloat16 as
-    the reference, or adapters on a base in bfloat16.
+def ready(bench: Bench, work: Work, dtype: torch.dtype) -> PolicyModule:
+    """PPO with a value head, bound to models as the pipeline would: a frozen copy as the reference,
+    or adapters on a frozen base.
     """
-    module = PPO(
-        name="ppo",
-        lam=0.95,
-        clip_range=0.2,
-        value_coef=0.25,
-        whiten_advantages=True,
+    limits = {}
+    if work.micro_batch:
+        limits = {"micro_batch_size": work.micro_batch, "micro_batch_tokens": "null"}
+    module = algorithm(
+        "ppo",
         iterations=ITERATIONS,
+        evaluate_every=ITERATIONS,
         prompts_per_iteration=work.prompts,
-        samples_per_prompt=1,
         epochs=1,
         minibatches=MINIBATCHES,
-        micro_batch_size=work.micro_batch,
-        temperature=1.0,
-        beta=0.05,
-        gamma=1.0,
         critic="head",
-        normalise="sequences",
-        max_grad_norm=1.0,
-        optimizer=partial(torch.optim.AdamW, lr=1e-6, weight_decay=0.01),
-        value_lr=None,
-        lr_decay="none",
-        evaluate_every=ITERATIONS,
-        val_prompts=1,
-        seed=0,
+        **limits,
     )
-    if work.lora:
-        lm = bench.model(work.shape, torch.bfloat16)
-        lm = add_adapter(lm, LORA, TaskType.CAUSAL_LM, seed=1)
-        reference = Reference(lm, shares_policy=True)
-    else:
+    if work.adapter == "none":
         lm = bench.model(work.shape, torch.float32)
-        reference = Reference(frozen(bench.model(work.shape, torch.bfloat16)), shares_policy=False)
-    return module.bind(
-        model=ActorCritic(lm, new_value_head(lm)),
-        reference=reference,
-        reward=EvenTokens(),
-        vocabulary=Vocabulary(-1, 0, work.tokens, lambda ids: ""),
-        gold=None,
-    )
+        reference = Reference(frozen(bench.model(work.shape, dtype)), shares_policy=False)
+    else:
+        base = bench.model(work.shape, dtype)
+        if work.adapter == "qlora":
+            pack(base)
+        lm = add_adapter(base, LORA, TaskType.CAUSAL_LM, seed=1)
+        reference = Reference(lm, shares_policy=True)
+    model = ActorCritic(lm, new_value_head(lm))
+    bind(module, model, reference, EvenTokens(), work.tokens)
+    module.collector.sampler = next(iter(samplers(bench.device, "auto").values()))
+    return module
+
+
+def pack(base: PreTrainedModel) -> None:
+    """Put the layers of a base in 4 bits, as adapter=qlora has them when it reads a folder."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    how = {"compress_statistics": True, "quant_type": "nf4"}
+    layers = [
+        (name, layer)
+        for name, layer in base.base_model.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    for name, layer in layers:
+        sizes = (layer.in_features, layer.out_features)
+        packed = Linear4bit(*sizes, bias=False, compute_dtype=base.dtype, device="meta", **how)
+        packed.weight = Params4bit(layer.weight.data, requires_grad=False, **how)
+        base.base_model.set_submodule(name, packed.to(layer.weight.device))
+        layer.weight = None
+    base.is_loaded_in_4bit = True  # for PEFT
+    use_one_kernel(base)
 
 
 class Watch(LightningCallback):
@@ -182,10 +183,11 @@ class Watch(LightningCallback):
         self, bench: Bench, case: str, work: Work, flops: int, peak_tflops: float, left: float
     ):
         self.bench, self.case, self.work = bench, case, work
+        self.prompts = [range(work.tokens)]  # of the longest one all that counts is its length
         self.left = left
         self.flops = flops
         self.peak_tflops = peak_tflops
-        self.peaks: dict[str, float] = {}
+        self.peaks: dict[str, float] = {}  # GiB beside what there was before
         self.expected: float | None = None
 
     def attach(self, module: PolicyModule) -> None:
@@ -199,31 +201,38 @@ class Watch(LightningCallback):
             delattr(module, verb)
         module.trainer = None
 
+    @property
+    def measured_over_estimate(self) -> float:
+        return max(self.peaks.values()) / self.expected
+
     def _around(self, verb: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*given: Any) -> Any:
-            if self.bench.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
+            forget_peak()
             result = work(*given)
             self.bench.synchronize()
-            self.peaks[verb] = _gib(torch.cuda.max_memory_allocated) - self.left
+            self.peaks[verb] = peak_mib() / 2**10 - self.left
             return result
 
         return watched
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
-        work = self.work
-        sizes = Sizes(work.prompts, work.micro_batch, work.tokens, work.tokens)
+        sizes = sizes_of(pl_module, self.prompts, 1)
         with trainer.precision_plugin.train_step_context():
             found = estimate(pl_module, sizes)
         self.expected = (found.weights + found.to_come) / 2**30
         free = free_bytes(pl_module.device, 1)
-        self.bench.say(case=self.case, estimate=found.line(), free=free and size(free))
+        self.bench.say(
+            case=self.case,
+            estimate=found.line(),
+            free=free and size(free),
+            micro_batch=sizes.micro_batch,
+            **pl_module.memory_options(),
+        )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
         m = {k: float(v) for k, v in trainer.callback_metrics.items()}
         work = self.work
         tflops = self.flops / m["time/update"] / 1e12
-        peak = max(self.peaks.values())
         self.bench.say(
             case=self.case,
             iteration=trainer.current_epoch + 1,
@@ -234,13 +243,9 @@ class Watch(LightningCallback):
             collect_peak_gib=self.peaks["collect"],
             update_peak_gib=self.peaks["update"],
             estimate_gib=self.expected,
-            measured_over_estimate=peak / self.expected if peak else None,
+            measured_over_estimate=self.measured_over_estimate,
             kl=m["rollout/kl"],
             kl_k3=m["rollout/kl_k3"],
             first_ratio_max=m["train/ratio_max"],
             grad_norm=m["train/grad_norm"],
         )
-
-
-def _gib(count: Callable[[], int]) -> float:
-    return count() / 2**30 if torch.cuda.is_available() else 0.0

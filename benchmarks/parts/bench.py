@@ -1,4 +1,4 @@
-"""What the phases of gpu.py share: how results are said, shapes of real models, the ceilings."""
+"""What measurements share: how results are said, shapes of real models, prompts, the ceilings."""
 
 import gc
 import json
@@ -6,15 +6,28 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from lightning_modules.models.loading import LoadOptions, load_causal_lm
+
 # Public shapes; the weights are random, which speed and memory do not see.
 SHAPES = {
+    "135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
     "1b": {
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -88,7 +101,9 @@ class Bench:
         self.say(case=name, wall_s=time.perf_counter() - started)
 
     def model(self, shape: str, dtype: torch.dtype) -> PreTrainedModel:
-        """A Llama of this shape, made where it is to be."""
+        """A Llama of this shape, or the model of a folder of this name, where it is to be."""
+        if Path(shape).is_dir():
+            return load_causal_lm(shape, how=LoadOptions(dtype)).to(self.device)
         config = LlamaConfig(
             **(TINY if self.tiny else SHAPES[shape]),
             rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
@@ -115,9 +130,21 @@ class Bench:
             "prompt_mask": mask.to(self.device),
         }
 
+    def autocast(self) -> AbstractContextManager:
+        """As Lightning's bf16-mixed has it."""
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+
+    def forget_peak(self) -> None:
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak_gib(self) -> float | None:
+        """Of the GPU, since the last `forget_peak`."""
+        return torch.cuda.max_memory_allocated() / 2**30 if self.on_gpu else None
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
-        if self.device.type == "cuda":
+        if self.on_gpu:
             torch.cuda.synchronize()
 
     def seconds(self, work: Callable[[], Any], repeats: int = 1, warmup: int = 0) -> float:
@@ -131,15 +158,21 @@ class Bench:
         self.synchronize()
         return (time.perf_counter() - started) / repeats
 
-    def matmul_tflops(self) -> float:
-        """Of a bfloat16 product of random square matrices, 8192 wide."""
-        width = 256 if self.tiny else 8192
-        a, b = (torch.randn(width, width, dtype=torch.bfloat16, device=self.device) for _ in "ab")
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def matmul_tflops(self, dtype: torch.dtype = torch.bfloat16) -> float:
+        """Of a product of random square matrices, 8192 wide on a GPU and 2048 on a CPU."""
+        width = 256 if self.tiny else 8192 if self.on_gpu else 2048
+        a, b = (torch.randn(width, width, dtype=dtype, device=self.device) for _ in "ab")
         return 2 * width**3 / self.seconds(lambda: a @ b, repeats=10, warmup=3) / 1e12
 
     def copy_tbps(self) -> float:
         """Of a copy on the device, bytes read and bytes written."""
-        source = torch.randn(2**20 if self.tiny else 2**30, device=self.device)
+        # Larger than any cache.
+        count = 2**20 if self.tiny else 2**30 if self.on_gpu else 2**27
+        source = torch.randn(count, device=self.device)
         target = torch.empty_like(source)
         seconds = self.seconds(lambda: target.copy_(source), repeats=10, warmup=3)
         return 2 * source.nbytes / seconds / 1e12
@@ -150,6 +183,6 @@ def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def weight_bytes(model: torch.nn.Module) -> int:
-    """What reading every weight once in bfloat16 moves."""
-    return 2 * sum(p.numel() for p in model.parameters())
+def weight_bytes(model: torch.nn.Module, element: int) -> int:
+    """What reading every weight once moves, in numbers of `element` bytes."""
+    return element * sum(p.numel() for p in model.parameters())
