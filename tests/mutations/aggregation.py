@@ -324,9 +324,9 @@ ROWS = (
     ),
     Mutation(
         bug="the reward model is in train mode",
-        target="lightning_modules.rewards.learned:ModelReward.load",
-        old="frozen(ScalarModel(model, normalised=self.normalise))",
-        new="ScalarModel(model, normalised=self.normalise).train()",
+        target="lightning_modules.rewards.learned:ModelReward.use",
+        old="frozen(model)",
+        new="model.train()",
         tests=(
             "lightning_modules/rewards/test_learned.py"
             "::test_the_frozen_model_neither_learns_nor_drops_out",

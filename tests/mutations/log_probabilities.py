@@ -65,8 +65,8 @@ ROWS = (
     Mutation(
         bug="temperature omitted in the reference",
         target="lightning_modules.models.reference:Reference.logprobs",
-        old="response_mask, temperature)",
-        new="response_mask, 1.0)",
+        old="response_mask, temperature, prompt=prompt",
+        new="response_mask, 1.0, prompt=prompt",
         tests=(
             "lightning_modules/rollouts/test_collection.py::test_a_policy_that_is_its_reference_has_no_kl",
         ),

@@ -358,8 +358,8 @@ ROWS = (
     Mutation(
         bug="a value function is exported without its head's bias",
         target="harness.pipeline.critic_export:export_critic",
-        old="-head.bias",
-        new="0 * head.bias",
+        old="-model.value_head.bias",
+        new="0 * model.value_head.bias",
         tests=(f"{EXPORTED}::test_every_critic_comes_back_with_its_values",),
     ),
 )

@@ -72,7 +72,7 @@ ROWS = (
     ),
     Mutation(
         bug="all heads of an ensemble are born equal",
-        target="lightning_modules.models.scorers:new_scorer",
+        target="lightning_modules.models.scorers:draw_heads",
         old="torch.manual_seed(seed + 1000 * i)",
         new="torch.manual_seed(seed)",
         tests=(f"{SCALES}::test_each_head_is_born_by_a_seed_of_its_own_the_first_as_if_alone",),
