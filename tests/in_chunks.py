@@ -4,5 +4,5 @@ as large models have them.
 
 from lightning_modules.forward import log_probs
 
-log_probs.CHUNK = 64
+log_probs.CHUNK_ON_CPU = log_probs.FEWEST_TOKENS = 3
 log_probs.whole_up_to(0).__enter__()

@@ -77,7 +77,7 @@ def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> li
     rows = rollout.scored.nonzero()[:1, 0]
     longest = module.collector.vocabulary.max_response_tokens
     tokens = longest * (module.micro_batches.sequences_of(longest) or len(rollout))
-    if not len(rows) or not are_many(tokens * vocabulary_size(lm)):
+    if not len(rows) or not are_many(tokens, vocabulary_size(lm), module.device):
         return []
     if chunked_head(lm, tokens) is None:
         return ["all logits of a micro-batch are held: how this model makes them is not known"]

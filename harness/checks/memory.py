@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lightning_modules.forward.checkpointing import is_checkpointed
-from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
+from lightning_modules.forward.log_probs import chunk_tokens, chunked_head, whole_up_to
 from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
@@ -188,7 +188,7 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     of those of the last layer, which are counted as they are kept.
     """
     lm = module.model.lm
-    logits = sizes.response_tokens * vocabulary_size(lm)
+    vocabulary = vocabulary_size(lm)
     chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
     def forward(rows: int) -> Iterator[object]:
@@ -202,7 +202,10 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
 
     with whole_up_to(0 if chunked else sys.maxsize):
         kept, checkpointed = saved_growth(module.model, forward)
-    fixed, each = (CHUNK * CHUNKED_LOGIT, 0) if chunked else (0, logits * WHOLE_LOGIT)
+    if chunked:
+        fixed, each = vocabulary * chunk_tokens(vocabulary, lm.device) * CHUNKED_LOGIT, 0
+    else:
+        fixed, each = 0, vocabulary * sizes.response_tokens * WHOLE_LOGIT
     return (
         Growth(kept.fixed + fixed, kept.each + each),
         Growth(checkpointed.fixed + fixed, checkpointed.each + each),

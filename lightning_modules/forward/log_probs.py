@@ -17,16 +17,17 @@ from torch.autograd.function import once_differentiable
 from lightning_modules.forward.heads import Finish, Float32Linear, finish_of, linear_head
 from lightning_modules.forward.passes import at_least_float32
 
-# Logits that are held at a time: 64 MiB in float32. No more than these are made whole, which
-# is faster.
-CHUNK = 2**24
+# Logits that are held at a time, of some tokens at least: what fits into a CPU's caches is faster
+# than all at once, a GPU is busy with more. Of no more tokens than that they are made whole.
+CHUNK_ON_CPU, CHUNK_ON_GPU = 2**22, 2**24
+FEWEST_TOKENS = 128
 
-_whole_up_to: int = CHUNK
+_whole_up_to: int | None = None
 
 
 @contextmanager
 def whole_up_to(logits: int) -> Iterator[None]:
-    """Within, more logits than these are made in chunks; 0: all are."""
+    """Within, more logits than these are made in chunks, and no others; 0: all are."""
     global _whole_up_to
     before, _whole_up_to = _whole_up_to, logits
     try:
@@ -42,9 +43,17 @@ class ChunkedHead(NamedTuple):
     finish: Finish
 
 
-def are_many(logits: int) -> bool:
-    """Whether so many logits are made in chunks."""
-    return logits > _whole_up_to
+def chunk_tokens(vocabulary: int, device: torch.device) -> int:
+    """Of how many tokens logits are held at a time."""
+    logits = CHUNK_ON_GPU if device.type == "cuda" else CHUNK_ON_CPU
+    return max(FEWEST_TOKENS, logits // vocabulary)
+
+
+def are_many(tokens: int, vocabulary: int, device: torch.device) -> bool:
+    """Whether the logits of so many tokens are made in chunks."""
+    if _whole_up_to is None:
+        return tokens > chunk_tokens(vocabulary, device)
+    return tokens * vocabulary > _whole_up_to
 
 
 def chunked_head(lm: nn.Module, tokens: int) -> ChunkedHead | None:
@@ -52,7 +61,7 @@ def chunked_head(lm: nn.Module, tokens: int) -> ChunkedHead | None:
     must be, since it is not known how they come about.
     """
     linear = linear_head(lm)
-    if linear is None or not are_many(tokens * linear.out_features):
+    if linear is None or not are_many(tokens, linear.out_features, linear.weight.device):
         return None
     finish = finish_of(lm, linear)
     return None if finish is None else ChunkedHead(linear, finish)
@@ -219,7 +228,7 @@ def _gradients(ctx: Any, asked: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]
 
 def _chunks(states: Tensor, weight: Tensor) -> Iterator[slice]:
     """Which tokens' logits are held at a time."""
-    size = max(1, CHUNK // len(weight))
+    size = chunk_tokens(len(weight), weight.device)
     for start in range(0, max(1, len(states)), size):
         yield slice(start, start + size)
 

@@ -25,7 +25,8 @@ IN_FLOAT64 = sorted({*FAMILIES, *MORE} - {"qwen3_moe"})
 
 @pytest.fixture(autouse=True)
 def chunks_of_four(monkeypatch):
-    monkeypatch.setattr(log_probs, "CHUNK", 4 * VOCABULARY)
+    monkeypatch.setattr(log_probs, "CHUNK_ON_CPU", 4 * VOCABULARY)
+    monkeypatch.setattr(log_probs, "FEWEST_TOKENS", 1)
 
 
 def model_of(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
