@@ -61,6 +61,17 @@ class SupervisedDataModule(LightningDataModule):
             part.append(row)
         yield part
 
+    def largest(self) -> list[Any]:
+        """Of the longest rows for training, those of the micro-batch with the most tokens; the
+        longest of them is the last.
+        """
+        rows = sorted(self.rows["train"], key=self.length)[-self.batch_size :]
+
+        def tokens(part: list[Any]) -> int:
+            return sum(map(self.sequences, part)) * self.length(part[-1])
+
+        return max(self.micro_batches(rows), key=tokens)
+
     def train_dataloader(self) -> DataLoader:
         lengths = [self.length(row) for row in self.rows["train"]]
         place = rank_and_world_size(self)

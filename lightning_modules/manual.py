@@ -12,21 +12,29 @@ from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor, nn
 
 from lightning_modules.errors import TrainingError
+from lightning_modules.rollouts.micro_batches import out_of_memory
 
 
 class ManualModule(pl.LightningModule):
     """Manual optimisation of `self.model`, the same on any number of ranks."""
 
     automatic_optimization = False
+    limit = "micro_batch_tokens"  # the option by which a pass takes less memory
 
     def accumulate(self, loss: Tensor, *, last: bool) -> None:
         """Backward pass of a part of an optimiser step; `last` is its last part on this rank.
 
         `loss` is divided by what the step holds on all ranks, so that gradients need only be added.
         """
-        with nullcontext() if last else self.without_sync():
-            # DDP averages gradients over ranks, where the divisor counts those of all ranks.
-            self.manual_backward(loss * self.trainer.world_size)
+        try:
+            with nullcontext() if last else self.without_sync():
+                # DDP averages gradients over ranks, where the divisor counts those of all ranks.
+                self.manual_backward(loss * self.trainer.world_size)
+        except torch.OutOfMemoryError as error:
+            if last and self.trainer.world_size > 1:
+                # Other ranks have parts of this gradient: the step cannot be begun anew.
+                raise out_of_memory(self.limit, error) from error
+            raise
 
     def clipped_step(
         self,

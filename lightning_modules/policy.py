@@ -18,17 +18,19 @@ import torch
 from torch import Tensor
 
 from lightning_modules.errors import TrainingError
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.metrics.rollout_statistics import rollout_metrics
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import penalised_rewards
 from lightning_modules.objectives.divergences import adapted_beta
-from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.options.policies import AUTO, PolicyOptions
 from lightning_modules.options.require import require
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
 from lightning_modules.rollouts.collection import Collector, Vocabulary, clock
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
 from lightning_modules.trained_weights import TrainedWeightsOnly
@@ -50,6 +52,9 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             clip=self.options.score_clip,
             missing_eos_penalty=self.options.missing_eos_penalty,
         )
+        self.micro_batches = MicroBatches(
+            self.options.micro_batch_size, self.options.micro_batch_tokens
+        )
         self.episodes = 0
         self.tokens = 0
 
@@ -70,7 +75,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             reward=reward,
             vocabulary=vocabulary,
             temperature=self.options.temperature,
-            micro_batch_size=self.options.micro_batch_size,
+            micro_batches=self.micro_batches,
         )
         self.evaluation = Evaluation(self.collector, gold, self.options.seed)
         return self
@@ -117,6 +122,10 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         )
         self.train()
         self.collector.to(self.device)
+        # As the start table of the first rank says.
+        self.micro_batches.tokens = self.trainer.strategy.broadcast(self.micro_batches.tokens)
+        if self.options.samples_per_prompt > 1:
+            self.collector.share_prompts()
 
     def on_train_start(self) -> None:
         self.on_train_epoch_start()  # a run may go on with the evaluation of an iteration
@@ -175,6 +184,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.evaluation.metrics(self.sum_over_ranks))
 
+    def memory_options(self) -> dict[str, Any]:
+        """What was chosen for memory's sake, for a run's summary."""
+        return {
+            "micro_batch_tokens": self.micro_batches.tokens,
+            "micro_batch_size": self.micro_batches.sequences,
+            "checkpointing": is_checkpointed(self.model),
+        }
+
     # -- checkpoints ------------------------------------------------------------------------------
 
     def progress(self) -> dict[str, Any]:
@@ -183,9 +200,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             "tokens": self.tokens,
             "beta": self.beta,
             "shaping": self.shaping.state(),
+            "micro_batch_tokens": self.micro_batches.tokens,
         }
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         self.episodes, self.tokens = progress["episodes"], progress["tokens"]
         self.beta = progress["beta"]
         self.shaping.load(progress["shaping"])
+        if self.options.micro_batch_tokens == AUTO:  # as before, to the bit
+            self.micro_batches.tokens = progress.get(
+                "micro_batch_tokens", self.micro_batches.tokens
+            )

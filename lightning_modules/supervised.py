@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lightning_modules.manual import ManualModule
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.options.supervised import SupervisedOptions
+from lightning_modules.rollouts.micro_batches import out_of_memory
 from lightning_modules.rollouts.seeding import Stream, generator
 from lightning_modules.trained_weights import TrainedWeightsOnly
 
@@ -51,10 +52,13 @@ class SupervisedModule(TrainedWeightsOnly, ManualModule):
         weights = torch.stack([torch.as_tensor(self.weight(p), dtype=torch.float64) for p in batch])
         divisor = self.sum_over_ranks(weights.sum()).float()
         averages = Averages()
-        for i, part in enumerate(batch):
-            loss, metrics = self.losses(part)
-            self.accumulate(loss / divisor, last=i + 1 == len(batch))
-            averages.merge(metrics)
+        try:
+            for i, part in enumerate(batch):
+                loss, metrics = self.losses(part)
+                self.accumulate(loss / divisor, last=i + 1 == len(batch))
+                averages.merge(metrics)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.limit, error) from error
         optimizer = self.optimizers()
         norm = self.clipped_step(optimizer, self.options.max_grad_norm)
         lr = optimizer.param_groups[0]["lr"]

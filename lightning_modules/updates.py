@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate
 from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
 
@@ -23,6 +26,7 @@ class UpdatingModule(ManualModule):
 
     options: PolicyOptions
     model: ActorCritic
+    micro_batches: MicroBatches
     beta: float  # the KL coefficient of this iteration
 
     @abstractmethod
@@ -53,11 +57,17 @@ class UpdatingModule(ManualModule):
         optimizer = self.optimizers()
         divisor = self.sum_over_ranks(self._count(rollout)).clamp(min=1)
         parameters = self.model.value_parameters()
-        with self.without_sync():
-            for part in rollout.micro_batches(self.options.micro_batch_size):
-                values = self.model.values(part.sequences, part.prompt_mask, part.response_mask)
+
+        def backward() -> None:
+            optimizer.zero_grad()  # of a try that ran out of memory
+            for part in rollout.micro_batches(*self.micro_batches.limits):
+                masks = part.prompt_mask, part.response_mask
+                values = self.model.values(part.sequences, *masks, part.prompt_of)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
+
+        with self.without_sync():
+            self.micro_batches.within_memory(backward, len(rollout))
         for parameter in parameters:
             parameter.grad = self.sum_over_ranks(parameter.grad)
         self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
@@ -74,9 +84,18 @@ class UpdatingModule(ManualModule):
         """The gradient of one optimiser step, in micro-batches."""
         # A minibatch may hold no response that was scored.
         divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
-        parts = list(minibatch.micro_batches(self.options.micro_batch_size))
+        gradient = partial(self._gradient, minibatch, divisor)
+        for seen in self.micro_batches.within_memory(gradient, len(minibatch)):
+            statistics.add(*seen)
+
+    def _gradient(self, minibatch: Rollout, divisor: Tensor) -> list[tuple]:
+        """Adds up the gradient anew; returns what is to be counted of each micro-batch."""
+        self.optimizers().zero_grad()  # of a try that ran out of memory
+        seen = []
+        parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
-            for new in self.passes(part.sequences, part.prompt_mask, part.response_mask):
+            inputs = (part.sequences, part.prompt_mask, part.response_mask)
+            for new in self.passes(*inputs, prompt_of=part.prompt_of):
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:
                     token_losses = token_losses - self.options.entropy_coef * new.entropy
@@ -84,20 +103,29 @@ class UpdatingModule(ManualModule):
                 self.accumulate(loss, last=part is parts[-1])
             # The last of the passes has seen all of the losses.
             stats = stats | {"loss": token_losses}
-            statistics.add(part, new.logprobs, stats, self._count(part))
+            stats = {name: x.detach() for name, x in stats.items()}
+            seen.append((part, new.logprobs.detach(), stats, self._count(part)))
+        return seen
 
-    def passes(self, *micro_batch: Tensor) -> Iterator[TokenOutputs]:
+    def passes(self, *inputs: Tensor, prompt_of: Tensor | None = None) -> Iterator[TokenOutputs]:
         """Forward passes of sequences, prompt mask and response mask, for a backward pass each."""
-        inputs, entropy = (*micro_batch, self.options.temperature), self.options.entropy_coef > 0
+        passes = self.model.passes
         if self._trainer is not None and self.trainer.world_size > 1:
-            yield self.model(*inputs, entropy=entropy)  # DDP gathers gradients in one backward pass
-        else:
-            yield from self.model.passes(*inputs, entropy=entropy)
+            passes = self._one_pass  # DDP gathers gradients in one backward pass
+        entropy = self.options.entropy_coef > 0
+        return passes(*inputs, self.options.temperature, entropy=entropy, prompt_of=prompt_of)
+
+    def _one_pass(self, *inputs: Any, **options: Any) -> Iterator[TokenOutputs]:
+        yield self.model(*inputs, **options)
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""
         by_sequences = self.options.normalise == "sequences"
         return (batch.scored if by_sequences else batch.response_mask).sum().float()
+
+    @property
+    def limit(self) -> str:
+        return self.micro_batches.option
 
     def not_finite(self) -> str:
         return (

@@ -22,7 +22,7 @@ from harness.surroundings import require_writable
 from harness.tracking.wandb_limits import check_logger
 from lightning_modules.errors import OptionError
 from lightning_modules.options.models import LanguageModelOptions
-from lightning_modules.options.policies import A2COptions, PPOOptions, ReinforceOptions
+from lightning_modules.options.policies import AUTO, A2COptions, PPOOptions, ReinforceOptions
 from lightning_modules.options.require import require, require_package
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -79,6 +79,13 @@ def check_config(cfg: DictConfig) -> None:
     checkpoints_kept(plain["callbacks"].get("keep_checkpoints", 1))
     nodes = plain["hardware"].get("num_nodes", 1)
     require(nodes == 1, "hardware.num_nodes", nodes, "a run is on one machine")
+    checkpointing = plain["hardware"].get("checkpointing", False)
+    require(
+        checkpointing in (True, False, AUTO),
+        "hardware.checkpointing",
+        checkpointing,
+        "must be one of true, false, auto",
+    )
     frozen = plain["hardware"].get("frozen_precision")
     require(
         frozen in (None, "float32", "bfloat16"),

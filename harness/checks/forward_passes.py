@@ -1,10 +1,14 @@
 """The start-up check of what models compute: passes repeat, ratios begin at 1, the KL at 0."""
 
+import sys
 from collections.abc import Iterator
 
 import torch
 
 from harness.checks.audit import CheckError
+from harness.checks.memory import vocabulary_size
+from lightning_modules.forward.log_probs import are_many, chunked_head, whole_up_to
+from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import masked
 from lightning_modules.policy import PolicyModule
@@ -15,10 +19,12 @@ def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator
     """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
     options = module.options
     for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
-        for part in minibatch.micro_batches(options.micro_batch_size):
+        for part in minibatch.micro_batches(*module.micro_batches.limits):
             masks = (part.prompt_mask, part.response_mask)
             with torch.enable_grad():
-                new = module.model(part.sequences, *masks, options.temperature)
+                new = module.model(
+                    part.sequences, *masks, options.temperature, prompt_of=part.prompt_of
+                )
             yield part, new
 
 
@@ -61,6 +67,35 @@ def check_ratio(
             " importance weights are wrong from the start; use one temperature and one model",
         )
     return mean
+
+
+def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> list[str]:
+    """Log-probabilities from chunks of logits are those from whole ones, on one row; returns what
+    is to be said of it, nothing where a micro-batch has few enough logits to hold them all.
+    """
+    lm, options = module.model.lm, module.options
+    rows = rollout.scored.nonzero()[:1, 0]
+    longest = module.collector.vocabulary.max_response_tokens
+    tokens = longest * (module.micro_batches.sequences_of(longest) or len(rollout))
+    if not len(rows) or not are_many(tokens * vocabulary_size(lm)):
+        return []
+    if chunked_head(lm, tokens) is None:
+        return ["all logits of a micro-batch are held: how this model makes them is not known"]
+    row = rollout.select(rows)
+    inputs = (row.sequences, row.prompt_mask, row.response_mask, options.temperature)
+    with torch.no_grad():
+        with whole_up_to(0):
+            in_chunks = response_outputs(lm, *inputs)[0].logprobs
+        with whole_up_to(sys.maxsize):
+            whole = response_outputs(lm, *inputs)[0].logprobs
+    gap = float((in_chunks - whole).abs().sum() / row.response_mask.sum())
+    if not gap <= tolerance:
+        raise CheckError(
+            f"log-probabilities from chunks of logits differ from those of whole ones by {gap:.2g}"
+            f" a token on average, where {tolerance:g} is rounding",
+            "the model's output head is not what it is taken for; please report which model it is",
+        )
+    return [f"log-probabilities from chunks of logits are those of whole ones within {gap:.1g}"]
 
 
 def check_reference(rollout: Rollout, tolerance: float) -> float | None:

@@ -10,7 +10,8 @@ gradients are gathered in over devices, and the gaps that an allocator leaves. O
 process on a CPU holds.
 """
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.log_probs import CHUNK, chunked_head, whole_up_to
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
-from lightning_modules.models.packed import held
+from lightning_modules.forward.saved import Growth, saved_growth
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
@@ -28,9 +32,9 @@ from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
 from lightning_modules.rewards.reward import Reward
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-# Of the vocabulary's size, beside what autograd saves: the gradients of the log-softmax and of the
-# logits, in float32.
-UPDATE_LOGITS = 2 * 4
+# Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
+# float32. Where logits are made in chunks, of a chunk: its probabilities besides.
+WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
 MEMINFO = Path("/proc/meminfo")
@@ -49,6 +53,16 @@ class Sizes:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.response_tokens
+
+
+def sizes_of(module: PolicyModule, prompts: Iterable[Sequence[int]], devices: int) -> Sizes:
+    """Of a run on so many devices, whose `prompts` are ids; a micro-batch is of full length."""
+    share = module.options.sequences_per_iteration // devices
+    prompt_tokens = max(map(len, prompts))
+    response_tokens = module.collector.vocabulary.max_response_tokens
+    minibatch = share // module.options.minibatches
+    most = module.micro_batches.sequences_of(prompt_tokens + response_tokens) or minibatch
+    return Sizes(share, min(minibatch, most), prompt_tokens, response_tokens)
 
 
 @dataclass(frozen=True)
@@ -89,10 +103,10 @@ class Estimate:
         said = ", ".join(f"{name} {size(n)}" for name, n in parts.items() if n)
         return f"about {size(self.weights + self.to_come)} a device: {said}"
 
-    def remedy(self) -> str:
-        """What to lower, the largest part first."""
+    def remedy(self, limit: str) -> str:
+        """What to lower, the largest part first; `limit`: the option that limits micro-batches."""
         ways = {
-            "algo.micro_batch_size": self.update,
+            limit: self.update,
             "algo.prompts_per_iteration or algo.samples_per_prompt": self.sampling,
             "the weights that are trained (adapter=lora)": self.gradients + self.optimizer,
         }
@@ -117,8 +131,8 @@ def estimate(module: PolicyModule, sizes: Sizes) -> Estimate:
         policy=weight_bytes([module.model]),
         reference=of_reference,
         reward=weight_bytes(rewards),
-        gradients=_bytes(trained),
-        optimizer=int(states * _bytes(trained)),
+        gradients=tensor_bytes(trained),
+        optimizer=int(states * tensor_bytes(trained)),
         update=update_bytes(module, sizes),
         sampling=sampling_bytes(module, sizes),
         scoring=sum(scoring_bytes(model, sizes) for model in rewards),
@@ -137,10 +151,10 @@ def reward_models(reward: Reward) -> list[nn.Module]:
 def weight_bytes(models: Iterable[nn.Module]) -> int:
     """Of parameters and buffers, each counted once and by its own dtype."""
     kept = {id(x): x for m in models for x in (*m.parameters(), *m.buffers())}
-    return _bytes(part for x in kept.values() for part in held(x))
+    return tensor_bytes(part for x in kept.values() for part in held(x))
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(x.numel() * x.element_size() for x in tensors)
 
 
@@ -153,47 +167,43 @@ def states_per_weight(optimizer: Callable[..., torch.optim.Optimizer]) -> float:
     made = optimizer([weight])
     made.step()
     states = [x for x in made.state[weight].values() if isinstance(x, Tensor) and x.ndim]
-    return _bytes(states) / _bytes([weight])
+    return tensor_bytes(states) / tensor_bytes([weight])
 
 
 def update_bytes(module: PolicyModule, sizes: Sizes) -> int:
-    """What one micro-batch of an update holds at its peak: all that autograd saves, and the
-    gradients of the logits. What two responses need more than one grows with the micro-batch.
+    """What one micro-batch of an update holds at its peak."""
+    kept, checkpointed = update_growth(module, sizes)
+    return (checkpointed if is_checkpointed(module.model) else kept).of(sizes.micro_batch)
+
+
+def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
+    """What a micro-batch of an update holds at its peak, with activations kept and with
+    checkpointing: all that autograd saves, and the gradients of the logits.
+
+    With checkpointing the peak is where a layer is computed again: its activations take the place
+    of those of the last layer, which are counted as they are kept.
     """
-    one, two = (_saved_bytes(module, rows, sizes) for rows in (1, 2))
-    logits = sizes.response_tokens * vocabulary_size(module.model.lm) * UPDATE_LOGITS
-    return max(2 * one - two, 0) + sizes.micro_batch * (two - one + logits)
+    lm = module.model.lm
+    logits = sizes.response_tokens * vocabulary_size(lm)
+    chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
+    def forward(rows: int) -> object:
+        device = next(module.model.parameters()).device
+        sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
+        prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
+        # Padding, as batches have it: without any, attention takes another way.
+        prompt_mask[:, 0] = sizes.prompt_tokens == 1
+        response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
+        # Of two passes the first one is the larger: it has what the policy's head computes.
+        return next(module.passes(sequences, prompt_mask, response_mask))
 
-def _saved_bytes(module: PolicyModule, rows: int, sizes: Sizes) -> int:
-    """Bytes that a forward pass of an update saves for its backward pass, without weights; of two
-    passes, the larger one's.
-    """
-    device = next(module.model.parameters()).device
-    sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
-    prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
-    # Padding, as batches have it: without any, attention takes another way.
-    prompt_mask[:, 0] = sizes.prompt_tokens == 1
-    response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-    weights = {
-        part.untyped_storage().data_ptr() for x in module.model.parameters() for part in held(x)
-    }
-    saved: dict[int, int] = {}
-
-    def remember(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    largest = 0
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
-        # The result holds the graph, and that the storages, until all are counted.
-        for outputs in module.passes(sequences, prompt_mask, response_mask):
-            largest = max(largest, sum(saved.values()))
-            saved.clear()
-            del outputs
-    return largest
+    with whole_up_to(0 if chunked else sys.maxsize):
+        kept, checkpointed = saved_growth(module.model, forward)
+    fixed, each = (CHUNK * CHUNKED_LOGIT, 0) if chunked else (0, logits * WHOLE_LOGIT)
+    return (
+        Growth(kept.fixed + fixed, kept.each + each),
+        Growth(checkpointed.fixed + fixed, checkpointed.each + each),
+    )
 
 
 @torch.no_grad()
@@ -203,7 +213,7 @@ def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
     lm(input_ids=ids, use_cache=True, **{cache_name(lm): cache})
-    per_token = _bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
+    per_token = tensor_bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
     per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
     return sizes.sequences * per_response + _kept_casts(lm)
 
@@ -212,7 +222,7 @@ def _kept_casts(lm: nn.Module) -> int:
     """Bytes of the 16-bit casts of trained float32 weights, kept while responses are sampled."""
     trained = [p for p in lm.parameters() if p.requires_grad and p.dtype == torch.float32]
     on = trained and torch.is_autocast_enabled(trained[0].device.type)
-    return _bytes(trained) // 2 if on else 0
+    return tensor_bytes(trained) // 2 if on else 0
 
 
 def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:

@@ -15,8 +15,13 @@ from rich.console import Console
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
-from harness.checks.forward_passes import check_ratio, check_reference, check_repeats
-from harness.checks.memory import Sizes, estimate, free_bytes, reward_models, size
+from harness.checks.forward_passes import (
+    check_chunks,
+    check_ratio,
+    check_reference,
+    check_repeats,
+)
+from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
     check_causality,
@@ -75,6 +80,7 @@ class SelfCheck(Callback):
         sample = take_sample(module, batch)
         said = check_sequences(sample, self.encoder)
         require_finite(lm, sample.rollout.old_logprobs[sample.rollout.response_mask])
+        said += check_chunks(module, sample.rollout, tolerance)
         check_repeats(module, sample.rollout)
         order = generator(module.options.seed, Stream.SELFCHECK)
         ratio = check_ratio(module, sample.rollout, order, tolerance)
@@ -158,15 +164,8 @@ def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
 
 def check_memory(trainer: pl.Trainer, module: PolicyModule, resumed: bool) -> str:
     """The estimate fits into what is free; returns both in words."""
-    options = module.options
-    share = options.sequences_per_iteration // trainer.world_size
-    sizes = Sizes(
-        sequences=share,
-        micro_batch=min(options.micro_batch_size, share // options.minibatches),
-        prompt_tokens=max(len(row.ids) for row in trainer.train_dataloader.dataset),
-        response_tokens=module.collector.vocabulary.max_response_tokens,
-    )
-    found = estimate(module, sizes)
+    prompts = [row.ids for row in trainer.train_dataloader.dataset]
+    found = estimate(module, sizes_of(module, prompts, trainer.world_size))
     # Weights are there, and so is what a checkpoint brought.
     needed = found.to_come - (found.optimizer if resumed else 0)
     free = free_bytes(module.device, trainer.num_devices)
@@ -174,6 +173,6 @@ def check_memory(trainer: pl.Trainer, module: PolicyModule, resumed: bool) -> st
         raise CheckError(
             f"this run needs about {size(needed)} a device beside its weights, and"
             f" {size(free)} is free: {found.line()}",
-            f"it would run out of memory; lower {found.remedy()}",
+            f"it would run out of memory; lower {found.remedy(module.limit)}",
         )
     return f"{found.line()}; free: {'unknown' if free is None else size(free)}"

@@ -13,13 +13,14 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.plain_pass import row_logits
 from lightning_modules.errors import ModelError
 from lightning_modules.forward.passes import last_hidden, plain
-from lightning_modules.forward.shared_prompts import SharedPrompt, continues_prompts
+from lightning_modules.forward.shared_prompts import (
+    SharedPrompt,
+    continues_prompts,
+    rounding_in,
+)
 from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.scalar import ScalarModel
 
-# What rounding does on average to log-probabilities, and to hidden states as a share of them; in
-# 16 bits it may also send a token to another expert.
-ROUNDING, ROUNDING_16_BITS = 1e-3, 0.1
 LONGEST = 16
 
 
@@ -69,7 +70,7 @@ def choose_shared_prompts(model: ScalarModel, encoder: Encoder, rows: list[list[
     ids, mask = (x.to(device) for x in encoder.pad(responses, "right"))
     prompt = SharedPrompt(prompt_ids, prompt_mask, torch.tensor([0, 0, 1], device=device))
     gap = continues_prompts(model.model, prompt, ids, mask)
-    model.shares_prompts = gap <= _rounding(model)
+    model.shares_prompts = gap <= rounding_in(model)
     if model.shares_prompts:
         return []
     return [
@@ -99,7 +100,7 @@ def _check(
             f" ({type(error).__name__}: {error!s:.200}), so it cannot be trained here with this"
             " version of transformers"
         ) from error
-    limit = _rounding(model)
+    limit = rounding_in(model)
     found = [batch[i, : len(x)] for i, x in enumerate(said)]
     far = max(float(gap(a, b)) for a, b in zip(found, said, strict=True))
     if not far <= limit:
@@ -115,11 +116,6 @@ def _check(
             f"{_kind(model)} reads in both directions: what follows a token changes what is said of"
             f" it, by {far:.2g}; give a causal LM"
         )
-
-
-def _rounding(model: nn.Module) -> float:
-    coarse = any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())
-    return ROUNDING_16_BITS if coarse else ROUNDING
 
 
 def _kind(model: nn.Module) -> str:

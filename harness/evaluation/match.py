@@ -26,6 +26,7 @@ from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.seeding import Noise
 
 
@@ -88,7 +89,7 @@ class Player:
                 self.encoder.decode,
             ),
             temperature=options.temperature,
-            micro_batch_size=options.batch_size,
+            micro_batches=MicroBatches(options.batch_size),
         )
 
     def batch(self, prompts: list[Any]) -> dict[str, Any]:

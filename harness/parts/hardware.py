@@ -68,8 +68,8 @@ def check_attention_runs(hardware: DictConfig, attention: str | None) -> None:
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    for own in ("name", "frozen_precision"):
-        settings.pop(own, None)
+    for ours in ("name", "checkpointing", "frozen_precision"):
+        settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     trainer = pl.Trainer(

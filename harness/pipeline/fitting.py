@@ -6,14 +6,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from peft import TaskType
-from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
+from rich.console import Console
 from torch import nn
 
 from datamodules.demonstrations import DemonstrationDataModule
+from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
     check_log_probabilities,
@@ -37,6 +39,7 @@ from harness.reports.start_table import start_lines
 from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -143,7 +146,7 @@ def _fit(
     parts: Parts,
     module: SupervisedModule,
     model: nn.Module,
-    data: LightningDataModule,
+    data: SupervisedDataModule,
     loggers: list[Logger],
     *,
     checkpoints: Path,
@@ -174,18 +177,20 @@ def _fit(
         callbacks=watchers,
         checkpoints=checkpoints,
         resume_from=resume_from,
+        console=parts.console,
     )
 
 
 def fit_supervised(
     module: SupervisedModule,
-    data: LightningDataModule,
+    data: SupervisedDataModule,
     hardware: DictConfig,
     *,
     loggers: Sequence[Logger],
     callbacks: Sequence[Callback] = (),
     checkpoints: Path,
     resume_from: Path | None = None,
+    console: Console | None = None,
 ) -> dict[str, float]:
     """Train, keep the best epoch, and return its metrics. A checkpoint to resume from is saved
     after every epoch.
@@ -198,6 +203,10 @@ def fit_supervised(
         logger=list(loggers),
         callbacks=[best, saving, *callbacks],
     )
+    checkpointing = hardware.get("checkpointing", False)
+    make_room_for_supervised(module, trainer, data, checkpointing)
+    if console and is_checkpointed(module.model):
+        say(console, ["  activations are computed again in the backward pass"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

@@ -136,9 +136,11 @@ def value_updates(options: PolicyOptions) -> int:
     return options.value_updates - 1 if isinstance(options, A2COptions) else 0
 
 
-def backward_passes(options: PolicyOptions, devices: object) -> int:
-    """Of an iteration on each device; about, where the number of `devices` is not known yet."""
-    share = options.sequences_per_iteration // (devices if isinstance(devices, int) else 1)
-    of_minibatch = ceil(share // options.minibatches / options.micro_batch_size)
-    of_values = value_updates(options) * ceil(share / options.micro_batch_size)
+def backward_passes(algorithm: PolicyModule, longest: int) -> int:
+    """Of an iteration on each device: at most so many, if no sequence is above `longest` tokens."""
+    options = algorithm.options
+    share = options.sequences_per_iteration // algorithm.trainer.world_size
+    at_a_time = algorithm.micro_batches.sequences_of(longest) or share
+    of_minibatch = ceil(share // options.minibatches / at_a_time)
+    of_values = value_updates(options) * ceil(share / at_a_time)
     return options.updates * of_minibatch + of_values

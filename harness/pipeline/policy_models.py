@@ -33,7 +33,6 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     pipeline.reward.bind(context)
     pipeline.plan.begin(algorithm.name)
     encoder = pipeline.load_encoder(path, revision)
-    algorithm.options = algorithm.options.for_sequences_of(sum(pipeline.limits.tokens))
     model, reference = actor_critic(pipeline, algorithm.options.critic, pipeline.cfg.seed, adapted)
     algorithm.bind(
         model=model,

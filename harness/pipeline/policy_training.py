@@ -12,6 +12,7 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
+from harness.checks.room import make_room
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
@@ -58,7 +59,7 @@ def train_policy(
         encoder,
         options.prompts_per_iteration,
         options.val_prompts,
-        algorithm.options.micro_batch_size,
+        options.micro_batch_size or options.sequences_per_iteration,
         cfg.seed,
     )
     counts = dict(encoder.counts)  # of the data; checks encode some prompts again
@@ -85,6 +86,9 @@ def train_policy(
         )
         traces = [watcher for watcher in trainer.callbacks if isinstance(watcher, TokenTrace)]
         say(console, [note for kept in (*loggers[:1], samples, *traces) for note in kept.notes])
+        algorithm.micro_batches.say = lambda line: say(console, [line])
+        prompt_ids = [row.ids for row in data.rows["train"]]
+        make_room(algorithm, trainer, prompt_ids, cfg.hardware.get("checkpointing", False))
         say_start(pipeline, algorithm, data, trainer.world_size)
         trainer.fit(
             algorithm,
@@ -107,7 +111,7 @@ def train_policy(
         partial(samples_table, samples.latest, count=shown),
         partial(policy_summary, result),
     ]
-    return result | counts, drawings
+    return result | counts | algorithm.memory_options(), drawings
 
 
 def say_start(
@@ -140,10 +144,11 @@ def watchers(
     """What looks at a run after its first `done` iterations, and changes nothing in it."""
     cfg, console, folder = pipeline.cfg, pipeline.console, pipeline.run.folder
     check = [SelfCheck(encoder, console, resumed=done > 0)] if cfg.selfcheck else []
+    passes = partial(backward_passes, algorithm, sum(pipeline.limits.tokens))
     return [
         *check,
         TokenTrace(folder, cfg.callbacks.trace_every, encoder.tokenizer, done),
-        PolicyBar(console, pipeline.plan, backward_passes(algorithm.options, cfg.hardware.devices)),
+        PolicyBar(console, pipeline.plan, passes),
         EvaluationLines(console, pipeline.plan, "iteration", OF_POLICIES),
         Health(console, GLOSSARY),
     ]

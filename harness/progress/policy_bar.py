@@ -2,6 +2,7 @@
 backward pass.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,14 +19,14 @@ class PolicyBar(ProgressBar):
     iteration.
     """
 
-    def __init__(self, console: Console, plan: Plan, updates: int):
+    def __init__(self, console: Console, plan: Plan, updates: Callable[[], int]):
         super().__init__(console, plan)
         self.updates = updates
         self.hook: RemovableHandle | None = None
 
     def within(self, passes: int) -> float:
         collected = self.part.cost.collected
-        return collected + (1 - collected) * min(1.0, passes / self.updates)
+        return collected + (1 - collected) * min(1.0, passes / self.updates())
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: PolicyModule, batch: Any, batch_idx: int

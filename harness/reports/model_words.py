@@ -6,9 +6,9 @@ from peft import PeftModel
 from torch import nn
 
 from harness.runs.stages import Stage
+from lightning_modules.forward.packed_parameters import is_packed, numbers
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.adapters import adapter_parameters
-from lightning_modules.models.packed import is_packed, numbers
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward

@@ -14,7 +14,9 @@ from harness.reports.model_words import (
 )
 from harness.reports.word_table import WordTable
 from harness.runs.stages import Stage
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.options.policies import (
+    AUTO,
     A2COptions,
     ActorCriticOptions,
     PolicyOptions,
@@ -53,7 +55,7 @@ def start_table(
     rows = [
         *_models(algorithm, model, start, data, stages),
         ("prompts", f"{prompts[0]:,} to train on, {prompts[1]:,} held out"),
-        *_amounts(options, devices),
+        *_amounts(algorithm, devices),
         ("peak learning rate", _learning_rates(algorithm)),
         ("KL coefficient", _beta(options)),
         *_formula(options),
@@ -81,12 +83,11 @@ def _models(
     yield "reward", reward_words(collector.reward, data, stages)
 
 
-def _amounts(options: PolicyOptions, devices: int) -> Iterator[Row]:
+def _amounts(algorithm: PolicyModule, devices: int) -> Iterator[Row]:
     """An iteration, and all of them, in responses and optimiser steps."""
+    options = algorithm.options
     sequences = options.sequences_per_iteration
     minibatch = sequences // options.minibatches
-    micro = min(options.micro_batch_size, minibatch // devices)
-    parts = -(-minibatch // devices // micro)
     on = f", on {devices} devices" if devices > 1 else ""
     yield (
         "an iteration",
@@ -97,13 +98,26 @@ def _amounts(options: PolicyOptions, devices: int) -> Iterator[Row]:
         "and its updates",
         f"{counted(options.updates, 'optimiser step')}: {counted(options.epochs, 'epoch')} x"
         f" {counted(options.minibatches, 'minibatch')} of {minibatch} responses, each in"
-        f" {counted(parts, 'micro-batch')} of up to {micro}{' a device' if devices > 1 else ''}",
+        f" {_micro_batches(algorithm, minibatch // devices)}"
+        f"{' a device' if devices > 1 else ''}",
     )
+    if is_checkpointed(algorithm.model):
+        yield "activations", "computed again in the backward pass, for memory's sake"
     yield (
         "in all",
         f"{counted(options.iterations, 'iteration')}: {options.iterations * sequences:,} episodes,"
         f" {counted(options.iterations * options.updates, 'optimiser step')}",
     )
+
+
+def _micro_batches(algorithm: PolicyModule, minibatch: int) -> str:
+    """Into which parts a minibatch is cut on a device."""
+    limits = algorithm.micro_batches
+    if limits.tokens is None:
+        micro = min(limits.sequences or minibatch, minibatch)
+        return f"{counted(-(-minibatch // micro), 'micro-batch')} of up to {micro}"
+    chosen = ", as fit into memory" if algorithm.options.micro_batch_tokens == AUTO else ""
+    return f"micro-batches of up to {limits.words()}{chosen}"
 
 
 def _learning_rates(algorithm: PolicyModule) -> str:

@@ -17,6 +17,9 @@ FREE = (
     "budget",  # the options that it sets are compared
 )
 
+# What may be given anew where a run goes on: it changes memory, and no result but in its rounding.
+FOR_MEMORY = ("algo.micro_batch_size", "algo.micro_batch_tokens", "hardware.checkpointing")
+
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
     r"data\.(val_)?path|model\.(pretrained|chat_template|name)|policy|against"

@@ -73,7 +73,19 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
-    return _multiplied(renamed)
+    return _multiplied(_for_memory(renamed))
+
+
+def _for_memory(config: dict[str, Any]) -> dict[str, Any]:
+    """A whole config of a version that did not know `hardware.checkpointing`: with it, and with the
+    micro-batches of pretrained models that are usual now, which change no result.
+    """
+    hardware, algo = config.get("hardware"), config.get("algo")
+    if not isinstance(hardware, dict) or not isinstance(algo, dict) or "checkpointing" in hardware:
+        return config
+    if (algo.get("micro_batch_size"), algo.get("micro_batch_tokens")) == (64, 4096):
+        algo = algo | {"micro_batch_size": None, "micro_batch_tokens": "auto"}
+    return config | {"hardware": hardware | {"checkpointing": "auto"}, "algo": algo}
 
 
 def _multiplied(config: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.forward.passes import last_hidden, plain
+from lightning_modules.forward.passes import plain
+from lightning_modules.forward.shared_prompts import (
+    SharedPrompt,
+    hidden_states,
+    read_for_states,
+    shared_prompt,
+)
 from lightning_modules.forward.token_outputs import TokenOutputs, response_outputs
 from lightning_modules.models.adapters import active_adapters, adapter_parameters
 from lightning_modules.models.scalar import ScalarModel
@@ -41,20 +47,26 @@ class ActorCritic(nn.Module):
         response_mask: Tensor,
         temperature: float,
         entropy: bool = False,
+        prompt_of: Tensor | None = None,
     ) -> TokenOutputs:
+        """What policy and value function say of responses, (B, T) each. `prompt_of` (B,) numbers
+        the prompt of each row: rows of one prompt go through it once.
+        """
+        prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
         outputs, hidden = response_outputs(
             self.lm,
             sequences,
             prompt_mask,
             response_mask,
             temperature,
+            prompt=prompt,
             entropy=entropy,
             hidden=self.shares_states,
         )
         if self.shares_states:
             values = masked(self._head(hidden), response_mask)
         else:
-            values = self.values(sequences, prompt_mask, response_mask)
+            values = self._values(sequences, prompt_mask, response_mask, prompt)
         return outputs._replace(values=values)
 
     @property
@@ -69,6 +81,7 @@ class ActorCritic(nn.Module):
         response_mask: Tensor,
         temperature: float,
         entropy: bool = False,
+        prompt_of: Tensor | None = None,
     ) -> Iterator[TokenOutputs]:
         """What `forward` says, in parts whose gradients add up to its own: once it is used, the
         graph of the one is gone before there is that of the next.
@@ -79,31 +92,51 @@ class ActorCritic(nn.Module):
         """
         inputs = (sequences, prompt_mask, response_mask)
         if self.shares_states or (self.value_head is None and self.critic is None):
-            yield self(*inputs, temperature, entropy=entropy)
+            yield self(*inputs, temperature, entropy=entropy, prompt_of=prompt_of)
             return
-        policy, _ = response_outputs(self.lm, *inputs, temperature, entropy=entropy)
+        prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
+        policy, _ = response_outputs(self.lm, *inputs, temperature, prompt=prompt, entropy=entropy)
         constant = TokenOutputs(*(None if x is None else x.detach() for x in policy))
         yield policy._replace(values=torch.zeros_like(constant.logprobs))
         del policy
-        yield constant._replace(values=self.values(*inputs))
+        yield constant._replace(values=self._values(*inputs, prompt))
 
     def values(
-        self, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
     ) -> Tensor | None:
         """V(s_0) .. V(s_{T-1}), (B, T), or None; only `value_parameters` get gradients from it."""
-        attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
+        prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
+        return self._values(sequences, prompt_mask, response_mask, prompt)
+
+    def _values(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt: SharedPrompt | None,
+    ) -> Tensor | None:
+        if prompt is None:
+            read = (sequences, torch.cat([prompt_mask, response_mask], dim=1))
+        else:
+            read = read_for_states(prompt, sequences, response_mask)
         if self.critic is not None:
-            values = self.critic(sequences, attention_mask)
+            values = self.critic(*read)
         elif self.value_adapter is not None:
             with active_adapters(self.lm, self.value_adapter):
-                values = self._head(last_hidden(self.lm, sequences, attention_mask))
+                values = self._head(hidden_states(self.lm, *read))
         elif self.value_head is not None:
             with torch.no_grad():
-                hidden = last_hidden(self.lm, sequences, attention_mask)
+                hidden = hidden_states(self.lm, *read)
             values = self._head(hidden)
         else:
             return None
-        return masked(values[:, prompt_mask.shape[1] - 1 : -1], response_mask)
+        if prompt is None:
+            values = values[:, prompt_mask.shape[1] - 1 : -1]
+        return masked(values, response_mask)
 
     def _head(self, hidden: Tensor) -> Tensor:
         # Returns are small differences of numbers: the head works in float32 under autocast.

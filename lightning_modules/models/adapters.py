@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
+from lightning_modules.forward.packed_parameters import is_packed
 from lightning_modules.forward.passes import plain
-from lightning_modules.models.packed import is_packed, unpacked
+from lightning_modules.models.packed import unpacked
 from lightning_modules.options.require import require
 
 VALUE_ADAPTER = "value"

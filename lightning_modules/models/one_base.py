@@ -14,10 +14,10 @@ from peft import LoraConfig, PeftModel, TaskType, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
+from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_value_adapter, put_beside
 from lightning_modules.models.loading import fetch_config
-from lightning_modules.models.packed import held
 from lightning_modules.models.scalar import REWARD_CONFIG, AdapterScalar
 from lightning_modules.models.scorers import draw_heads
 

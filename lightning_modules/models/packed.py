@@ -4,8 +4,6 @@ NF4 in blocks of 64 numbers, whose scales are quantised again. Embeddings, norms
 keep their 16 or 32 bits, and so does all that is computed.
 """
 
-import math
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -16,7 +14,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from torch import Tensor, nn
+from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -42,24 +40,6 @@ def use_one_kernel(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def is_packed(parameter: Tensor) -> bool:
-    return getattr(parameter, "quant_state", None) is not None
-
-
-def numbers(parameter: Tensor) -> int:
-    """How many numbers a parameter stands for."""
-    return math.prod(parameter.quant_state.shape) if is_packed(parameter) else parameter.numel()
-
-
-def held(parameter: Tensor) -> Iterator[Tensor]:
-    """The tensors that a parameter is held in: itself and, where it is packed, scales and codes."""
-    yield parameter.data
-    state = getattr(parameter, "quant_state", None)
-    while state is not None:
-        yield from (x for x in (state.absmax, state.code, state.offset) if x is not None)
-        state = state.state2
 
 
 def unpacked(model: PeftModel) -> PeftModel:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lightning_modules.models.packed import numbers
+from lightning_modules.forward.packed_parameters import numbers
 
 
 def frozen(model: nn.Module) -> nn.Module:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.shared_prompts import shared_prompt
 from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.adapters import adapters_off
 
@@ -30,9 +31,19 @@ class Reference:
 
     @torch.no_grad()
     def logprobs(
-        self, sequences: Tensor, prompt_mask: Tensor, response_mask: Tensor, temperature: float
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        temperature: float,
+        prompt_of: Tensor | None = None,
     ) -> Tensor:
-        """Log-probabilities (B, T) of the response tokens under the reference."""
+        """Log-probabilities (B, T) of the response tokens under the reference; `prompt_of` (B,)
+        numbers the prompt of each row.
+        """
+        prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
         with self.active() as lm:
-            outputs, _ = response_outputs(lm, sequences, prompt_mask, response_mask, temperature)
+            outputs, _ = response_outputs(
+                lm, sequences, prompt_mask, response_mask, temperature, prompt=prompt
+            )
         return outputs.logprobs

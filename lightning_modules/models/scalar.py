@@ -8,8 +8,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from lightning_modules.forward.passes import at_least_float32, last_hidden, plain
-from lightning_modules.forward.shared_prompts import SharedPrompt, continued_hidden, joined
+from lightning_modules.forward.passes import at_least_float32, plain
+from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
 from lightning_modules.models.adapters import active_adapters
 
 # Where the config of an exported reward model says what its scores mean.
@@ -52,10 +52,12 @@ class ScalarModel(nn.Module):
         """A context in which the returned model has the hidden states that the head reads."""
         return nullcontext(self.model)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scalars, at least float32, shape (B, S)."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
+    ) -> Tensor:
+        """Scalars, at least float32, shape (B, S); with `prompt`, of what is read after it."""
         with self.reading() as model:
-            hidden = last_hidden(model, input_ids, attention_mask)
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
         return self._said(hidden).mean(-1)
 
     def score(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -73,10 +75,7 @@ class ScalarModel(nn.Module):
             input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
             prompt = None
         with self.reading() as model:
-            if prompt is None:
-                hidden = last_hidden(model, input_ids, attention_mask)
-            else:
-                hidden = continued_hidden(model, prompt, input_ids, attention_mask)
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).argmax(-1)
         return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last])

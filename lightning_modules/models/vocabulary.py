@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_modules.errors import ModelError
+from lightning_modules.forward.heads import IMPOSSIBLE
 from lightning_modules.forward.passes import plain
 from lightning_modules.options.remote_code import trusts
 
@@ -28,10 +29,8 @@ TOKENIZER_FILES = (
     "sentencepiece*.model",
     "tekken.json",
 )
-# Below any logit, and finite: an infinite one would make entropies NaN (0 times infinity). Halves
-# of it overflow in float16 alone.
-IMPOSSIBLE = {torch.float16: -6e4}
-OTHERWISE = -1e30
+# float16 holds no more.
+IMPOSSIBLE_IN_HALF = -6e4
 
 
 class Tokens(NamedTuple):
@@ -126,7 +125,8 @@ class WithoutText:
         if self.ids.device != logits.device:
             self.ids = self.ids.to(logits.device)
         # Where the probability is 0 so is the gradient: autograd need not know, and keep a copy.
-        logits.detach().index_fill_(-1, self.ids, IMPOSSIBLE.get(logits.dtype, OTHERWISE))
+        value = IMPOSSIBLE_IN_HALF if logits.dtype == torch.float16 else IMPOSSIBLE
+        logits.detach().index_fill_(-1, self.ids, value)
 
 
 def forbid_ids_without_text(

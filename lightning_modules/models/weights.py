@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from lightning_modules.errors import ModelError
-from lightning_modules.models.packed import held, use_one_kernel
+from lightning_modules.forward.packed_parameters import held
+from lightning_modules.models.packed import use_one_kernel
 from lightning_modules.options.remote_code import trusts
 
 NAMED = 3

@@ -1,7 +1,7 @@
 """The options of policy-gradient algorithms, checked as soon as they are read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_modules.options.require import one_of, require, require_at_least
@@ -12,6 +12,7 @@ LR_DECAYS = ("linear", "none")
 RETURNS = ("sequence", "to_go")
 BASELINES = ("none", "mean", "leave_one_out")
 IMPORTANCE = ("none", "sequence", "token")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class PolicyOptions:
     samples_per_prompt: int
     epochs: int
     minibatches: int
-    micro_batch_size: int
-    micro_batch_tokens: int | None = None
+    micro_batch_size: int | None
+    micro_batch_tokens: int | str | None = None
     temperature: float
     beta: float
     adaptive_beta: AdaptiveBeta | Mapping[str, float] | None = None
@@ -74,14 +75,21 @@ class PolicyOptions:
             "samples_per_prompt",
             "epochs",
             "minibatches",
-            "micro_batch_size",
             "evaluate_every",
             "val_prompts",
         )
         require_at_least(1, "algo", **{name: getattr(self, name) for name in counts})
         not_negative = ("beta", "missing_eos_penalty", "entropy_coef")
         require_at_least(0, "algo", **{name: getattr(self, name) for name in not_negative})
+        tokens = self.micro_batch_tokens
+        require(
+            tokens == AUTO or not isinstance(tokens, str),
+            "algo.micro_batch_tokens",
+            tokens,
+            f"must be a number of tokens, {AUTO}: as many as fit, or null: no limit",
+        )
         for name in (
+            "micro_batch_size",
             "micro_batch_tokens",
             "score_clip",
             "target_kl",
@@ -90,7 +98,7 @@ class PolicyOptions:
         ):
             value = getattr(self, name)
             require(
-                value is None or value > 0,
+                value is None or value == AUTO or value > 0,
                 f"algo.{name}",
                 value,
                 "must be greater than 0, or null to do without",
@@ -135,13 +143,6 @@ class PolicyOptions:
     def sequences_per_iteration(self) -> int:
         """B, over all ranks."""
         return self.prompts_per_iteration * self.samples_per_prompt
-
-    def for_sequences_of(self, tokens: int) -> "PolicyOptions":
-        """These options with micro-batches that hold at most `micro_batch_tokens`."""
-        if self.micro_batch_tokens is None:
-            return self
-        size = min(self.micro_batch_size, max(1, self.micro_batch_tokens // tokens))
-        return replace(self, micro_batch_size=size)
 
     @property
     def updates(self) -> int:

@@ -1,12 +1,14 @@
 """Scores from reward models: the run's own, or any checkpoint."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from lightning_modules.forward.shared_prompts import can_share_prompts, shared_prompt
 from lightning_modules.models.loading import check_attention
 from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
@@ -56,12 +58,33 @@ class Scorer:
         """(B, n) as the heads give them, whose differences are log-odds of preferences."""
         return self.heads(prompts, texts) * self.model.std.cpu() + self.model.mean.cpu()
 
+    @cached_property
+    def shares_prompts(self) -> bool:
+        """Whether the model can read a prompt once for several responses."""
+        with self.model.reading() as model:
+            return can_share_prompts(model)
+
     @torch.no_grad()
-    def heads_of_ids(self, sequences: Tensor, mask: Tensor) -> Tensor:
-        """(B, n) of ids of this very tokenizer, (B, S)."""
-        size = max(1, BATCH_TOKENS // sequences.shape[1])
-        parts = zip(sequences.split(size), mask.split(size), strict=True)
-        return torch.cat([self.model.heads(*part) for part in parts])
+    def heads_of_ids(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
+    ) -> Tensor:
+        """(B, n) of ids (B, P+T) of this very tokenizer; `prompt_of` (B,) numbers their prompts."""
+        width, size = prompt_mask.shape[1], max(1, BATCH_TOKENS // sequences.shape[1])
+        found = []
+        for rows in torch.arange(len(sequences), device=sequences.device).split(size):
+            ids, masks = sequences[rows], (prompt_mask[rows], response_mask[rows])
+            shares = prompt_of is not None and self.shares_prompts
+            numbers = prompt_of[rows] if shares else None
+            prompt = shared_prompt(ids[:, :width], masks[0], numbers)
+            if prompt is None:
+                found.append(self.model.heads(ids, torch.cat(masks, dim=1)))
+            else:
+                found.append(self.model.heads(ids[:, width:], masks[1], prompt))
+        return torch.cat(found)
 
 
 def without_end(ids: list[int], unread: int | None) -> list[int]:
@@ -169,8 +192,9 @@ class LearnedReward(ModelReward):
             self.load(path, context)
 
     def score(self, responses: Responses) -> Tensor:
-        mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)
-        return self.combined(self.scorer.heads_of_ids(responses.sequences, mask))
+        masks = responses.prompt_mask, responses.response_mask
+        heads = self.scorer.heads_of_ids(responses.sequences, *masks, responses.prompt_of)
+        return self.combined(heads)
 
 
 class CheckpointReward(ModelReward):

@@ -18,8 +18,8 @@ class Responses:
     """B responses, as ids of the policy's tokenizer and as text.
 
     `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
-    `response_mask` (B, T) and `stopped` (B,) are as in a rollout. Text is decoded when it is first
-    asked for.
+    `response_mask` (B, T), `stopped` (B,) and `prompt_of` (B,) are as in a rollout. Text is decoded
+    when it is first asked for.
     """
 
     prompts: Sequence[Any]
@@ -28,6 +28,7 @@ class Responses:
     response_mask: Tensor
     stopped: Tensor
     decode: Callable[[Tensor], str]
+    prompt_of: Tensor | None = None
 
     @cached_property
     def texts(self) -> list[str]:

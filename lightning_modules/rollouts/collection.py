@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.forward.mixed_precision import casts_kept
+from lightning_modules.forward.shared_prompts import can_share_prompts
 from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
@@ -16,7 +17,8 @@ from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.generation import generate
-from lightning_modules.rollouts.rollout import Rollout
+from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
+from lightning_modules.rollouts.rollout import Rollout, real_columns
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
 
@@ -48,14 +50,25 @@ class Collector:
         reward: Reward,
         vocabulary: Vocabulary,
         temperature: float,
-        micro_batch_size: int,
+        micro_batches: MicroBatches,
     ):
         self.model = model
         self.reference = reference
         self.reward = reward
         self.vocabulary = vocabulary
         self.temperature = temperature
-        self.micro_batch_size = micro_batch_size
+        self.micro_batches = micro_batches
+        self.shares_prompts = False
+
+    def share_prompts(self) -> None:
+        """Let the samples of a prompt read it once, if all models that train on them can."""
+        can = can_share_prompts(self.model.lm)
+        with self.reference.active() as reference:
+            can = can and can_share_prompts(reference)
+        if self.model.critic is not None:
+            with self.model.critic.reading() as critic:
+                can = can and can_share_prompts(critic)
+        self.shares_prompts = can
 
     def to(self, device: torch.device) -> None:
         """Move the frozen models; the policy moves with its module."""
@@ -82,10 +95,10 @@ class Collector:
         scored = clock(device)
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
-        tensors = (responses.sequences, responses.prompt_mask, mask)
-        old = self._policy_outputs(tensors)
+        tensors = (responses.sequences, responses.prompt_mask, mask, responses.prompt_of)
+        old = self._policy_outputs(*tensors)
         # 4. The reference's log-probabilities.
-        ref_logprobs = self._reference_logprobs(tensors) if with_reference else None
+        ref_logprobs = self._reference_logprobs(*tensors) if with_reference else None
         collected = clock(device)
         rollout = Rollout(
             prompt_mask=responses.prompt_mask,
@@ -97,6 +110,7 @@ class Collector:
             ref_logprobs=ref_logprobs,
             values=old.values,
             scores=scores,
+            prompt_of=responses.prompt_of,
         )
         seconds = {
             "time/collect": collected - started - (scored - sampled),
@@ -123,21 +137,59 @@ class Collector:
                 pad_id=words.pad_id,
             )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
+        prompt_of = None
+        if samples > 1 and self.shares_prompts:
+            prompt_of = torch.arange(len(prompts), device=device) // samples
         prompt_mask = batch["prompt_mask"].repeat_interleave(samples, 0)
         # The last sampled token is a stop token; the prompt is not looked at.
         last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
         stopped = torch.isin(last, torch.tensor(words.stop_ids, device=last.device))
-        return Responses(prompts, sequences, prompt_mask, response_mask, stopped, words.decode)
-
-    def _policy_outputs(self, tensors: tuple[Tensor, ...]) -> TokenOutputs:
-        parts = [self.model(*part, self.temperature, entropy=True) for part in self._parts(tensors)]
-        return TokenOutputs(
-            *(torch.cat(xs) if xs[0] is not None else None for xs in zip(*parts, strict=True))
+        return Responses(
+            prompts, sequences, prompt_mask, response_mask, stopped, words.decode, prompt_of
         )
 
-    def _reference_logprobs(self, tensors: tuple[Tensor, ...]) -> Tensor:
-        parts = [self.reference.logprobs(*part, self.temperature) for part in self._parts(tensors)]
-        return torch.cat(parts)
+    def _policy_outputs(self, *tensors: Tensor | None) -> TokenOutputs:
+        def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
+            return self.model(*part, self.temperature, entropy=True, prompt_of=prompt_of)
 
-    def _parts(self, tensors: tuple[Tensor, ...]):
-        return zip(*(x.split(self.micro_batch_size) for x in tensors), strict=True)
+        return TokenOutputs(*self._in_micro_batches(outputs, *tensors))
+
+    def _reference_logprobs(self, *tensors: Tensor | None) -> Tensor:
+        def outputs(*part: Tensor, prompt_of: Tensor | None) -> tuple[Tensor]:
+            return (self.reference.logprobs(*part, self.temperature, prompt_of),)
+
+        return self._in_micro_batches(outputs, *tensors)[0]
+
+    def _in_micro_batches(
+        self,
+        outputs: Callable[..., tuple[Tensor | None, ...]],
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None,
+    ) -> list[Tensor | None]:
+        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts."""
+        limits = self.micro_batches
+
+        def step() -> list[Tensor | None]:
+            whole: list[Tensor | None] = []
+            lengths = prompt_mask.sum(-1), response_mask.sum(-1)
+            for rows in grouped(*lengths, *limits.limits, prompt_of):
+                masks = prompt_mask[rows], response_mask[rows]
+                start, end = 0, response_mask.shape[1]
+                if limits.tokens is not None:
+                    start, end = real_columns(*masks)
+                said = outputs(
+                    sequences[rows, start : prompt_mask.shape[1] + end],
+                    masks[0][:, start:],
+                    masks[1][:, :end],
+                    prompt_of=None if prompt_of is None else prompt_of[rows],
+                )
+                if not whole:
+                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
+                for all_rows, x in zip(whole, said, strict=True):
+                    if x is not None:
+                        all_rows[rows, :end] = x
+            return whole
+
+        return limits.within_memory(step, len(sequences))

@@ -6,6 +6,15 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from lightning_modules.rollouts.micro_batches import grouped
+
+
+def real_columns(prompt_mask: Tensor, response_mask: Tensor) -> tuple[int, int]:
+    """(start, end): where the first prompt begins, and how long the longest response is; what is
+    before and after is padding for all. One slot of a response is left where none is real.
+    """
+    return int(prompt_mask.any(0).long().argmax()), max(1, int(response_mask.sum(-1).max()))
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -23,6 +32,7 @@ class Rollout:
     ref_logprobs: Tensor | None  # (B, T) of the reference; None if it was not run (beta = 0)
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
     scores: Tensor  # (B,) what the reward source said, NaN where it could not score
+    prompt_of: Tensor | None = None  # (B,) the number of its prompt; None: no two have the same
     rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns
@@ -42,8 +52,7 @@ class Rollout:
             for f in fields(self)
         }
         prompt_length = self.prompt_mask.shape[1]
-        start = int(chosen["prompt_mask"].any(0).long().argmax())
-        end = max(1, int(chosen["response_mask"].sum(-1).max()))
+        start, end = real_columns(chosen["prompt_mask"], chosen["response_mask"])
         chosen["prompt_mask"] = chosen["prompt_mask"][:, start:]
         chosen["sequences"] = chosen["sequences"][:, start : prompt_length + end]
         for name, value in chosen.items():
@@ -57,7 +66,12 @@ class Rollout:
         for rows in order.chunk(count):
             yield self.select(rows)
 
-    def micro_batches(self, size: int) -> Iterator["Rollout"]:
-        """Parts of at most `size` sequences, for memory's sake; they change no result."""
-        for rows in torch.arange(len(self), device=self.sequences.device).split(size):
+    def micro_batches(
+        self, sequences: int | None = None, tokens: int | None = None
+    ) -> Iterator["Rollout"]:
+        """Parts of so many sequences and tokens at most, for memory's sake; they change no
+        result.
+        """
+        lengths = self.prompt_mask.sum(-1), self.response_mask.sum(-1)
+        for rows in grouped(*lengths, sequences, tokens, self.prompt_of):
             yield self.select(rows)

@@ -10,7 +10,13 @@ from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+)
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from lightning_modules.models.actor_critic import ActorCritic
@@ -49,7 +55,7 @@ class Recurrent(nn.Module):
         self.input = nn.Parameter(torch.randn(size, size))
         self.bias = nn.Parameter(torch.randn(size))
         self.output = nn.Linear(size, VOCABULARY)
-        self.config = SimpleNamespace(hidden_size=size)
+        self.config = PretrainedConfig(hidden_size=size)
 
     def get_output_embeddings(self) -> nn.Module:
         return self.output

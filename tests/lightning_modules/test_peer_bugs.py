@@ -22,6 +22,7 @@ from lightning_modules.rewards.learned import LearnedReward, Scorer
 from lightning_modules.rewards.reward import Responses
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.seeding import Stream, generator
 from tests.lightning_modules.objectives.test_masked import on_ranks
 from tests.lightning_modules.supervised_parts import ROOM, make_reward_model
@@ -160,7 +161,7 @@ def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
         reward=Constant(),
         vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 8, encoder.decode),
         temperature=1.0,
-        micro_batch_size=100,
+        micro_batches=MicroBatches(),
     )
     noise = torch.Generator().manual_seed(0)
     rollout, responses, _ = collector.collect(batch, noise, 1, with_reference=False)

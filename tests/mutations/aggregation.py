@@ -13,13 +13,14 @@ RESUMED = f"{POLICY}::test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
 RANKS = "properties/test_splits.py::test_any_ranks_make_the_same_step"
 ACCUMULATE = "lightning_modules.updates:UpdatingModule._accumulate"
+GRADIENT = "lightning_modules.updates:UpdatingModule._gradient"
 BACKWARD = "lightning_modules.manual:ManualModule.accumulate"
 
 ROWS = (
     Mutation(
         bug="mean of the means of micro-batches",
         seen="SkyRL PR 925, TRL #3021",
-        target=ACCUMULATE,
+        target=GRADIENT,
         old="part.response_mask, divisor)",
         new="part.response_mask, self._count(part)) / len(parts)",
         tests=(BY_HAND,),
@@ -89,7 +90,7 @@ ROWS = (
     ),
     Mutation(
         bug="the gradient is clipped in each micro-batch",
-        target=ACCUMULATE,
+        target=GRADIENT,
         old="stats = stats |",
         new="torch.nn.utils.clip_grad_norm_(\n"
         "            self.trained_parameters(), self.options.max_grad_norm\n"

@@ -5,6 +5,8 @@ from tests.mutations.mutation import Change, Mutation
 ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
 GENERATION = "lightning_modules/rollouts/test_generation.py"
 POLICY = "lightning_modules/test_policy.py"
+CHUNKS = "lightning_modules/forward/test_log_probs.py"
+GRADIENTS = f"{CHUNKS}::test_values_and_gradients_are_those_of_whole_logits"
 PEERS = "lightning_modules/test_peer_bugs.py"
 
 ROWS = (
@@ -19,21 +21,21 @@ ROWS = (
     Mutation(
         bug="temperature omitted in log-probabilities",
         seen="TRL #3029",
-        target="lightning_modules.forward.token_outputs:response_outputs",
-        old="at_least_float32(outputs.logits) / temperature",
-        new="at_least_float32(outputs.logits)",
+        target="lightning_modules.forward.token_outputs:_of_logits",
+        old="at_least_float32(logits) / temperature",
+        new="at_least_float32(logits)",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="temperature divides log-probabilities instead of logits",
-        target="lightning_modules.forward.token_outputs:response_outputs",
-        old="logits = at_least_float32(outputs.logits) / temperature",
-        new="logits = at_least_float32(outputs.logits)",
+        target="lightning_modules.forward.token_outputs:_of_logits",
+        old="logits = at_least_float32(logits) / temperature",
+        new="logits = at_least_float32(logits)",
         also=(
             Change(
-                "lightning_modules.forward.token_outputs:response_outputs",
-                "logits.gather(-1, actions).squeeze(-1) - normaliser",
-                "(logits.gather(-1, actions).squeeze(-1) - normaliser) / temperature",
+                "lightning_modules.forward.token_outputs:_of_logits",
+                "logits.gather(-1, actions[..., None]).squeeze(-1) - normaliser",
+                "(logits.gather(-1, actions[..., None]).squeeze(-1) - normaliser) / temperature",
             ),
         ),
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
@@ -41,7 +43,7 @@ ROWS = (
     Mutation(
         bug="temperature omitted in the update",
         seen="TRL #3029",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="self.options.temperature,",
         new="1.0,",
         tests=(f"{POLICY}::test_one_step_on_a_rollout_is_on_policy",),
@@ -71,9 +73,9 @@ ROWS = (
     ),
     Mutation(
         bug="log-softmax in bfloat16",
-        target="lightning_modules.forward.token_outputs:response_outputs",
-        old="at_least_float32(outputs.logits)",
-        new="outputs.logits.bfloat16()",
+        target="lightning_modules.forward.token_outputs:_of_logits",
+        old="at_least_float32(logits)",
+        new="logits.bfloat16()",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
@@ -85,7 +87,7 @@ ROWS = (
     ),
     Mutation(
         bug="old log-probabilities are computed again after an update",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses, stats = self.token_loss(part, new)",
         new="import dataclasses\n"
         "        part = dataclasses.replace(part, old_logprobs=new.logprobs.detach())\n"
@@ -117,5 +119,26 @@ ROWS = (
         tests=(
             f"{ACTOR_CRITIC}::test_the_base_stays_frozen_and_both_adapters_trained_whatever_was_run",
         ),
+    ),
+    Mutation(
+        bug="in chunks, the slope of a soft cap is left out of gradients",
+        target="lightning_modules.forward.log_probs:_How.slope",
+        old="if self.finish.cap is not None:",
+        new="if False:",
+        tests=(f"{GRADIENTS}[gemma2--trained head]",),
+    ),
+    Mutation(
+        bug="in chunks, the gradient of an entropy lacks the entropy",
+        target="lightning_modules.forward.log_probs:_Head.by_products",
+        old="logprobs.add_(seen.entropies[:, None])",
+        new="logprobs",
+        tests=(f"{GRADIENTS}[llama-entropy-frozen head]",),
+    ),
+    Mutation(
+        bug="in chunks, the temperature is left out of gradients",
+        target="lightning_modules.forward.log_probs:_How.slope",
+        old="self.finish.factor / self.temperature",
+        new="self.finish.factor",
+        tests=(f"{GRADIENTS}[llama--trained head]",),
     ),
 )

@@ -147,8 +147,8 @@ ROWS = (
     Mutation(
         bug="the rollout carries gradients",
         target="lightning_modules.rollouts.collection:Collector.collect",
-        old="old = self._policy_outputs(tensors)",
-        new="with torch.enable_grad():\n        old = self._policy_outputs(tensors)",
+        old="old = self._policy_outputs(*tensors)",
+        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors)",
         tests=(
             "lightning_modules/rollouts/test_collection.py::test_the_first_importance_weight_is_1",
         ),
@@ -197,7 +197,7 @@ ROWS = (
     ),
     Mutation(
         bug="targets are computed again each epoch, from the values of then",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses, stats = self.token_loss(part, new)",
         new="import dataclasses\n"
         "        part = self.weigh(dataclasses.replace(part, values=new.values.detach()))\n"
@@ -213,7 +213,7 @@ ROWS = (
     ),
     Mutation(
         bug="steps of the value function move the policy",
-        target="lightning_modules.models.actor_critic:ActorCritic.values",
+        target="lightning_modules.models.actor_critic:ActorCritic._values",
         old="with torch.no_grad():",
         new="with torch.enable_grad():",
         tests=(f"{A2C}::test_further_updates_leave_the_policy_to_the_bit",),
@@ -262,7 +262,7 @@ ROWS = (
     ),
     Mutation(
         bug="the entropy bonus is a penalty",
-        target="lightning_modules.updates:UpdatingModule._accumulate",
+        target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses - self.options.entropy_coef",
         new="token_losses + self.options.entropy_coef",
         tests=(BY_HAND,),

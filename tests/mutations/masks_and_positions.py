@@ -6,6 +6,7 @@ ADVANTAGES = "lightning_modules/objectives/test_advantages.py"
 MASKED = "lightning_modules/objectives/test_masked.py"
 ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
 GENERATION = "lightning_modules/rollouts/test_generation.py"
+SHARED = "lightning_modules/forward/test_shared_prompts.py"
 COLLECTION = "lightning_modules/rollouts/test_collection.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 
@@ -145,14 +146,14 @@ ROWS = (
     ),
     Mutation(
         bug="log-probabilities one position late",
-        target="lightning_modules.forward.token_outputs:response_outputs",
-        old="torch.arange(prompt_length - 1, sequences.shape[1] - 1,",
-        new="torch.arange(prompt_length, sequences.shape[1],",
+        target="lightning_modules.forward.token_outputs:_reading",
+        old="places + prompt_mask.shape[1] - 1",
+        new="places + prompt_mask.shape[1]",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="values of a critic one position late",
-        target="lightning_modules.models.actor_critic:ActorCritic.values",
+        target="lightning_modules.models.actor_critic:ActorCritic._values",
         old="values[:, prompt_mask.shape[1] - 1 : -1]",
         new="values[:, prompt_mask.shape[1] :]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
@@ -160,8 +161,8 @@ ROWS = (
     Mutation(
         bug="values of a head one position late",
         target="lightning_modules.forward.token_outputs:response_outputs",
-        old="outputs.hidden_states[-1][:, states]",
-        new="outputs.hidden_states[-1][:, states + 1]",
+        old="outputs.hidden_states[-1][:, places]",
+        new="outputs.hidden_states[-1][:, places + 1]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
     ),
     Mutation(
@@ -197,8 +198,8 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in training",
         seen="TRL #6800; only absolute positions show it",
-        target="lightning_modules.forward.token_outputs:response_outputs",
-        old="position_ids=position_ids(attention_mask),",
+        target="lightning_modules.forward.token_outputs:_reading",
+        old='"position_ids": position_ids(attention_mask),',
         new="",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing[head-gpt2-float32-{{'left': 6}}]",),
     ),
@@ -227,7 +228,7 @@ ROWS = (
     ),
     Mutation(
         bug="padding of the prompt is attended to",
-        target="lightning_modules.forward.token_outputs:response_outputs",
+        target="lightning_modules.forward.token_outputs:_reading",
         old="torch.cat([prompt_mask, response_mask], dim=1)",
         new="torch.ones_like(sequences).bool()",
         tests=(f"{ACTOR_CRITIC}::test_padding_changes_nothing",),
@@ -274,22 +275,43 @@ ROWS = (
     Mutation(
         bug="the reward model scores responses decoded and encoded again",
         target="lightning_modules.rewards.learned:LearnedReward.score",
-        old="mask = torch.cat([responses.prompt_mask, responses.response_mask], dim=1)",
+        old="masks = responses.prompt_mask, responses.response_mask",
         new=(
             "encoder = responses.decode.__self__\n"
             "    ids, mask = encoder.pad(encoder.responses(responses.texts), 'right')\n"
             "    start = responses.prompt_mask.shape[1]\n"
             "    ids = torch.cat([responses.sequences[:, :start], ids], dim=1)\n"
-            "    mask = torch.cat([responses.prompt_mask, mask], dim=1)"
+            "    masks = responses.prompt_mask, mask"
         ),
         also=(
             Change(
                 "lightning_modules.rewards.learned:LearnedReward.score",
-                "heads_of_ids(responses.sequences, mask)",
-                "heads_of_ids(ids, mask)",
+                "heads_of_ids(responses.sequences, ",
+                "heads_of_ids(ids, ",
             ),
         ),
         tests=(f"{PEERS}::test_the_learned_reward_reads_ids_and_not_their_text",),
+    ),
+    Mutation(
+        bug="responses after a shared prompt are read one token late",
+        target="lightning_modules.forward.shared_prompts:read_for_states",
+        old="return sequences[:, width - 1 : -1], mask, before",
+        new="return sequences[:, width:], response_mask, before",
+        tests=(f"{SHARED}::test_a_policy_reads_a_shared_prompt_once_and_says_the_same",),
+    ),
+    Mutation(
+        bug="a response goes on from the prompt of another",
+        target="lightning_modules.forward.shared_prompts:continuing",
+        old="cache.reorder_cache(prompt.owner)",
+        new="cache.reorder_cache(prompt.owner.flip(0))",
+        tests=(f"{SHARED}::test_a_policy_reads_a_shared_prompt_once_and_says_the_same",),
+    ),
+    Mutation(
+        bug="the keys and values of shared prompts are constants",
+        target="lightning_modules.forward.shared_prompts:continuing",
+        old="backbone(",
+        new="with torch.no_grad():\n        backbone(",
+        tests=(f"{SHARED}::test_a_policy_reads_a_shared_prompt_once_and_says_the_same",),
     ),
     Mutation(
         bug="SFT imitates the prompts too",

@@ -111,16 +111,16 @@ ROWS = (
     ),
     Mutation(
         bug="padding of a shared prompt is attended to",
-        target="lightning_modules.forward.shared_prompts:continued_hidden",
-        old="attention_mask=mask,",
-        new="attention_mask=torch.ones_like(mask),",
+        target="lightning_modules.forward.shared_prompts:continuing",
+        old='"attention_mask": whole,',
+        new='"attention_mask": torch.ones_like(whole),',
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),
     ),
     Mutation(
         bug="responses after a shared prompt count their positions from 0",
-        target="lightning_modules.forward.shared_prompts:continued_hidden",
-        old="position_ids(mask)[:, prompt.ids.shape[1] :]",
-        new="position_ids(response_mask)",
+        target="lightning_modules.forward.shared_prompts:continuing",
+        old="position_ids(whole)[:, prompt.ids.shape[1] :]",
+        new="position_ids(mask)",
         tests=(f"{SHARED}::test_a_shared_prompt_is_the_whole_conversation",),
     ),
     Mutation(

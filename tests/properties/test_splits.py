@@ -27,6 +27,7 @@ from tests.properties.drawing import (
 
 SAME = 1e-10
 splits = st.integers(1, 7)
+budgets = st.integers(1, 40) | st.none()
 
 
 def whole(algorithm: str, rollout: Rollout, **options):
@@ -43,13 +44,14 @@ def same_metrics(one: dict, other: dict) -> bool:
 
 @pytest.mark.parametrize("normalise", ["sequences", "tokens"])
 @pytest.mark.parametrize("algorithm", FULLEST)
-@given(rollout=rollouts(), size=splits, seed=seeds)
+@given(rollout=rollouts(), size=splits | st.none(), tokens=budgets, seed=seeds)
 @property_of(10)
-def test_any_micro_batches_make_the_same_step(algorithm, normalise, rollout, size, seed):
+def test_any_micro_batches_make_the_same_step(algorithm, normalise, rollout, size, tokens, seed):
     rollout = near_policy(actor_critic("gpt2"), rollout, seed)
     options = {"normalise": normalise, "entropy_coef": 0.1}
     _, step, metrics = whole(algorithm, rollout, **options)
-    _, split, split_metrics = whole(algorithm, rollout, **options, micro_batch_size=size)
+    limits = {"micro_batch_size": size, "micro_batch_tokens": tokens}
+    _, split, split_metrics = whole(algorithm, rollout, **options, **limits)
     assert torch.allclose(split, step, rtol=0, atol=SAME)
     assert same_metrics(split_metrics, metrics)
 

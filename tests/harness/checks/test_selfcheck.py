@@ -23,6 +23,7 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
 from datamodules.tokenization.templates import EMBEDDED_TEMPLATE, PLAIN_TEMPLATE
 from harness.checks import audit, selfcheck
+from harness.checks.audit import CheckError
 from harness.checks.plain_pass import check_causality
 from harness.checks.selfcheck import SelfCheck
 from harness.errors import RunError
@@ -30,6 +31,7 @@ from harness.pipeline.model_folder import export
 from harness.reports.plain_console import PlainConsole
 from harness.tracking.metrics_csv import MetricsCsv
 from lightning_modules.errors import ModelError
+from lightning_modules.forward.log_probs import _Head, whole_up_to
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
@@ -251,6 +253,16 @@ def test_sound_runs_pass(bench, architecture, algorithm, critic, lora):
     assert "selfcheck: passed" in bench.said()
     assert "KL to the reference 0 within" in bench.said()
     assert "warning" not in bench.said()
+
+
+def test_chunks_of_logits_are_compared_where_a_run_has_them(bench, monkeypatch):
+    with whole_up_to(1000):
+        bench.run(bench.module("ppo"))
+        assert "log-probabilities from chunks of logits are those of whole" in bench.said()
+        logits = _Head.logits
+        monkeypatch.setattr(_Head, "logits", lambda head, states: logits(head, states) * 1.1)
+        with pytest.raises(CheckError, match="from chunks of logits differ"):
+            bench.run(bench.module("ppo"))
 
 
 def test_nothing_that_comes_later_changes(bench):

@@ -142,7 +142,7 @@ def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
     )
     plain, _ = bar_on(width=80)
     plain.plan.part.cost = Cost(100.0, sampled=0.2, collected=0.5)
-    bar = PolicyBar(plain.console, plain.plan, 4)
+    bar = PolicyBar(plain.console, plain.plan, lambda: 4)
     trainer = trainer_at({}, steps=1)
     bar.on_train_start(trainer, None)
     bar.on_train_batch_start(trainer, module, None, 0)

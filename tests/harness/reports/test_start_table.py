@@ -8,6 +8,7 @@ from peft import LoraConfig, TaskType
 
 from harness.reports.model_words import model_words, reward_words, short
 from harness.reports.start_table import start_table
+from lightning_modules.forward.checkpointing import set_checkpointing
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter, add_value_adapter
 from lightning_modules.models.reference import Reference
@@ -87,6 +88,7 @@ def test_the_batch_is_counted_as_it_will_be_trained_on(lm):
         "6 optimiser steps: 3 epochs x 2 minibatches of 12 responses,"
         " each in 3 micro-batches of up to 5"
     )
+    assert "activations" not in rows
     assert rows["in all"] == "5 iterations: 120 episodes, 30 optimiser steps"
     assert rows["clip range"] == "0.2 below 1, 0.3 above"
     assert rows["gamma, lambda"] == "0.99, 0.9"
@@ -146,3 +148,21 @@ def test_a_sum_of_rewards_is_told_part_by_part():
 )
 def test_counts_are_short(count, told):
     assert short(count) == told
+
+
+def test_what_was_chosen_for_memorys_sake_is_shown(lm):
+    options = POLICY | {"micro_batch_size": None, "micro_batch_tokens": "auto"}
+    algorithm = PPO(**options | CRITIC | {"name": "ppo", "clip_range": 0.2})
+    algorithm.micro_batches.tokens = 12345
+    model = ActorCritic(lm, new_value_head(lm))
+    set_checkpointing(model, True)
+    rows = rows_of(algorithm, model)
+    assert rows["and its updates"].endswith(
+        "each in micro-batches of up to 12,345 tokens with padding, as fit into memory"
+    )
+    assert "computed again" in rows["activations"]
+    assert algorithm.memory_options() == {
+        "micro_batch_tokens": 12345,
+        "micro_batch_size": None,
+        "checkpointing": True,
+    }

@@ -9,6 +9,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from tests.tolerances import of_model
 
 
@@ -73,7 +74,7 @@ def collector(lm, encoder):
         reward=Scores(),
         vocabulary=Vocabulary(encoder.stop_ids, encoder.pad_id, 6, encoder.decode),
         temperature=1.0,
-        micro_batch_size=8,
+        micro_batches=MicroBatches(8),
     )
 
 

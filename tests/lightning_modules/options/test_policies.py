@@ -22,6 +22,7 @@ def make(**options) -> PolicyOptions:
     [
         *((name, 0) for name in ("iterations", "prompts_per_iteration", "samples_per_prompt")),
         *((name, 0) for name in ("epochs", "minibatches", "micro_batch_size")),
+        ("micro_batch_tokens", "many"),
         *((name, 0) for name in ("evaluate_every", "val_prompts")),
         ("micro_batch_tokens", 0),
         *((name, -0.1) for name in ("beta", "missing_eos_penalty", "entropy_coef")),
@@ -90,10 +91,3 @@ def test_the_config_file_lists_every_option_and_the_same_defaults():
     defaults.pop("micro_batch_tokens")
     assert defaults
     assert {name: listed[name] for name in defaults} == defaults
-
-
-@pytest.mark.parametrize(("tokens", "size"), [(10, 8), (100, 8), (125, 8), (126, 7), (1001, 1)])
-def test_micro_batches_hold_no_more_tokens_than_they_may_but_for_a_single_sequence(tokens, size):
-    options = make(micro_batch_size=8, micro_batch_tokens=1000, adaptive_beta=None)
-    assert options.for_sequences_of(tokens).micro_batch_size == size
-    assert make(micro_batch_size=8).for_sequences_of(tokens).micro_batch_size == 8

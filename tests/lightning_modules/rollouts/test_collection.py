@@ -11,6 +11,7 @@ from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked_sum
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
+from lightning_modules.rollouts.micro_batches import MicroBatches
 from tests.tolerances import of_model
 
 SAMPLES, LIMIT = 6, 8
@@ -58,7 +59,7 @@ def build(critic, reference, encoder, batch):
             reference=options.pop("reference", reference),
             reward=ByLength(),
             vocabulary=words,
-            micro_batch_size=options.pop("micro_batch_size", 100),
+            micro_batches=options.pop("micro_batches", MicroBatches()),
             **{"temperature": 0.9} | options,
         )
 
@@ -126,10 +127,10 @@ def test_stop_tokens_in_prompts_and_padding_are_not_looked_at(build, batch):
     assert torch.equal(~rollout.stopped, (rollout.sequences[:, -LIMIT:] != stop_id).all(-1))
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 5])
-def test_micro_batches_change_nothing(build, batch, micro_batch_size, lm):
+@pytest.mark.parametrize("limits", [(1, None), (5, None), (None, 40), (2, 40), (None, 1)])
+def test_micro_batches_change_nothing(build, batch, limits, lm):
     whole, _, _ = build().collect(batch, noise(), SAMPLES, with_reference=True)
-    parts, _, _ = build(micro_batch_size=micro_batch_size).collect(
+    parts, _, _ = build(micro_batches=MicroBatches(*limits)).collect(
         batch, noise(), SAMPLES, with_reference=True
     )
     for f in fields(whole):
