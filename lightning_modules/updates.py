@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,8 +93,8 @@ class UpdatingModule(ManualModule):
         seen = []
         parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
-            inputs = (part.sequences, part.prompt_mask, part.response_mask)
-            for new in self.passes(*inputs, prompt_of=part.prompt_of):
+            masks = (part.prompt_mask, part.response_mask)
+            for new in self.passes(part.sequences, *masks, part.prompt_of):
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:
                     token_losses = token_losses - self.options.entropy_coef * new.entropy
@@ -107,16 +106,20 @@ class UpdatingModule(ManualModule):
             seen.append((part, new.logprobs.detach(), stats, self._count(part)))
         return seen
 
-    def passes(self, *inputs: Tensor, prompt_of: Tensor | None = None) -> Iterator[TokenOutputs]:
-        """Forward passes of sequences, prompt mask and response mask, for a backward pass each."""
-        passes = self.model.passes
+    def passes(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None = None,
+    ) -> Iterator[TokenOutputs]:
+        """Forward passes of a micro-batch, for a backward pass each."""
+        inputs = (sequences, prompt_mask, response_mask, self.options.temperature)
+        options = {"entropy": self.options.entropy_coef > 0, "prompt_of": prompt_of}
         if self._trainer is not None and self.trainer.world_size > 1:
-            passes = self._one_pass  # DDP gathers gradients in one backward pass
-        entropy = self.options.entropy_coef > 0
-        return passes(*inputs, self.options.temperature, entropy=entropy, prompt_of=prompt_of)
-
-    def _one_pass(self, *inputs: Any, **options: Any) -> Iterator[TokenOutputs]:
-        yield self.model(*inputs, **options)
+            yield self.model(*inputs, **options)  # DDP gathers gradients in one backward pass
+        else:
+            yield from self.model.passes(*inputs, **options)
 
     def _count(self, batch: Rollout) -> Tensor:
         """What losses are divided by: the number of sequences, or of tokens."""

@@ -93,6 +93,13 @@ def check_config(cfg: DictConfig) -> None:
         frozen,
         "must be float32, bfloat16, or null for what hardware.precision says",
     )
+    head = plain["hardware"].get("head_precision")
+    require(
+        head in (None, "float32"),
+        "hardware.head_precision",
+        head,
+        "must be float32, or null for the precision of the layers",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(

@@ -11,7 +11,7 @@ process on a CPU holds.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,15 +187,14 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     logits = sizes.response_tokens * vocabulary_size(lm)
     chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
-    def forward(rows: int) -> object:
+    def forward(rows: int) -> Iterator[object]:
         device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        # Of two passes the first one is the larger: it has what the policy's head computes.
-        return next(module.passes(sequences, prompt_mask, response_mask))
+        yield from module.passes(sequences, prompt_mask, response_mask)
 
     with whole_up_to(0 if chunked else sys.maxsize):
         kept, checkpointed = saved_growth(module.model, forward)

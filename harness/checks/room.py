@@ -78,9 +78,9 @@ def make_room_for_supervised(
     module.to(device)
     largest = data.largest()
 
-    def forward(rows: int) -> object:
+    def forward(rows: int) -> Iterator[object]:
         part = data.collate(largest[-rows:])
-        return module.losses({name: x.to(device) for name, x in part.items()})
+        yield module.losses({name: x.to(device) for name, x in part.items()})
 
     with _as_in_training(trainer):
         kept, _ = saved_growth(module.model, forward)

@@ -68,7 +68,7 @@ def check_attention_runs(hardware: DictConfig, attention: str | None) -> None:
 def make_trainer(hardware: DictConfig, **options: Any) -> pl.Trainer:
     """A Trainer with what all runs share; `options` overrides."""
     settings = OmegaConf.to_container(hardware, resolve=True)
-    for ours in ("name", "checkpointing", "frozen_precision"):
+    for ours in ("name", "checkpointing", "frozen_precision", "head_precision"):
         settings.pop(ours, None)
     if settings["accelerator"] == "auto":  # Apple's GPUs have no float64, which sampling uses
         settings["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"

@@ -78,7 +78,10 @@ class Parts:
         self.reward = instantiate(cfg.reward)
         # How models are loaded: those that are not trained, and those that training changes or puts
         # adapters on.
-        trained = LoadOptions(attention=self.language_model.attn_implementation)
+        trained = LoadOptions(
+            attention=self.language_model.attn_implementation,
+            head_in_float32=cfg.hardware.get("head_precision") == "float32",
+        )
         self.frozen = replace(trained, dtype=frozen_dtype(cfg.hardware))
         self.base = replace(self.frozen, **self._packing()) if self.lora else trained
         self._tried = False  # the chat template, on all prompts

@@ -40,6 +40,7 @@ from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
 from harness.tracking.tracker import trackers
 from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.heads import compute_head_in_float32
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
@@ -64,6 +65,8 @@ def fit_sft(
     )
     if language_model.embedded:
         model = language_model.build(encoder.tokenizer, seed)
+        if parts.base.head_in_float32:
+            compute_head_in_float32(model)
     else:
         model = load_causal_lm(
             language_model.pretrained, revision=language_model.revision, how=parts.base

@@ -49,7 +49,10 @@ LOADING = {
 }
 # Sections that say what a run's policy is; of the rest the user's own hold.
 MADE_OF = ("algo", "stages", "model", "adapter", "data", "seed", "stage_seed")
-HARDWARE = ("name", "accelerator", "devices", "strategy", "precision", "checkpointing")
+HARDWARE = (
+    *("name", "accelerator", "devices", "strategy", "precision"),
+    *("checkpointing", "frozen_precision", "head_precision"),
+)
 
 
 def written_config(run: Path, option: str = "run") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 adapter and precision.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -33,16 +33,19 @@ class Growth(NamedTuple):
         return self.fixed + rows * self.each
 
 
-def saved_growth(model: nn.Module, forward: Callable[[int], object]) -> tuple[Growth, Growth]:
+def saved_growth(
+    model: nn.Module, forward: Callable[[int], Iterable[object]]
+) -> tuple[Growth, Growth]:
     """What `forward` of so many rows saves for its backward pass, from one row and two: with
-    activations kept, and with checkpointing.
+    activations kept, and with checkpointing. Of several passes that it goes through, each with a
+    backward pass of its own, the largest one counts.
     """
     one, two = (_saved(model, partial(forward, rows)) for rows in (1, 2))
     kept, checkpointed = zip(one, two, strict=True)
     return Growth.through(*kept), Growth.through(*checkpointed)
 
 
-def _saved(model: nn.Module, forward: Callable[[], object]) -> tuple[int, int]:
+def _saved(model: nn.Module, forward: Callable[[], Iterable[object]]) -> tuple[int, int]:
     """Bytes that a forward pass saves for its backward pass, without weights: with activations
     kept, and with checkpointing.
 
@@ -63,7 +66,7 @@ def _saved(model: nn.Module, forward: Callable[[], object]) -> tuple[int, int]:
     return checkpointed + (depth(model) - 1) * layer, checkpointed
 
 
-def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
+def saved_bytes(model: nn.Module, forward: Callable[[], Iterable[object]]) -> int:
     """Bytes that a forward pass saves for its backward pass as the model is, without weights."""
     tensors = (part for x in model.parameters() for part in held(x))
     weights = {x.untyped_storage().data_ptr() for x in tensors}
@@ -75,7 +78,12 @@ def saved_bytes(model: nn.Module, forward: Callable[[], object]) -> int:
             saved[storage.data_ptr()] = storage.nbytes()
         return x
 
+    largest = 0
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(remember, lambda x: x):
-        outputs = forward()  # holds the graph, and that the storages, until all are counted
-    del outputs
-    return sum(saved.values())
+        for (
+            outputs
+        ) in forward():  # they hold the graph, and that the storages, until all are counted
+            largest = max(largest, sum(saved.values()))
+            saved.clear()
+            del outputs
+    return largest

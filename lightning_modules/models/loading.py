@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from lightning_modules.errors import ModelError, OptionError
+from lightning_modules.forward.heads import compute_head_in_float32
 from lightning_modules.models.packed import packing
 from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
@@ -33,12 +34,14 @@ class LoadOptions:
     """How the models of a role are loaded, whatever each of them is.
 
     `dtype` is that of the weights, `attention` the name of an implementation in Transformers, None
-    for the one that it takes by itself. With `packed`, layers are held in 4 bits (`packed.py`) that
-    are made on `device`, and compute in `dtype`.
+    for the one that it takes by itself. With `head_in_float32` a language model's product with the
+    vocabulary is computed in float32, whatever the dtype and autocast. With `packed`, layers are
+    held in 4 bits (`packed.py`) that are made on `device`, and compute in `dtype`.
     """
 
     dtype: torch.dtype = torch.float32
     attention: str | None = None
+    head_in_float32: bool = False
     packed: bool = False
     device: str = field(default="cpu", repr=False)  # shapes no result
 
@@ -143,6 +146,8 @@ def load_causal_lm(
             AutoModelForCausalLM, path, config, revision=revision or "main", **how.arguments()
         )
     forbid_ids_without_text(model, path, revision)
+    if how.head_in_float32:
+        compute_head_in_float32(model)
     return model.eval()
 
 

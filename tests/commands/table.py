@@ -25,6 +25,7 @@ NETWORK = Needs("a network")
 ACCOUNT = Needs("an account of W&B")
 WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one")
 OWN_TEST = Needs("minutes; a test of its own runs it")
+BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 TRL = Needs("TRL, and data of its own size")
 
@@ -46,6 +47,11 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("performance.md", "bash benchmarks/gpu.sh --tiny sampling update"): Long(),
     ("performance.md", "python run.py algo=ppo model=llama hardware=gpu logger=none"): GPU,
     ("performance.md", "REAL_MODEL=<folder> bash benchmarks/gpu.sh real"): GPU,
+    (
+        "large_models.md",
+        "python run.py model=pretrained model.pretrained=./my_model adapter=qlora data=files"
+        " data.path=pairs.jsonl",
+    ): BITSANDBYTES,
     (
         "reward_models.md",
         "python run.py algo=reward_model data=ultrafeedback model=smollm_135m adapter=lora"

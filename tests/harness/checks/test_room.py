@@ -89,7 +89,7 @@ def test_supervised_training_computes_again_what_does_not_fit(bench, monkeypatch
     rows = sorted(data.rows["train"], key=data.length)[-16:]
     sizes = [data.collate(each)["input_ids"].numel() for each in data.micro_batches(rows)]
     assert part["input_ids"].numel() == max(sizes)
-    needed = saved_bytes(module.model, lambda: module.losses(part))
+    needed = saved_bytes(module.model, lambda: [module.losses(part)])
     trained = 4 * sum(p.numel() for p in module.model.parameters())  # by SGD, without states
     for share, on in ((1.1, False), (0.9, True)):
         free = int((share * needed + trained) / SHARE)

@@ -14,7 +14,7 @@ def forward_of(model):
         ids = torch.ones(rows, 12, dtype=torch.long)
         prompt_mask = torch.ones(rows, 5, dtype=torch.bool)
         prompt_mask[:, 0] = False
-        return model(ids, prompt_mask, torch.ones(rows, 7, dtype=torch.bool), 1.0)
+        yield model(ids, prompt_mask, torch.ones(rows, 7, dtype=torch.bool), 1.0)
 
     return forward
 
@@ -49,7 +49,7 @@ def test_of_other_models_all_is_kept():
 
     def forward(rows: int):
         ids = torch.ones(rows, 4, dtype=torch.long)
-        return model(ids, torch.ones_like(ids), torch.arange(3))
+        yield model(ids, torch.ones_like(ids), torch.arange(3))
 
     kept, checkpointed = saved_growth(model, forward)
     assert kept == checkpointed
