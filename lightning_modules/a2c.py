@@ -42,6 +42,14 @@ class A2C(PolicyModule):
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         metrics = super().update(rollout)
+        self._go_on_with_values(rollout)
+        return metrics
+
+    def warm_up(self, rollout: Rollout) -> dict[str, float]:
+        metrics = super().warm_up(rollout)
+        self._go_on_with_values(rollout)
+        return metrics
+
+    def _go_on_with_values(self, rollout: Rollout) -> None:
         for _ in range(self.options.value_updates - 1):
             self.fit_values(rollout)
-        return metrics

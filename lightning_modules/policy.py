@@ -20,7 +20,7 @@ from torch import Tensor
 from lightning_modules.errors import TrainingError
 from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.metrics.evaluation import Evaluation
-from lightning_modules.metrics.rollout_statistics import rollout_metrics
+from lightning_modules.metrics.rollout_statistics import rollout_metrics, sampler_gap
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import penalised_rewards
@@ -131,9 +131,9 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         self.on_train_epoch_start()  # a run may go on with the evaluation of an iteration
 
     def on_train_epoch_start(self) -> None:
-        # The last iteration is always evaluated.
-        last = self.current_epoch + 1 == self.options.iterations
-        self.trainer.check_val_every_n_epoch = 1 if last else self.options.evaluate_every
+        before, after = map(self.options.evaluations, (self.current_epoch, self.current_epoch + 1))
+        # What does not divide the number of iterations so far asks for no evaluation.
+        self.trainer.check_val_every_n_epoch = 1 if after > before else self.current_epoch + 2
 
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
@@ -146,13 +146,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         rollout, seconds = self.collect(batch)
         collected = clock(self.device)
         self.rollout = rollout  # the latest, for callbacks to look at
-        metrics = self.update(rollout)
+        metrics = self.warm_up(rollout) if self.warming_up else self.update(rollout)
         ended = clock(self.device)
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
+        metrics |= self._largest_gap(rollout)
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
-        if adaptive := self.options.adaptive_beta:
+        if (adaptive := self.options.adaptive_beta) and not self.warming_up:
             self.beta = adapted_beta(
                 self.beta,
                 metrics["rollout/kl"],
@@ -160,6 +161,13 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
                 self.options.sequences_per_iteration,
                 adaptive.horizon,
             )
+
+    def _largest_gap(self, rollout: Rollout) -> dict[str, float]:
+        gap = sampler_gap(rollout)
+        if gap is None:
+            return {}
+        largest = self.trainer.strategy.reduce(gap.max(), reduce_op="max")
+        return {"rollout/sampler_gap_max": float(largest)}
 
     def _count_episodes(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         sizes = torch.tensor([len(rollout), rollout.response_mask.sum()], dtype=torch.float64)

@@ -25,7 +25,10 @@ class PPO(PolicyModule):
 
     def weigh(self, rollout: Rollout) -> Rollout:
         mask, options = rollout.response_mask, self.options
-        advantages = gae(rollout.rewards, rollout.values, mask, options.gamma, options.lam)
+        # A warm-up fits rewards-to-go, the targets without a bias: what lam < 1 takes of V is not
+        # worth much yet, and of a score at the end the first tokens see lam^T.
+        lam = 1.0 if self.warming_up else options.lam
+        advantages = gae(rollout.rewards, rollout.values, mask, options.gamma, lam)
         returns = advantages + rollout.values
         if options.whiten_advantages:
             advantages = whiten(advantages, mask, self.sum_over_ranks)

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.manual import ManualModule
+from lightning_modules.metrics.averages import Averages
 from lightning_modules.metrics.rollout_statistics import explained_variance
 from lightning_modules.metrics.update_statistics import UpdateStatistics
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.losses import value_error
-from lightning_modules.objectives.masked import aggregate
+from lightning_modules.objectives.masked import aggregate, masked
 from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.rollout import Rollout
@@ -51,25 +52,49 @@ class UpdatingModule(ManualModule):
             "train/explained_variance": explained_variance(rollout, self.beta, self.sum_over_ranks),
         }
 
-    def fit_values(self, rollout: Rollout) -> None:
-        """One more optimiser step of the value function alone, on the rollout's `returns`."""
+    @property
+    def warming_up(self) -> bool:
+        """Whether only the value function learns in this iteration."""
+        return self.current_epoch < self.options.critic_warmup
+
+    def warm_up(self, rollout: Rollout) -> dict[str, float]:
+        """As `update`, with as many optimiser steps, but of the value function alone."""
+        self._set_learning_rates(self.optimizers())
+        averages = Averages()
+        for minibatch in self._minibatches(rollout):
+            averages.merge(self.fit_values(minibatch))
+        return averages.means(self.sum_over_ranks) | {
+            "train/steps": 0,
+            "train/explained_variance": explained_variance(rollout, self.beta, self.sum_over_ranks),
+        }
+
+    def fit_values(self, rollout: Rollout) -> Averages:
+        """One optimiser step of the value function alone, on the rollout's `returns`; what its loss
+        was before, and the norm of its gradient.
+        """
         optimizer = self.optimizers()
         divisor = self.sum_over_ranks(self._count(rollout)).clamp(min=1)
         parameters = self.model.value_parameters()
 
-        def backward() -> None:
+        def backward() -> Averages:
+            averages = Averages()
             optimizer.zero_grad()  # of a try that ran out of memory
             for part in rollout.micro_batches(*self.micro_batches.limits):
                 masks = part.prompt_mask, part.response_mask
                 values = self.model.values(part.sequences, *masks, part.prompt_of)
                 errors = value_error(values, part.returns)
                 self.manual_backward(aggregate(errors, part.response_mask, divisor))
+                total = masked(errors, part.response_mask).sum()
+                averages.add("train/value_loss", total, self._count(part))
+            return averages
 
         with self.without_sync():
-            self.micro_batches.within_memory(backward, len(rollout))
+            averages = self.micro_batches.within_memory(backward, len(rollout))
         for parameter in parameters:
             parameter.grad = self.sum_over_ranks(parameter.grad)
-        self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
+        norm = self.clipped_step(optimizer, self.options.max_grad_norm, parameters)
+        averages.add("train/grad_norm", norm)
+        return averages
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
         """Every sequence once an epoch, each epoch in an order of its own."""
@@ -152,6 +177,7 @@ class UpdatingModule(ManualModule):
     def _set_learning_rates(self, optimizer: torch.optim.Optimizer) -> None:
         """A function of the iteration alone, so there is no schedule to resume."""
         decays = self.options.lr_decay == "linear"
-        left = 1 - self.current_epoch / self.options.iterations if decays else 1.0
+        learnt = max(0, self.current_epoch - self.options.critic_warmup)
+        left = 1 - learnt / self.options.iterations if decays else 1.0
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * left

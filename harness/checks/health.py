@@ -33,6 +33,8 @@ VALUE_ITERATIONS = 20
 ENDED = 0.5
 # An update that leaves out more is of chosen responses.
 UNSCORED = 0.1
+# Nats a token, on average. Rounding makes 1e-5 in float32 and up to 0.05 in bfloat16.
+SAMPLER_GAP = 0.1
 # The heading of the glossary's section on them.
 REWARD_MODELS = "## Reward models"
 
@@ -118,6 +120,11 @@ def unscored(seen: Seen) -> bool:
     return _now(seen, "rollout/unscored") > UNSCORED
 
 
+def sampler_disagrees(seen: Seen) -> bool:
+    """Responses are not those of the policy that is updated."""
+    return _now(seen, "rollout/sampler_gap_mean") > SAMPLER_GAP
+
+
 def _now(seen: Seen, name: str, absent: float = 0.0) -> float:
     values = seen.last.get(name)
     return values[-1] if values else absent
@@ -140,6 +147,11 @@ WARNINGS: dict[str, tuple[Callable[[Seen], bool], str, str]] = {
     ),
     "cut_off": (cut_off, "rollout/eos_rate", "most responses are cut off"),
     "unscored": (unscored, "rollout/unscored", "many responses have no score"),
+    "sampler_disagrees": (
+        sampler_disagrees,
+        "rollout/sampler_gap_mean",
+        "the sampler and the update disagree",
+    ),
 }
 
 

@@ -30,6 +30,8 @@ from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import BATCH_TOKENS, ModelReward
 from lightning_modules.rewards.reward import Reward
+from lightning_modules.rollouts.merged_adapters import merged_bytes
+from lightning_modules.rollouts.tokens import WHOLE
 
 UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 # Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
@@ -37,6 +39,8 @@ UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
+# Of a large vocabulary in float32 what they are divided by, and the softmax.
+SAMPLING_LOGITS_IN_BLOCKS = 4 + 2 * 4
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -207,14 +211,21 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
 
 @torch.no_grad()
 def sampling_bytes(module: PolicyModule, sizes: Sizes) -> int:
-    """The KV cache of all responses at full length, the logits of one token of each, and casts."""
+    """The KV cache of all responses at full length, the logits of one token of each, and weights
+    that are cast, or that adapters are merged into.
+    """
     lm = module.model.lm
     ids = torch.zeros(1, 2, dtype=torch.long, device=next(lm.parameters()).device)
     cache = DynamicCache()
     lm(input_ids=ids, use_cache=True, **{cache_name(lm): cache})
     per_token = tensor_bytes(x for layer in cache.layers for x in (layer.keys, layer.values)) // 2
-    per_response = sizes.tokens * per_token + vocabulary_size(lm) * SAMPLING_LOGITS
-    return sizes.sequences * per_response + _kept_casts(lm)
+    buckets, columns, merged = module.collector.sampler.sizes, sizes.tokens, 0
+    if buckets is not None:
+        columns, merged = buckets.columns_for(columns), merged_bytes(lm)
+    vocabulary = vocabulary_size(lm)
+    per_logit = SAMPLING_LOGITS if vocabulary <= WHOLE else SAMPLING_LOGITS_IN_BLOCKS
+    per_response = columns * per_token + vocabulary * per_logit
+    return sizes.sequences * per_response + _kept_casts(lm) + merged
 
 
 def _kept_casts(lm: nn.Module) -> int:

@@ -1,15 +1,11 @@
 """The start-up check of models as they are: evaluation mode, and the reward model's own head."""
 
-import json
-
 import torch
-from safetensors import safe_open
-from torch import Tensor
-from transformers.utils import cached_file
 
 from harness.checks.audit import CheckError
 from harness.checks.memory import reward_models
 from lightning_modules.models.scalar import ScalarModel
+from lightning_modules.models.scorers import head_in_files
 from lightning_modules.policy import PolicyModule
 
 
@@ -47,24 +43,3 @@ def check_reward_heads(module: PolicyModule) -> None:
                 "it was made anew after loading, so its scores mean nothing; load it by"
                 " reward=learned or reward=checkpoint and do not initialise it again",
             )
-
-
-def head_in_files(path: str) -> Tensor | None:
-    """The weights of the scalar head in a folder (or a cached hub model) of safetensors."""
-    name = "model.safetensors"
-    if index := _kept_file(path, f"{name}.index.json"):
-        with open(index, encoding="utf-8") as file:
-            name = json.load(file)["weight_map"].get("score.weight", name)
-    file = _kept_file(path, name)
-    if file is None:
-        return None
-    with safe_open(file, "pt") as weights:
-        known = "score.weight" in weights.keys()  # noqa: SIM118 (it is no dictionary)
-        return weights.get_tensor("score.weight") if known else None
-
-
-def _kept_file(path: str, name: str) -> str | None:
-    try:
-        return cached_file(path, name, local_files_only=True)
-    except OSError:
-        return None

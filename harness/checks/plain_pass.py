@@ -15,9 +15,10 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample
 from lightning_modules.forward.passes import at_least_float32, plain
 from lightning_modules.rewards.reward import Responses
-from lightning_modules.rollouts.generation import generate, sample_tokens
+from lightning_modules.rollouts.generation import generate
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, prompt_noise, uniforms
+from lightning_modules.rollouts.tokens import sample_tokens
 
 # A token changes where rounding moves the distribution past the number that it was drawn with, so
 # that it stands beside it: how far, as a share of the distribution. In bfloat16 a fifth of the
@@ -52,7 +53,7 @@ def check_drawn_again(
         response = sample.responses.sequences[row, width:][sample.responses.response_mask[row]]
         logits = row_logits(lm, torch.cat([prompt, response]))[len(prompt) - 1 : -1]
         require_finite(lm, of_tokens(logits / temperature, response))
-        again = sample_tokens(logits, temperature, drawn[: len(response)])
+        again = sample_tokens(logits, temperature, drawn[: len(response)]).tokens
         equal, total = equal + int((again == response).sum()), total + len(response)
         far = distance(logits / temperature, response, drawn[: len(response)]) > rounding
         wrong += far.nonzero().flatten().tolist()
@@ -176,7 +177,7 @@ def sample_alone(
     drawn = uniforms(noise, len(prompts), 1, tokens).to(device)
     stops = {"stop_id": stop_ids or encoder.stop_ids, "pad_id": encoder.pad_id}
     try:
-        sequences, real = generate(lm, ids, mask, drawn, temperature=1.0, **stops)
+        sequences, real, _ = generate(lm, ids, mask, drawn, temperature=1.0, **stops)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:

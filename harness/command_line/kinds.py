@@ -31,6 +31,7 @@ KINDS = {
 CHOICES = {
     "early_stop": ("null", "gold"),
     "hardware.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "hardware.sampler": ("auto", "plain", "bucketed"),
     "logger.mode": ("null", "online", "offline", "disabled"),
 }
 DEVICES = "hardware.devices"

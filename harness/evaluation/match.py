@@ -10,7 +10,10 @@ from datamodules.limits import fit_limits
 from datamodules.prompts import spread
 from datamodules.records import DataError, Prompt
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.samplers import candidates, choose, why_not
+from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.pipeline.pipeline import Pipeline
+from harness.reports.console import say
 from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.loading import (
@@ -90,6 +93,17 @@ class Player:
             ),
             temperature=options.temperature,
             micro_batches=MicroBatches(options.batch_size),
+        )
+
+    def choose_sampler(self, option: str, prompts: list[Prompt]) -> list[str]:
+        """Let responses to `prompts` be sampled as hardware.sampler says; a line to say if not."""
+        ways = candidates(option, self.device)
+        coarse = self.lm.dtype != torch.float32
+        tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
+        longest = max(map(len, self.encoder.prompts(prompts)))
+        given = (self.batch(prompts[:2]), longest, tolerance)
+        return choose(
+            self.collector, ways, [why_not(self.lm, self.collector, way, *given) for way in ways]
         )
 
     def batch(self, prompts: list[Any]) -> dict[str, Any]:
@@ -198,6 +212,9 @@ def evaluate_policy(
     options = pipeline.cfg.evaluation
     match = Match(player.collector, pipeline.source.gold, pipeline.cfg.seed, opponent)
     prompts = held_out(pipeline)
+    sampler = pipeline.cfg.hardware.get("sampler", "auto")
+    for each in (player, opponent):
+        say(pipeline.console, each.choose_sampler(sampler, prompts))
     for i, start in enumerate(range(0, len(prompts), options.batch_size)):
         part = prompts[start : start + options.batch_size]
         places = list(range(start, start + len(part)))

@@ -12,7 +12,12 @@ from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
 from harness.runs.identity import differences, identity, is_place
 from harness.runs.secrets import is_secret, kept
-from lightning_modules.options.identities import code_identity, file_hash, pretrained_identity
+from lightning_modules.options.identities import (
+    code_identity,
+    critic_identity,
+    file_hash,
+    pretrained_identity,
+)
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
 from lightning_modules.options.supervised import SupervisedOptions
 
@@ -33,6 +38,8 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
+    if (start := config["algo"].get("critic_from")) is not None:
+        found["algo.critic_from"] = critic_identity(start)
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])

@@ -22,12 +22,14 @@ from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
+from harness.parts.critic_start import check_start, require_same_tokens, start_config
 from harness.parts.hardware import (
     check_attention_runs,
     check_hardware,
     frozen_dtype,
     on_gpu,
     prepare_device,
+    with_precision,
 )
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
@@ -40,7 +42,8 @@ from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import LoadOptions, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
 from lightning_modules.models.usable import embedding_rows
-from lightning_modules.options.paths import model_folder
+from lightning_modules.options.paths import critic_folder, model_folder
+from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.options.remote_code import trusts
 from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
@@ -66,6 +69,7 @@ class Parts:
         check_hardware(cfg.hardware)
         prepare_device(cfg.hardware)
         self.language_model: LanguageModel = instantiate(cfg.model)
+        self.hardware = with_precision(cfg.hardware, self.language_model)
         rated = with_rates(cfg, self.language_model)
         self.algorithm = _training("algo", rated.algo)
         self.stage_options = rated.stages
@@ -82,7 +86,7 @@ class Parts:
             attention=self.language_model.attn_implementation,
             head_in_float32=cfg.hardware.get("head_precision") == "float32",
         )
-        self.frozen = replace(trained, dtype=frozen_dtype(cfg.hardware))
+        self.frozen = replace(trained, dtype=frozen_dtype(self.hardware))
         self.base = replace(self.frozen, **self._packing()) if self.lora else trained
         self._tried = False  # the chat template, on all prompts
 
@@ -99,7 +103,7 @@ class Parts:
         model = self.language_model
         if model.trust_remote_code and not model.embedded:
             say(self.console, [f"{model.pretrained}: the code that comes with this model is run"])
-        check_attention_runs(self.cfg.hardware, model.attn_implementation)
+        check_attention_runs(self.hardware, model.attn_implementation)
         model.check(self.source.least_tokens)
         if not model.embedded:
             template = self.load_unlimited(model.pretrained, model.revision).format.template
@@ -111,8 +115,21 @@ class Parts:
             )
         if self.lora:
             check_adapter(model.skeleton(), self.lora, TaskType.CAUSAL_LM)
-        critic = isinstance(self.algorithm, PolicyModule) and self.algorithm.options.critic
-        if isinstance(self.algorithm, RewardModel) or critic == "copy":
+        if isinstance(self.algorithm, RewardModel):
+            self.check_scorer_base()
+        elif isinstance(self.algorithm, PolicyModule):
+            self._check_critic(self.algorithm.options)
+
+    def _check_critic(self, options: PolicyOptions) -> None:
+        model = self.language_model
+        if options.critic_from:
+            config = start_config(options.critic_from)
+            own = model.pretrained, model.revision
+            policys = self._unlimited if model.embedded else self.load_unlimited(*own)
+            critics = self.load_unlimited(critic_folder(options.critic_from), None, player=True)
+            require_same_tokens(options, policys.tokenizer, critics.tokenizer)
+            check_start(options, config, model.skeleton(), self.lora)
+        elif options.critic == "copy":
             self.check_scorer_base()
 
     def check_conversations(self) -> None:
@@ -221,7 +238,7 @@ class Parts:
     @property
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
-        return torch.device("cuda" if on_gpu(self.cfg.hardware) else "cpu")
+        return torch.device("cuda" if on_gpu(self.hardware) else "cpu")
 
 
 def _training(place: str, config: DictConfig) -> Any:

@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 
 import datamodules
 import lightning_modules
-from harness.parts.hardware import precision
 from harness.parts.parts import Parts
 from harness.runs.provenance import versions
 from harness.runs.stages import code_identity
@@ -48,7 +47,7 @@ def recipe(parts: Parts, name: str) -> dict[str, Any]:
         "chat": None if parts.language_model.embedded else parts.encoder.format.identity(),
         "training": OmegaConf.to_container(parts.stage_options[name], resolve=True),
         "seed": cfg.stage_seed,
-        "precision": precision(cfg.hardware),
+        "precision": parts.hardware.precision,
         "loaded": str(parts.base),
         "code": code_identity(STAGE_CODE),
         "versions": versions(),

@@ -162,7 +162,7 @@ def _fit(
         say(parts.console, [f"not default: {', '.join(not_default(parts.cfg)) or 'nothing'}"])
     say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))
     # A stage is made by one process on one device; the others of a run wait for it.
-    hardware = parts.cfg.hardware
+    hardware = parts.hardware
     if not is_run:
         hardware = OmegaConf.merge(hardware, {"devices": 1, "strategy": "auto"})
     minutes = parts.cfg.callbacks.get("checkpoint_minutes")

@@ -27,7 +27,7 @@ def export(
     """
     if isinstance(model, PeftModel):
         # A critic's adapter beside it is no part of the policy.
-        with _whole_folder(folder / "adapter") as draft:
+        with whole_folder(folder / "adapter") as draft:
             model.save_pretrained(draft, selected_adapters=[model.active_adapter])
     plain = merged(model)
     special = special_ids(plain, encoder)
@@ -47,13 +47,13 @@ def export(
     tokenizer = encoder.tokenizer
     if tokenizer.pad_token_id != special["pad_token_id"]:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(special["pad_token_id"])
-    with _whole_folder(folder / "model") as draft:
+    with whole_folder(folder / "model") as draft:
         plain.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
 
 
 @contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder to write to, which takes the place of `folder` when all is on the disk; the
     old one goes after that. DiskError if it cannot be written.
     """

@@ -10,14 +10,22 @@ from torch import nn
 
 from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
+from lightning_modules.forward.passes import plain
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
-from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter, add_value_adapter
-from lightning_modules.models.loading import load_causal_lm
+from lightning_modules.models.adapters import (
+    VALUE_ADAPTER,
+    add_adapter,
+    add_value_adapter,
+    load_adapter,
+)
+from lightning_modules.models.loading import fetch_config, load_causal_lm
 from lightning_modules.models.one_base import critic_on
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
-from lightning_modules.models.scalar import AdapterScalar, ScalarModel
-from lightning_modules.models.scorers import load_scorer, new_scorer
+from lightning_modules.models.scalar import AdapterScalar, ScalarModel, score_scale, value_kind
+from lightning_modules.models.scorers import head_in_files, load_scorer, new_scorer
+from lightning_modules.models.usable import require_positions
+from lightning_modules.options.paths import critic_folder, value_adapter
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rollouts.collection import Vocabulary
@@ -26,14 +34,16 @@ from lightning_modules.rollouts.collection import Vocabulary
 def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
     """Give the algorithm its models, making the stages that it needs; returns its tokenizer."""
     path, revision = pipeline.reference()
-    adapted = functools.cache(partial(adapted_policy, pipeline, pipeline.cfg.seed))
-    context = pipeline.reward_context()
-    if pipeline.one_base:
-        context = replace(context, policy=adapted)
-    pipeline.reward.bind(context)
+    adapted = bind_reward(pipeline)
     pipeline.plan.begin(algorithm.name)
     encoder = pipeline.load_encoder(path, revision)
-    model, reference = actor_critic(pipeline, algorithm.options.critic, pipeline.cfg.seed, adapted)
+    model, reference = actor_critic(
+        pipeline,
+        algorithm.options.critic,
+        pipeline.cfg.seed,
+        adapted,
+        critic_from=algorithm.options.critic_from,
+    )
     algorithm.bind(
         model=model,
         reference=reference,
@@ -44,6 +54,18 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
         gold=pipeline.source.gold,
     )
     return encoder
+
+
+def bind_reward(pipeline: Pipeline) -> Callable[[], PeftModel]:
+    """Give the reward its models; returns what loads a policy with LoRA, once, on whose weights
+    those of the reward may be.
+    """
+    adapted = functools.cache(partial(adapted_policy, pipeline, pipeline.cfg.seed))
+    context = pipeline.reward_context()
+    if pipeline.one_base:
+        context = replace(context, policy=adapted)
+    pipeline.reward.bind(context)
+    return adapted
 
 
 def adapted_policy(pipeline: Pipeline, seed: int) -> PeftModel:
@@ -58,6 +80,7 @@ def actor_critic(
     critic: str | None,
     seed: int,
     adapted: Callable[[], PeftModel] | None = None,
+    critic_from: str | None = None,
 ) -> tuple[ActorCritic, Reference]:
     """The policy, started from the reference, with the critic that the algorithm wants.
 
@@ -73,40 +96,61 @@ def actor_critic(
         reference = Reference(frozen(load(how=pipeline.frozen)), shares_policy=False)
     if critic == "adapter":
         add_value_adapter(lm, pipeline.lora, seed + 1)
-        model = ActorCritic(lm, new_value_head(lm), value_adapter=VALUE_ADAPTER)
+        model = ActorCritic(lm, critic_head(lm, critic_from), value_adapter=VALUE_ADAPTER)
+        if critic_from:
+            load_adapter(lm, VALUE_ADAPTER, value_adapter(critic_folder(critic_from)))
     elif critic == "head":
-        model = ActorCritic(lm, new_value_head(lm))
+        model = ActorCritic(lm, critic_head(lm, critic_from))
     elif critic == "copy":
-        model = _with_copy(pipeline, lm, seed)
+        model = _with_copy(pipeline, lm, seed, critic_from)
     else:
         model = ActorCritic(lm)
     return model, reference
 
 
-def _with_copy(pipeline: Pipeline, lm: nn.Module, seed: int) -> ActorCritic:
-    """A value function that begins as the reward model if there is one, else as the reference: on
-    the policy's weights where these are the same, or a network of its own.
+def critic_head(lm: nn.Module, critic_from: str | None) -> nn.Linear:
+    """A new head, or that of an exported value function."""
+    head = new_value_head(lm)
+    if critic_from:
+        path = critic_folder(critic_from)
+        (mean,), (std,) = score_scale(fetch_config(path))
+        head.weight.data.copy_(head_in_files(path) / std)
+        head.bias.data.fill_(-mean / std)
+    return head
+
+
+def _with_copy(
+    pipeline: Pipeline, lm: nn.Module, seed: int, critic_from: str | None
+) -> ActorCritic:
+    """A value function that begins as `critic_from`, else as the reward model if there is one, else
+    as the reference: on the policy's weights where these are the same, or a network of its own.
     """
     reward = pipeline.reward
-    # In the units of the reward, whose weights it may start from.
+    # In the units of the reward, whose weights it may start from; values have no others.
     normalised = getattr(reward, "normalise", True)
-    if pipeline.one_base:
+    if pipeline.one_base and not critic_from:
         start = reward.scorer.model if isinstance(reward, LearnedReward) else None
         if start is None or isinstance(start, AdapterScalar):
             critic = critic_on(lm, pipeline.lora, seed, start, normalised=normalised)
             return ActorCritic(lm, critic=critic, value_adapter=VALUE_ADAPTER)
-    critic = ScalarModel(_critic_copy(pipeline, seed), normalised=normalised)
-    return ActorCritic(lm, critic=critic)
+    model = _critic_copy(pipeline, seed, critic_from)
+    normalised = normalised or value_kind(plain(model).config) is not None
+    return ActorCritic(lm, critic=ScalarModel(model, normalised=normalised))
 
 
-def _critic_copy(pipeline: Pipeline, seed: int) -> nn.Module:
-    """A value network of its own: the reward model's weights if there is one, else the
-    reference's.
+def _critic_copy(pipeline: Pipeline, seed: int, critic_from: str | None) -> nn.Module:
+    """A value network of its own: the weights of `critic_from`, of the reward model if there is
+    one, or the reference's, and then every state is worth 0 to begin with.
     """
-    if isinstance(pipeline.reward, LearnedReward):
+    if critic_from:
+        model = load_scorer(critic_folder(critic_from), how=pipeline.base)
+        require_positions(model.config, sum(pipeline.limits.tokens), critic_from)
+    elif isinstance(pipeline.reward, LearnedReward):
         model = load_scorer(pipeline.reward_model() / "model", how=pipeline.base)
     else:
         path, revision = pipeline.reference()
         tokenizer = pipeline.load_encoder(path, revision).tokenizer
         model = new_scorer(path, tokenizer, seed=seed, revision=revision, how=pipeline.base)
+        # Random values would be noise of the size of scores, for which the policy pays at first.
+        nn.init.zeros_(model.score.weight)
     return add_adapter(model, pipeline.lora, TaskType.SEQ_CLS, seed) if pipeline.lora else model

@@ -13,10 +13,12 @@ from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
 from harness.checks.overoptimisation import OverOptimisationWatch
 from harness.checks.room import make_room
+from harness.checks.samplers import ChooseSampler
 from harness.checks.selfcheck import SelfCheck
 from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
 from harness.parts.score_scale import reward_notes
+from harness.pipeline.critic_export import export_critic
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
@@ -68,13 +70,14 @@ def train_policy(
     tracking = {"is_run": True, "x_axis": "rollout/episodes", "keep_steps": done}
     with tracked(cfg, run, run.folder, algorithm.name, **tracking) as loggers:
         trainer = make_trainer(
-            cfg.hardware,
-            max_epochs=options.iterations,
+            pipeline.hardware,
+            max_epochs=options.all_iterations,
             limit_train_batches=1,
             check_val_every_n_epoch=options.evaluate_every,
             logger=loggers,
             # Checkpoints are saved last: they hold the state of the others.
             callbacks=[
+                ChooseSampler(cfg.hardware.get("sampler", "auto"), console),
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
@@ -104,6 +107,8 @@ def train_policy(
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
             result["best/iteration"] = kept.epoch + 1
         export(algorithm.model.lm, encoder, run.folder, options.temperature)
+        if cfg.callbacks.get("export_critic", True):
+            say(console, export_critic(algorithm.model, encoder, run.folder))
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3
@@ -128,6 +133,7 @@ def say_start(
         data=cfg.data.name,
         prompts=tuple(map(len, data.rows.values())),
         devices=devices,
+        precision=pipeline.hardware.precision,
         stages={stage.name: stage for stage in pipeline.stages},
         changed=not_default(cfg),
     )

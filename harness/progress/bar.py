@@ -46,13 +46,13 @@ class ProgressBar(Callback):
         # current_epoch counts iterations of a policy; supervised modules have many batches in one.
         self.done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
         self.total = trainer.num_training_batches * trainer.max_epochs
-        self.every = trainer.check_val_every_n_epoch or 1
-        self.evaluations = ceil(trainer.max_epochs / self.every)
+        self.evaluations = self.evaluated(trainer, pl_module, trainer.max_epochs)
         self.part = self.plan.part
         self.label = printable(self.part.title)  # before its width is measured
         self.first = self.share(self.done)
         self.part.train.start(self.first)
-        self.part.evaluate.start(trainer.current_epoch // self.every / self.evaluations)
+        evaluated = self.evaluated(trainer, pl_module, trainer.current_epoch)
+        self.part.evaluate.start(evaluated / self.evaluations)
         self.began = self.measured = self.plan.clock()
         self.told = (self.began, self.done)
         self.judging = 0.0  # seconds of evaluations, which are no training
@@ -104,6 +104,10 @@ class ProgressBar(Callback):
 
     def on_exception(self, *args: Any) -> None:
         self._close()
+
+    def evaluated(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epochs: int) -> int:
+        """How many evaluations there are in the first so many epochs of Lightning's."""
+        return ceil(epochs / (trainer.check_val_every_n_epoch or 1))
 
     def share(self, steps: float) -> float:
         """The share of the whole part that so many steps are, the last one perhaps in part."""

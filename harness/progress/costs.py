@@ -44,7 +44,7 @@ class Cost:
 
     Of supervised training, `tokens` is how many there are in all its steps. Of a step of a policy,
     an iteration: the shares of it when all responses are `sampled`, and when they are `collected`,
-    read by all models.
+    read by all models; and what one of the critic's warm-up costs, as a share of it.
     """
 
     train: float
@@ -54,6 +54,7 @@ class Cost:
     tokens: float = 0.0
     sampled: float = 0.0
     collected: float = 0.0
+    warmup: float = 1.0
 
     def with_tokens(self, tokens: float) -> "Cost":
         """The same where there are so many tokens: how they are padded is seen in their batches."""
@@ -96,10 +97,15 @@ class Iteration:
     sample: float
     read: float
     update: float
+    warmup: float  # the update of one in which the critic alone learns
 
     @property
     def all(self) -> float:
         return self.sample + self.read + self.update
+
+    @property
+    def collect(self) -> float:
+        return self.sample + self.read
 
 
 def iteration(
@@ -108,28 +114,35 @@ def iteration(
     """Sampling; what policy, critic, reference and rewards say of it; then the updates."""
     tokens = sequences * lengths.longest
     trained = epochs * (1 + models.critic) + value_updates
+    step = tokens * (1 + backward(lora=models.lora))
     return Iteration(
         sample=sequences * (lengths.longest_prompt + SAMPLED * lengths.response),
         read=tokens * (1 + models.reference + models.critic + models.rewards),
-        update=tokens * trained * (1 + backward(lora=models.lora)),
+        update=step * trained,
+        warmup=step * (epochs + value_updates),
     )
 
 
 def policy(
     each: Iteration,
     iterations: int,
+    warmups: int,
     evaluations: int,
     prompts: int,
     lengths: Lengths,
     models: Models,
 ) -> Cost:
-    """Of a policy's training; before its first evaluation the reference answers too."""
+    """Of a policy's training, whose critic is warmed up in `warmups` iterations more; before its
+    first evaluation the reference answers too.
+    """
+    warmup = (each.collect + each.warmup) / each.all
     once = iteration(prompts, 0, 0, lengths, models)
     reference = once.sample + prompts * lengths.longest * models.rewards
     return Cost(
-        train=iterations * each.all,
+        train=(iterations + warmups * warmup) * each.all,
         evaluate=evaluations * once.all + reference,
         before=CHECKED * lengths.longest,
         sampled=each.sample / each.all,
-        collected=(each.sample + each.read) / each.all,
+        collected=each.collect / each.all,
+        warmup=warmup,
     )

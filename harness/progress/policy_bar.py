@@ -24,9 +24,27 @@ class PolicyBar(ProgressBar):
         self.updates = updates
         self.hook: RemovableHandle | None = None
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
+        self.warmups = pl_module.options.critic_warmup
+        super().on_train_start(trainer, pl_module)
+
+    def evaluated(self, trainer: pl.Trainer, pl_module: PolicyModule, epochs: int) -> int:
+        return pl_module.options.evaluations(epochs)
+
+    def share(self, steps: float) -> float:
+        # Iterations of the critic's warm-up are shorter, and come first.
+        def cost(count: float) -> float:
+            return count - min(count, self.warmups) * (1 - self.part.cost.warmup)
+
+        return cost(steps) / cost(self.total)
+
     def within(self, passes: int) -> float:
-        collected = self.part.cost.collected
+        collected = self._of_this(self.part.cost.collected)
         return collected + (1 - collected) * min(1.0, passes / self.updates())
+
+    def _of_this(self, share: float) -> float:
+        """A share of an iteration as one of that in hand, which may be the warm-up's."""
+        return share / self.part.cost.warmup if self.done < self.warmups else share
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: PolicyModule, batch: Any, batch_idx: int
@@ -43,7 +61,8 @@ class PolicyBar(ProgressBar):
         if options.get("use_cache"):
             self.sampled += 1
             self.status = f"sampling {self.sampled}/{self.limit}"
-            self.move(self.part.cost.sampled * min(1.0, self.sampled / self.limit))
+            share = self._of_this(self.part.cost.sampled)
+            self.move(share * min(1.0, self.sampled / self.limit))
         else:
             self.status = "reading"
 

@@ -93,6 +93,7 @@ def places(folder: Path) -> list[Text]:
     """Where everything of a run is."""
     files = {
         "model": ["model"],
+        "critic": ["critic"],
         "metrics": ["metrics.csv", "summary.json"],
         "samples": ["samples.jsonl"],
         "pictures": ["curves.png", "overoptimisation.png"],

@@ -1,5 +1,6 @@
 """The models of a run in words: what each is, how large, and what of it is trained."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from peft import PeftModel
@@ -60,14 +61,14 @@ def _words(name: str, parameters: Mapping[str, nn.Parameter], adapters: PeftMode
 
 
 def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
-    """`float32`, or that of what is frozen and that of what is trained; each the most common one,
-    as norms and heads may be kept in more digits than the rest.
+    """`float32`, or that of what is frozen and that of what is trained; each that of most numbers,
+    as norms, heads and other roles' adapters may be kept in more digits than the rest.
     """
-    kinds: dict[bool, list[str]] = {}
+    kinds: dict[bool, Counter[str]] = {}
     for parameter in parameters:
         name = "4 bits" if is_packed(parameter) else str(parameter.dtype).removeprefix("torch.")
-        kinds.setdefault(parameter.requires_grad, []).append(name)
-    names = {trained: max(set(all_), key=all_.count) for trained, all_ in kinds.items()}
+        kinds.setdefault(parameter.requires_grad, Counter())[name] += numbers(parameter)
+    names = {trained: counts.most_common(1)[0][0] for trained, counts in kinds.items()}
     if len(set(names.values())) > 1:
         return f"{names[False]}, what is trained {names[True]}"
     return next(iter(names.values()), "no parameters")
@@ -82,19 +83,21 @@ def reference_words(reference: Reference, start: str) -> str:
     return f"a frozen copy of what the policy begins as: {start}, {held}"
 
 
-def critic_words(model: ActorCritic, start: str) -> str | None:
-    """What the value function is; None if there is none. `start`: from what a copy was made."""
+def critic_words(model: ActorCritic, start: str, begun: str | None) -> str | None:
+    """What the value function is; None if there is none. `start`: from what a copy is made;
+    `begun`: the value function that it begins as in the place of that, or of a new head.
+    """
     if isinstance(model.critic, AdapterScalar):
         return f"{_on_the_policy(model.critic)}, begun as {start}, {_own(model)} trained"
     if model.critic is not None:
-        return model_words(model.critic, f"a network of its own, made of {start}")
+        return model_words(model.critic, f"a network of its own, made of {begun or start}")
     if model.value_head is None:
         return None
-    head = "a linear head on the policy's hidden states"
+    as_ = f", begun as {begun}" if begun else ""
     if model.value_adapter is None:
-        return head
+        return f"a linear head on the policy's hidden states{as_}"
     own = f"an adapter of its own, {_own(model)} trained"
-    return f"a linear head on the policy's weights with {own}"
+    return f"a linear head on the policy's weights with {own}{as_}"
 
 
 def _own(model: ActorCritic) -> str:

@@ -44,11 +44,13 @@ def start_table(
     data: str,
     prompts: tuple[int, int],
     devices: int,
+    precision: str,
     stages: Mapping[str, Stage],
     changed: list[str],
 ) -> WordTable:
     """`model` and `data` by their names, `start`: what the policy begins as, `prompts`: to train on
-    and held out, `stages` of this run by name, `changed`: the options that are not default.
+    and held out, `precision` as the Trainer has it, `stages` of this run by name, `changed`: the
+    options that are not default.
     """
     options = algorithm.options
     table = WordTable(show_header=False, title=f"{algorithm.name}: what the numbers mean")
@@ -60,6 +62,7 @@ def start_table(
         ("KL coefficient", _beta(options)),
         *_formula(options),
         ("temperature", f"{options.temperature:g}"),
+        *_precision(precision),
         (
             "a response",
             f"at most {algorithm.collector.vocabulary.max_response_tokens} tokens",
@@ -78,9 +81,16 @@ def _models(
     actor, collector = algorithm.model, algorithm.collector
     yield "policy", policy_words(actor, model)
     yield "reference", reference_words(collector.reference, start)
-    if critic := critic_words(actor, learned):
+    if critic := critic_words(actor, learned, algorithm.options.critic_from):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)
+
+
+def _precision(precision: str) -> Iterator[Row]:
+    if precision == "bf16-mixed":
+        yield "precision", "products in bfloat16; trained weights and log-probabilities in float32"
+    elif precision != "32-true":
+        yield "precision", precision
 
 
 def _amounts(algorithm: PolicyModule, devices: int) -> Iterator[Row]:
@@ -103,10 +113,19 @@ def _amounts(algorithm: PolicyModule, devices: int) -> Iterator[Row]:
     )
     if is_checkpointed(algorithm.model):
         yield "activations", "computed again in the backward pass, for memory's sake"
+    warmup = options.critic_warmup
+    if warmup:
+        yield (
+            "critic warm-up",
+            f"{counted(warmup, 'iteration')} before the policy learns: {warmup * sequences:,}"
+            " episodes, on which the value function alone is fitted",
+        )
     yield (
         "in all",
         f"{counted(options.iterations, 'iteration')}: {options.iterations * sequences:,} episodes,"
-        f" {counted(options.iterations * options.updates, 'optimiser step')}",
+        f" {counted(options.iterations * options.updates, 'optimiser step')}"
+        + ", after the warm-up"
+        * (warmup > 0),
     )
 
 

@@ -117,15 +117,17 @@ def find_checkpoint(folder: Path, wanted: str | None) -> Path:
     raise RunError(f"checkpoint={wanted}: {folder} has {names}")
 
 
-def load_trained(lm: nn.Module, checkpoint: Path) -> None:
-    """Put the policy's trained weights of a checkpoint into `lm`; RunError if it lacks some."""
+def load_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Put the trained weights of a checkpoint into a policy and what of its critic is there;
+    RunError if it lacks some.
+    """
     state = _load(checkpoint)["state_dict"]
-    prefix = "model.lm."
+    prefix = "model."
     weights = {name[len(prefix) :]: x for name, x in state.items() if name.startswith(prefix)}
-    missing = {n for n, p in lm.named_parameters() if p.requires_grad} - set(weights)
+    missing = {n for n, p in model.named_parameters() if p.requires_grad} - set(weights)
     if missing:
         raise RunError(f"{checkpoint}: lacks weights of the policy: {', '.join(sorted(missing))}")
-    lm.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights, strict=False)
 
 
 def steps_done(checkpoint: Path | None) -> int:

@@ -19,7 +19,7 @@ from harness.ranks import LEADER, this_rank
 from harness.runs.command import keep_command
 from harness.runs.foreign import refuse_links
 from harness.runs.identity import (
-    FOR_MEMORY,
+    FOR_THE_MACHINE,
     differences,
     identity,
     input_differences,
@@ -192,7 +192,7 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
     places = state.get("inputs") is None
     differing = differences(identity(was, places=places), identity(config, places=places))
     grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
-    for option in (*FOR_MEMORY, *(["algo.iterations"] if grown else [])):
+    for option in (*FOR_THE_MACHINE, *(["algo.iterations"] if grown else [])):
         differing.pop(option, None)
     if differing:
         lines = [f"  {key}: {was!r} then, {now!r} now" for key, (was, now) in differing.items()]

@@ -51,7 +51,7 @@ LOADING = {
 MADE_OF = ("algo", "stages", "model", "adapter", "data", "seed", "stage_seed")
 HARDWARE = (
     *("name", "accelerator", "devices", "strategy", "precision"),
-    *("checkpointing", "frozen_precision", "head_precision"),
+    *("checkpointing", "frozen_precision", "head_precision", "sampler"),
 )
 
 

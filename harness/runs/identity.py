@@ -17,12 +17,16 @@ FREE = (
     "budget",  # the options that it sets are compared
 )
 
-# What may be given anew where a run goes on: it changes memory, and no result but in its rounding.
-FOR_MEMORY = ("algo.micro_batch_size", "algo.micro_batch_tokens", "hardware.checkpointing")
+# What may be given anew where a run goes on: it changes memory and time, and no result but in its
+# rounding.
+FOR_THE_MACHINE = (
+    *("algo.micro_batch_size", "algo.micro_batch_tokens"),
+    *("hardware.checkpointing", "hardware.sampler"),
+)
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|policy|against"
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 

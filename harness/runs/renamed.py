@@ -11,6 +11,8 @@ from lightning_modules.errors import OptionError
 
 OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
+# Of algorithms with a critic, what came later, with the values that mean what was done before.
+LATER = {"critic_warmup": 0, "critic_from": None}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -73,19 +75,23 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
-    return _multiplied(_for_memory(renamed))
+    if isinstance(algo := renamed.get("algo"), dict) and "critic" in algo:
+        renamed["algo"] = LATER | algo
+    return _multiplied(_for_the_machine(renamed))
 
 
-def _for_memory(config: dict[str, Any]) -> dict[str, Any]:
-    """A whole config of a version that did not know `hardware.checkpointing`: with it, and with the
-    micro-batches of pretrained models that are usual now, which change no result.
+def _for_the_machine(config: dict[str, Any]) -> dict[str, Any]:
+    """A whole config of a version that knew neither `hardware.checkpointing` nor
+    `hardware.sampler`: with both, and with the micro-batches of pretrained models that are usual
+    now, which change no result.
     """
     hardware, algo = config.get("hardware"), config.get("algo")
     if not isinstance(hardware, dict) or not isinstance(algo, dict) or "checkpointing" in hardware:
         return config
     if (algo.get("micro_batch_size"), algo.get("micro_batch_tokens")) == (64, 4096):
         algo = algo | {"micro_batch_size": None, "micro_batch_tokens": "auto"}
-    return config | {"hardware": hardware | {"checkpointing": "auto"}, "algo": algo}
+    hardware = hardware | {"checkpointing": "auto", "sampler": "auto"}
+    return config | {"hardware": hardware, "algo": algo}
 
 
 def _multiplied(config: dict[str, Any]) -> dict[str, Any]:

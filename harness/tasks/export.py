@@ -21,7 +21,7 @@ from harness.runs.used_stages import Origin, find_stages
 from harness.surroundings import require_writable
 from harness.typed import option
 from lightning_modules.options.paths import CONFIG as MODEL_CONFIG
-from lightning_modules.options.paths import MODEL
+from lightning_modules.options.paths import CRITIC, MODEL
 
 
 def export_run(cfg: DictConfig) -> Path:
@@ -45,14 +45,15 @@ def export_run(cfg: DictConfig) -> Path:
     target = Path(cfg.to) if cfg.to else None
     require_writable(target or folder / "exports", "to")
     config = policy_config(written, cfg, HydraConfig.get().overrides.task, folder / CONFIG)
-    stages = find_stages(folder, state, ["sft"], (cfg.cache_dir, written.get("cache_dir")))
+    caches = (cfg.cache_dir, written.get("cache_dir"))
+    stages = find_stages(folder, state, ["sft", "reward_model"], caches)
     # Adapters fit the weights that they were trained on, and no others.
     origin = Origin(folder, state.get("date"), *stages, exact=config.adapter.config is not None)
     try:
         choices = Choices(config, origin)
         from harness.pipeline.from_checkpoint import export_checkpoint
 
-        return export_checkpoint(choices, cfg.checkpoint, target)
+        return export_checkpoint(choices, cfg.checkpoint, target, written.get("reward") or {})
     except InstantiationException as error:
         if isinstance(error.__cause__, USER_ERRORS):
             raise error.__cause__ from error
@@ -67,6 +68,8 @@ def _where_it_is(folder: Path, written: Mapping[str, Any]) -> list[str]:
     checkpoints = sorted((folder / "checkpoints").glob("[!.]*.ckpt"))
     names = ", ".join(f"{path.stem} ({in_units(path.stat().st_size)})" for path in checkpoints)
     lines = [f"{folder} is finished, and its model is {folder / MODEL}: nothing is to be exported"]
+    if (folder / CRITIC).is_dir():
+        lines.append(f"its value function is {folder / CRITIC}")
     is_policy = "iterations" in written["algo"]
     if names and is_policy:
         run = option("run", folder)

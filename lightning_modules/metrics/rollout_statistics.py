@@ -23,7 +23,18 @@ def rollout_metrics(
     """rollout/* of one rollout over all ranks; `all_reduce` sums a tensor over them."""
     averages = Averages()
     add_statistics(averages, rollout, "rollout", beta)
+    if (gap := sampler_gap(rollout)) is not None:
+        averages.add_tokens("rollout/sampler_gap_mean", gap, rollout.response_mask)
     return finish_statistics(averages.means(all_reduce), "rollout")
+
+
+def sampler_gap(rollout: Rollout) -> Tensor | None:
+    """How far the log-probability that each token was sampled with is from the one that updates
+    use, (B, T), 0 where the mask is False; None for responses that were not sampled here.
+    """
+    if rollout.sampler_logprobs is None:
+        return None
+    return (rollout.sampler_logprobs - rollout.old_logprobs).abs()
 
 
 def add_statistics(averages: Averages, rollout: Rollout, prefix: str, beta: float) -> None:

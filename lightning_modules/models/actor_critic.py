@@ -40,6 +40,15 @@ class ActorCritic(nn.Module):
         self.critic = critic
         self.value_adapter = value_adapter
 
+    @property
+    def kind(self) -> str | None:
+        """Which kind of critic there is, as algo.critic has it; None without one."""
+        if self.critic is not None:
+            return "copy"
+        if self.value_head is None:
+            return None
+        return "head" if self.value_adapter is None else "adapter"
+
     def forward(
         self,
         sequences: Tensor,

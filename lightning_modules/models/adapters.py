@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -146,6 +148,11 @@ def put_beside(model: PeftModel, name: str, lora: LoraConfig, *, trained: bool) 
         model.add_adapter(name, lora)
     for parameter in adapter_parameters(model, name):
         parameter.requires_grad_(trained)
+
+
+def load_adapter(model: PeftModel, name: str, folder: Path) -> None:
+    """Put the weights of an adapter in a folder, as PEFT writes it, into the one of this name."""
+    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"), name)
 
 
 def merged(model: nn.Module) -> PreTrainedModel:

@@ -19,7 +19,6 @@ from lightning_modules.forward.passes import plain
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_value_adapter, put_beside
 from lightning_modules.models.loading import fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG, AdapterScalar
-from lightning_modules.models.scorers import draw_heads
 
 REWARD_ADAPTER = "reward"
 WEIGHTS, HEAD = "adapter_model.safetensors", "base_model.model.score.weight"
@@ -85,7 +84,8 @@ def critic_on(
 ) -> AdapterScalar:
     """A value function on the weights of `lm`: an adapter that is trained, with a head of its own.
 
-    It begins as `reward`, to whose adapter its own is added; else as the reference with a new head.
+    It begins as `reward`, to whose adapter its own is added; else as the reference, with a head
+    that values every state 0.
     """
     add_value_adapter(lm, lora, seed)
     if reward is not None:
@@ -95,5 +95,5 @@ def critic_on(
     config = deepcopy(plain(lm).config)
     config.num_labels = 1
     head = nn.Linear(plain(lm).get_output_embeddings().weight.shape[-1], 1, bias=False)
-    draw_heads(head, seed)
+    nn.init.zeros_(head.weight)
     return AdapterScalar(lm, [VALUE_ADAPTER], head, config)

@@ -12,8 +12,10 @@ from lightning_modules.forward.passes import at_least_float32, plain
 from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
 from lightning_modules.models.adapters import active_adapters
 
-# Where the config of an exported reward model says what its scores mean.
+# Where the config of an exported reward model says what its scores mean; under VALUES that they are
+# those of states, and of which kind of critic (algo.critic).
 REWARD_CONFIG = "rlhf_ladder"
+VALUES = "values"
 
 
 class ScalarModel(nn.Module):
@@ -130,3 +132,8 @@ def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | N
     """Mean and standard deviation of each head's scores over held-out demonstrations, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None
+
+
+def value_kind(config: PretrainedConfig) -> str | None:
+    """Of an exported value function, which kind of critic it was; None of a reward model."""
+    return (getattr(config, REWARD_CONFIG, None) or {}).get(VALUES)

@@ -1,11 +1,16 @@
-"""Reward models: a trained one loaded, never with a fresh head; a new one on a language model."""
+"""Reward models: a trained one loaded, never with a fresh head; a new one on a language model. And
+value functions in the same form.
+"""
 
+import json
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -13,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.utils import cached_file
 
 from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import FLOAT32, LoadOptions, clear_errors, fetch_config
@@ -154,6 +160,45 @@ def draw_heads(score: nn.Linear, seed: int) -> None:
         for i, head in enumerate(score.weight):
             torch.manual_seed(seed + 1000 * i)
             head.normal_(std=(score.in_features + 1) ** -0.5)
+
+
+def scorer_on(lm: PreTrainedModel, head: nn.Linear) -> PreTrainedModel | None:
+    """A sequence-classification model of a causal LM's own backbone and the weights of `head`; None
+    where Transformers has none that reads a score at the end. A bias finds no place in it.
+    """
+    config = deepcopy(lm.config)
+    config.num_labels = head.out_features
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return None
+    with torch.device("meta"):
+        scorer = AutoModelForSequenceClassification.from_config(config)
+    if not hasattr(scorer, "score"):
+        return None
+    setattr(scorer, scorer.base_model_prefix, lm.base_model)
+    scorer.score = nn.Linear(head.in_features, head.out_features, bias=False)
+    scorer.score.weight.data = head.weight.detach().clone()
+    return scorer.eval()
+
+
+def head_in_files(path: str) -> Tensor | None:
+    """The weights of the scalar head in a folder (or a cached hub model) of safetensors."""
+    name = "model.safetensors"
+    if index := _kept_file(path, f"{name}.index.json"):
+        with open(index, encoding="utf-8") as file:
+            name = json.load(file)["weight_map"].get("score.weight", name)
+    file = _kept_file(path, name)
+    if file is None:
+        return None
+    with safe_open(file, "pt") as weights:
+        known = "score.weight" in weights.keys()  # noqa: SIM118 (it is no dictionary)
+        return weights.get_tensor("score.weight") if known else None
+
+
+def _kept_file(path: str, name: str) -> str | None:
+    try:
+        return cached_file(path, name, local_files_only=True)
+    except OSError:
+        return None
 
 
 def choose_padding(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightning_modules.options.paths import model_folder
+from lightning_modules.options.paths import critic_folder, model_folder, value_adapter
 
 # What Transformers reads of a model's folder; a README beside it is no part of the model.
 READ = (".py", ".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".tiktoken")
@@ -35,6 +35,13 @@ def pretrained_identity(path: str | Path, revision: str | None = None) -> dict[s
     with ThreadPoolExecutor() as threads:  # hashing lets go of the interpreter's lock
         hashes = threads.map(file_hash, files)
     return {"files": dict(zip((str(p.relative_to(folder)) for p in files), hashes, strict=True))}
+
+
+def critic_identity(path: str | Path) -> dict[str, Any]:
+    """The same of a value function, with the adapter that it may have on the policy's weights."""
+    folder = critic_folder(path)
+    found, adapter = pretrained_identity(folder), value_adapter(folder)
+    return found | {"adapter": pretrained_identity(adapter)} if adapter.is_dir() else found
 
 
 def file_hash(path: Path) -> str:

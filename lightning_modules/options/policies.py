@@ -53,6 +53,8 @@ class PolicyOptions:
     entropy_coef: float = 0.0
     target_kl: float | None = None
     critic: str | None = None
+    critic_warmup: int = 0
+    critic_from: str | None = None
     normalise: str
     max_grad_norm: float | None
     optimizer: Any
@@ -79,7 +81,7 @@ class PolicyOptions:
             "val_prompts",
         )
         require_at_least(1, "algo", **{name: getattr(self, name) for name in counts})
-        not_negative = ("beta", "missing_eos_penalty", "entropy_coef")
+        not_negative = ("beta", "missing_eos_penalty", "entropy_coef", "critic_warmup")
         require_at_least(0, "algo", **{name: getattr(self, name) for name in not_negative})
         tokens = self.micro_batch_tokens
         require(
@@ -149,6 +151,19 @@ class PolicyOptions:
         """Optimiser steps of the policy on one rollout."""
         return self.epochs * self.minibatches
 
+    @property
+    def all_iterations(self) -> int:
+        """With those of the critic's warm-up, which come before the others and are counted on."""
+        return self.critic_warmup + self.iterations
+
+    def evaluations(self, done: int) -> int:
+        """How often held-out prompts are answered in the first `done` of `all_iterations`: after
+        every `evaluate_every` that the policy learns in, and after the last one.
+        """
+        learnt = max(0, done - self.critic_warmup)
+        last = learnt == self.iterations and learnt % self.evaluate_every > 0
+        return learnt // self.evaluate_every + last
+
 
 def _controller(given: AdaptiveBeta | Mapping[str, float] | None) -> AdaptiveBeta | None:
     if given is None or isinstance(given, AdaptiveBeta):
@@ -179,7 +194,9 @@ class ReinforceOptions(PolicyOptions):
         ):
             value = getattr(self, name)
             require(value in choices, f"algo.{name}", value, one_of(choices))
-        require(self.critic is None, "algo.critic", self.critic, "belongs to algo=a2c and algo=ppo")
+        for name, none in (("critic", None), ("critic_warmup", 0), ("critic_from", None)):
+            value = getattr(self, name)
+            require(value == none, f"algo.{name}", value, "belongs to algo=a2c and algo=ppo")
         require(
             self.baseline != "leave_one_out" or self.samples_per_prompt > 1,
             "algo.samples_per_prompt",

@@ -18,8 +18,8 @@ class Responses:
     """B responses, as ids of the policy's tokenizer and as text.
 
     `prompts` are the B prompts' records; `sequences` (B, P+T), `prompt_mask` (B, P),
-    `response_mask` (B, T), `stopped` (B,) and `prompt_of` (B,) are as in a rollout. Text is decoded
-    when it is first asked for.
+    `response_mask` (B, T), `stopped` (B,) and `prompt_of` (B,) are as in a rollout; `logprobs`
+    (B, T) are those that the tokens were sampled with. Text is decoded when it is first asked for.
     """
 
     prompts: Sequence[Any]
@@ -29,6 +29,7 @@ class Responses:
     stopped: Tensor
     decode: Callable[[Tensor], str]
     prompt_of: Tensor | None = None
+    logprobs: Tensor | None = None  # None: they were not sampled here
 
     @cached_property
     def texts(self) -> list[str]:

@@ -8,17 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.forward.mixed_precision import casts_kept
 from lightning_modules.forward.shared_prompts import can_share_prompts
 from lightning_modules.forward.token_outputs import TokenOutputs
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import last_token
-from lightning_modules.objectives.masked import masked_sum
+from lightning_modules.objectives.masked import masked, masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.generation import generate
 from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
 from lightning_modules.rollouts.rollout import Rollout, real_columns
+from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
 
@@ -40,7 +39,9 @@ def clock(device: torch.device) -> float:
 
 
 class Collector:
-    """Samples responses and gathers all that an update treats as constant."""
+    """Samples responses and gathers all that an update treats as constant. `sampler` may be given
+    another value when the device is known.
+    """
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Collector:
         self.temperature = temperature
         self.micro_batches = micro_batches
         self.shares_prompts = False
+        self.sampler = Sampler()
 
     def share_prompts(self) -> None:
         """Let the samples of a prompt read it once, if all models that train on them can."""
@@ -97,6 +99,8 @@ class Collector:
         #    that the first importance weight is 1.
         tensors = (responses.sequences, responses.prompt_mask, mask, responses.prompt_of)
         old = self._policy_outputs(*tensors)
+        said = responses.logprobs
+        sampled_with = None if said is None else masked(said, mask)
         # 4. The reference's log-probabilities.
         ref_logprobs = self._reference_logprobs(*tensors) if with_reference else None
         collected = clock(device)
@@ -105,6 +109,7 @@ class Collector:
             sequences=responses.sequences,
             response_mask=mask,
             stopped=responses.stopped,
+            sampler_logprobs=sampled_with,
             old_logprobs=old.logprobs,
             entropy=old.entropy,
             ref_logprobs=ref_logprobs,
@@ -126,16 +131,15 @@ class Collector:
         words = self.vocabulary
         device = batch["prompt_ids"].device
         drawn = uniforms(noise, len(batch["prompt_ids"]), samples, words.max_response_tokens)
-        with casts_kept(device):
-            sequences, response_mask = generate(
-                lm,
-                batch["prompt_ids"],
-                batch["prompt_mask"],
-                drawn.to(device),
-                temperature=self.temperature,
-                stop_id=words.stop_ids,
-                pad_id=words.pad_id,
-            )
+        sequences, response_mask, logprobs = self.sampler(
+            lm,
+            batch["prompt_ids"],
+            batch["prompt_mask"],
+            drawn.to(device),
+            temperature=self.temperature,
+            stop_id=words.stop_ids,
+            pad_id=words.pad_id,
+        )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_of = None
         if samples > 1 and self.shares_prompts:
@@ -145,7 +149,14 @@ class Collector:
         last = masked_sum(sequences[:, prompt_mask.shape[1] :], last_token(response_mask))
         stopped = torch.isin(last, torch.tensor(words.stop_ids, device=last.device))
         return Responses(
-            prompts, sequences, prompt_mask, response_mask, stopped, words.decode, prompt_of
+            prompts,
+            sequences,
+            prompt_mask,
+            response_mask,
+            stopped,
+            words.decode,
+            prompt_of,
+            logprobs,
         )
 
     def _policy_outputs(self, *tensors: Tensor | None) -> TokenOutputs:

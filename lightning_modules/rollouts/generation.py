@@ -1,29 +1,24 @@
 """Sampling responses: one prefill a prompt, a KV cache, and finished rows leave the batch."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from lightning_modules.forward.passes import cache_name, position_ids
+from lightning_modules.rollouts.tokens import sample_tokens
 
 
-def sample_tokens(logits: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
-    """One token a row from softmax(logits / temperature), by inverting its distribution function.
-
-    `uniforms` (B,) in [0, 1) decide: the same number gives the same token whatever rows are beside
-    it, so sampling does not depend on batching. In float64, whose rounding no sample size sees.
+class Sampled(NamedTuple):
+    """Prompts and responses (B, P+T), what of the responses is real (B, T), and the sampler's
+    log-probabilities of their tokens (B, T), 0 where nothing is.
     """
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    cumulative = probabilities.cumsum(-1)
-    # Scaled by the total, which rounding leaves next to 1, so that no uniform falls off the end.
-    targets = uniforms[:, None] * cumulative[:, -1:]
-    return (
-        torch.searchsorted(cumulative, targets, right=True)
-        .squeeze(1)
-        .clamp_(max=logits.shape[-1] - 1)
-    )
+
+    sequences: Tensor
+    response_mask: Tensor
+    logprobs: Tensor
 
 
 @torch.no_grad()
@@ -36,8 +31,8 @@ def generate(
     temperature: float,
     stop_id: int | Sequence[int],
     pad_id: int,
-) -> tuple[Tensor, Tensor]:
-    """Responses to left-padded prompts: `sequences` (B, P+T) and `response_mask` (B, T).
+) -> Sampled:
+    """Responses to left-padded prompts.
 
     `prompt_ids`, `prompt_mask`: (N, P). `uniforms`: (B, T_max), the noise, where B = k N gives
     every prompt k responses, which stand beside each other. T <= T_max is the longest response. A
@@ -46,8 +41,7 @@ def generate(
     """
     batch, limit = uniforms.shape
     samples = batch // len(prompt_ids)
-    cache = DynamicCache()
-    logits = _forward(lm, prompt_ids, prompt_mask, position_ids(prompt_mask), cache)
+    logits, cache = read_prompts(lm, prompt_ids, prompt_mask)
     if samples > 1:
         cache.batch_repeat_interleave(samples)
         logits = logits.repeat_interleave(samples, 0)
@@ -55,12 +49,13 @@ def generate(
         prompt_mask = prompt_mask.repeat_interleave(samples, 0)
 
     responses = torch.full((batch, limit), pad_id, dtype=torch.long, device=prompt_ids.device)
+    logprobs = torch.zeros_like(uniforms)
     lengths = torch.full((batch,), limit, dtype=torch.long, device=prompt_ids.device)
     rows = torch.arange(batch, device=prompt_ids.device)
     stops = torch.as_tensor(stop_id, device=prompt_ids.device)
     attention_mask, positions = prompt_mask, prompt_mask.long().sum(-1, keepdim=True)
     for t in range(limit):
-        tokens = sample_tokens(logits, temperature, uniforms[rows, t])
+        tokens, logprobs[rows, t] = sample_tokens(logits, temperature, uniforms[rows, t])
         responses[rows, t] = tokens
         stopped = torch.isin(tokens, stops)
         lengths[rows[stopped]] = t + 1
@@ -72,15 +67,22 @@ def generate(
             cache.batch_select_indices(going)
             rows, tokens = rows[going], tokens[going]
             attention_mask, positions = attention_mask[going], positions[going]
-        logits = _forward(lm, tokens[:, None], attention_mask, positions + t, cache)
+        logits = next_logits(lm, tokens[:, None], attention_mask, positions + t, cache)
 
     longest = int(lengths.max())
     response_mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-    return torch.cat([prompt_ids, responses[:, :longest]], dim=1), response_mask
+    sequences = torch.cat([prompt_ids, responses[:, :longest]], dim=1)
+    return Sampled(sequences, response_mask, logprobs[:, :longest])
 
 
-def _forward(
-    lm: nn.Module, ids: Tensor, attention_mask: Tensor, positions: Tensor, cache: DynamicCache
+def read_prompts(lm: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, DynamicCache]:
+    """Logits (N, V) of the first token after each prompt, and the prompts' keys and values."""
+    cache = DynamicCache()
+    return next_logits(lm, ids, mask, position_ids(mask), cache), cache
+
+
+def next_logits(
+    lm: nn.Module, ids: Tensor, attention_mask: Tensor, positions: Tensor, cache: Cache
 ) -> Tensor:
     """Logits (B, V) after the last of `ids`; keys and values go into `cache`."""
     return lm(

@@ -33,6 +33,7 @@ class Rollout:
     values: Tensor | None  # (B, T) V(s_t) at the time of sampling; None without a critic
     scores: Tensor  # (B,) what the reward source said, NaN where it could not score
     prompt_of: Tensor | None = None  # (B,) the number of its prompt; None: no two have the same
+    sampler_logprobs: Tensor | None = None  # (B, T) as sampled; old_logprobs but for rounding
     rewards: Tensor | None = None  # (B, T) after the KL penalty
     advantages: Tensor | None = None  # (B, T) what each token's log-probability is weighted by
     returns: Tensor | None = None  # (B, T) what the value function learns

@@ -41,7 +41,7 @@ def sampled(lm, noise, temperature, padded):
     ids = torch.tensor([[STOP] * (width - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
     beside = uniforms(len(noise) // PROMPTS * padded, seed=2)
-    sequences, real = generate(
+    sequences, real, _ = generate(
         lm,
         ids,
         mask,

@@ -215,7 +215,7 @@ def fit(
     source = SimpleNamespace(prompts=lambda split: [prompt])
     data = PromptDataModule(source, encode, options.prompts_per_iteration, 1, 1, options.seed)
     trainer = pl.Trainer(
-        max_epochs=options.iterations,
+        max_epochs=options.all_iterations,
         accelerator="cpu",
         logger=False,
         callbacks=list(callbacks),

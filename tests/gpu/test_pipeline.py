@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from harness.checks.modes_and_heads import head_in_files
 from harness.tasks.export import export_run
 from harness.tasks.train import train
+from lightning_modules.models.scorers import head_in_files
 
 pytestmark = pytest.mark.gpu
 

@@ -22,7 +22,7 @@ for variables in json.loads(sys.argv[1]):
     from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
     from omegaconf import DictConfig
     hardware = {"name": "cpu", "accelerator": "cpu", "devices": 1, "strategy": "auto"}
-    trainer = make_trainer(DictConfig(hardware | {"precision": "auto"}), logger=False)
+    trainer = make_trainer(DictConfig(hardware | {"precision": "32-true"}), logger=False)
     environment = trainer._accelerator_connector.cluster_environment
     print(this_rank(), rank_zero_only.rank, trainer.global_rank, trainer.is_global_zero,
           environment.creates_processes_externally, trainer.world_size)

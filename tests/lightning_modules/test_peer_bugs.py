@@ -168,7 +168,7 @@ def test_the_ids_of_a_rollout_are_those_that_were_sampled(lm, encoder, batch):
     assert changed_by_text(encoder, responses)
     count = len(batch["prompts"])
     uniforms = torch.rand(count, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    sequences, mask = generate(
+    sequences, mask, _ = generate(
         lm,
         batch["prompt_ids"],
         batch["prompt_mask"],

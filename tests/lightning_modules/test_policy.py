@@ -18,6 +18,8 @@ from lightning_modules.ppo import PPO
 from lightning_modules.rewards.reward import Reward
 from lightning_modules.rewards.shaping import ScoreShaping
 from lightning_modules.rollouts.collection import Vocabulary
+from lightning_modules.rollouts.sampler import Sampler
+from lightning_modules.rollouts.static_cache import EXACT, FIXED
 from tests.exact.world import log_probabilities, tiny_lm
 from tests.lightning_modules import tiny_runs
 from tests.lightning_modules.tiny_runs import Constant, make, policy_and_values, ready
@@ -442,6 +444,21 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_unbroken_one(algorithm, opt
     assert again.beta == whole.beta != BETA
     assert again.shaping.state() == whole.shaping.state()
     assert (again.episodes, again.tokens) == (whole.episodes, whole.tokens)
+
+
+@pytest.mark.parametrize("sizes", [EXACT, FIXED], ids=["exact", "fixed"])
+def test_a_run_that_samples_in_buckets_goes_on_as_the_unbroken_one(sizes, tmp_path):
+    """Adapters are in the weights while responses are sampled, and in no checkpoint."""
+    modules = [ready(make("ppo", iterations=4, critic="adapter"), lora=True)[0] for _ in range(3)]
+    for module in modules[:2]:
+        module.collector.sampler = Sampler(sizes)
+    whole, again, plain = modules
+    rows = tiny_runs.fit(whole, tmp_path / "whole")
+    resumed = tiny_runs.fit(again, tmp_path / "again", resume=tmp_path / "whole" / "epoch=1.ckpt")
+    assert untimed(resumed) == untimed(rows[2:])
+    assert torch.equal(weights(again), weights(whole))
+    tiny_runs.fit(plain, tmp_path / "plain")
+    torch.testing.assert_close(weights(whole), weights(plain), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("critic", "lora"), CRITICS)

@@ -2,7 +2,7 @@
 sampled this time, with every kind of critic, in float64.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def fit(
     *,
     iterations: int | None = None,
     resume: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
     **trainer: Any,
 ) -> list[dict[str, float]]:
     """Train, leaving a checkpoint an iteration; returns the rows that were logged."""
@@ -158,11 +159,11 @@ def fit(
         save_on_train_epoch_end=True,
     )
     options = {
-        "max_epochs": iterations or module.options.iterations,
+        "max_epochs": iterations or module.options.all_iterations,
         "limit_train_batches": 1,
         "accelerator": "cpu",
         "logger": logger,
-        "callbacks": [checkpoints],
+        "callbacks": [checkpoints, *callbacks],
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,

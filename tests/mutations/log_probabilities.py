@@ -3,7 +3,7 @@
 from tests.mutations.mutation import Change, Mutation
 
 ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
-GENERATION = "lightning_modules/rollouts/test_generation.py"
+TOKENS = "lightning_modules/rollouts/test_tokens.py"
 POLICY = "lightning_modules/test_policy.py"
 CHUNKS = "lightning_modules/forward/test_log_probs.py"
 GRADIENTS = f"{CHUNKS}::test_values_and_gradients_are_those_of_whole_logits"
@@ -50,10 +50,17 @@ ROWS = (
     ),
     Mutation(
         bug="temperature omitted in the sampler",
-        target="lightning_modules.rollouts.generation:sample_tokens",
+        target="lightning_modules.rollouts.tokens:_from_the_whole",
         old="logits.double() / temperature",
         new="logits.double()",
-        tests=(f"{GENERATION}::test_temperature_divides_the_logits",),
+        tests=(f"{TOKENS}::test_temperature_divides_the_logits",),
+    ),
+    Mutation(
+        bug="temperature omitted in the sampler of large vocabularies",
+        target="lightning_modules.rollouts.tokens:_from_blocks",
+        old="logits.float() / temperature",
+        new="logits.float()",
+        tests=(f"{TOKENS}::test_temperature_divides_the_logits",),
     ),
     Mutation(
         bug="temperature omitted in the reference",
@@ -66,10 +73,10 @@ ROWS = (
     ),
     Mutation(
         bug="top-k in the sampler only",
-        target="lightning_modules.rollouts.generation:sample_tokens",
+        target="lightning_modules.rollouts.tokens:_from_the_whole",
         old="logits.double() / temperature",
         new="logits.double().where(logits >= logits.topk(2)[0][:, 1:], -torch.inf) / temperature",
-        tests=(f"{GENERATION}::test_sampling_inverts_the_distribution_function_exactly",),
+        tests=(f"{TOKENS}::test_sampling_inverts_the_distribution_function_exactly",),
     ),
     Mutation(
         bug="log-softmax in bfloat16",

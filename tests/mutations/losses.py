@@ -10,6 +10,9 @@ SHAPING = "lightning_modules/rewards/test_shaping.py"
 POLICY = "lightning_modules/test_policy.py"
 REINFORCE = "lightning_modules/test_reinforce.py"
 A2C = "lightning_modules/test_a2c.py"
+WARMUP = "lightning_modules/test_critic_warmup.py"
+WARMUP_EXACT = "exact/test_critic_warmup.py"
+EXPORTED = "harness/pipeline/test_critic_export.py"
 GRADIENTS = "exact/test_gradients.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 BY_HAND = f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch"
@@ -326,5 +329,37 @@ ROWS = (
         old="0.5 + 0.5 * difference.sign() * (difference.abs() > SAME_SCORE)",
         new="(difference >= 0).float()",
         tests=("lightning_modules/metrics/test_evaluation.py::test_outcomes",),
+    ),
+    Mutation(
+        bug="a warm-up's targets keep a share of untrained values",
+        target="lightning_modules.ppo:PPO.weigh",
+        old="1.0 if self.warming_up else options.lam",
+        new="options.lam",
+        tests=(
+            f"{WARMUP_EXACT}::test_its_targets_are_the_values_of_the_policy_whatever_lambda_is",
+        ),
+    ),
+    Mutation(
+        bug="the policy learns in the critic's warm-up",
+        target="lightning_modules.policy:PolicyModule.training_step",
+        old="self.warm_up(rollout) if self.warming_up else self.update(rollout)",
+        new="self.update(rollout)",
+        tests=(f"{WARMUP}::test_the_value_function_learns_and_all_else_stays_to_the_bit",),
+    ),
+    Mutation(
+        bug="a warm-up takes its share of the learning rate's decay",
+        target="lightning_modules.updates:UpdatingModule._set_learning_rates",
+        old="max(0, self.current_epoch - self.options.critic_warmup)",
+        new="self.current_epoch",
+        tests=(
+            f"{WARMUP}::test_learning_rates_and_evaluations_are_those_of_the_iterations_after_it",
+        ),
+    ),
+    Mutation(
+        bug="a value function is exported without its head's bias",
+        target="harness.pipeline.critic_export:export_critic",
+        old="-head.bias",
+        new="0 * head.bias",
+        tests=(f"{EXPORTED}::test_every_critic_comes_back_with_its_values",),
     ),
 )

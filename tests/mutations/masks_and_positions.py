@@ -6,6 +6,7 @@ ADVANTAGES = "lightning_modules/objectives/test_advantages.py"
 MASKED = "lightning_modules/objectives/test_masked.py"
 ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
 GENERATION = "lightning_modules/rollouts/test_generation.py"
+BUCKETED = "lightning_modules/rollouts/test_bucketed.py"
 SHARED = "lightning_modules/forward/test_shared_prompts.py"
 COLLECTION = "lightning_modules/rollouts/test_collection.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
@@ -214,9 +215,9 @@ ROWS = (
     Mutation(
         bug="no position ids under left padding, in the sampler's prefill",
         seen="TRL #6800",
-        target="lightning_modules.rollouts.generation:generate",
-        old="position_ids(prompt_mask), cache)",
-        new="torch.arange(prompt_ids.shape[1])[None], cache)",
+        target="lightning_modules.rollouts.generation:read_prompts",
+        old="position_ids(mask), cache)",
+        new="torch.arange(ids.shape[1])[None], cache)",
         tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
     ),
     Mutation(
@@ -256,6 +257,20 @@ ROWS = (
         old="cache.batch_select_indices(going)",
         new="cache.batch_select_indices(going.flip(0))",
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),
+    ),
+    Mutation(
+        bug="a row of a smaller bucket has the keys and values of one that has finished",
+        target="lightning_modules.rollouts.static_cache:FixedCache.move",
+        old="x[target, :, :columns] = x[source, :, :columns]",
+        new="pass",
+        tests=(f"{BUCKETED}::test_tokens_are_those_of_the_plain_loop",),
+    ),
+    Mutation(
+        bug="places of the cache that are not yet written are attended to",
+        target="lightning_modules.rollouts.static_cache:FixedCache.__init__",
+        old="torch.finfo(first.dtype).min",
+        new="0.0",
+        tests=(f"{BUCKETED}::test_tokens_are_those_of_the_plain_loop",),
     ),
     Mutation(
         bug="the policy is trained on responses decoded and encoded again",

@@ -9,7 +9,16 @@ PARTS = "lightning_modules/models/test_parts_trained.py"
 ONE_BASE = "lightning_modules/models/test_one_base.py"
 MODEL_FOLDER = "harness/pipeline/test_model_folder.py"
 
+MERGED = "lightning_modules/rollouts/test_merged_adapters.py"
+
 ROWS = (
+    Mutation(
+        bug="adapters are taken out of the weights by subtraction, which rounds",
+        target="lightning_modules.rollouts.merged_adapters:adapters_merged",
+        old="parameter.data = data",
+        new="parameter.data = parameter.data * (1 + 2**-20) / (1 + 2**-20)",
+        tests=(f"{MERGED}::test_weights_come_back_to_the_bit_and_the_model_says_the_same",),
+    ),
     Mutation(
         bug="ids that the tokenizer has no token for are sampled",
         target="lightning_modules.models.vocabulary:forbid_ids_without_text",

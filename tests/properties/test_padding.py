@@ -105,7 +105,7 @@ def test_padding_and_company_change_no_sample(kind, prompts, left, samples, seed
     lm = tiny_lm(kind)
 
     def sample(ids, mask, noise):
-        sequences, real = generate(lm, ids, mask, noise, temperature=0.7, stop_id=STOP, pad_id=0)
+        sequences, real, _ = generate(lm, ids, mask, noise, temperature=0.7, stop_id=STOP, pad_id=0)
         responses = sequences[:, ids.shape[1] :]
         return [row[kept].tolist() for row, kept in zip(responses, real, strict=True)]
 

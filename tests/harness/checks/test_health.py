@@ -27,6 +27,7 @@ HEALTHY = {
     "train/explained_variance": 0.4,
     "rollout/eos_rate": 0.9,
     "rollout/unscored": 0.0,
+    "rollout/sampler_gap_mean": 0.01,
 }
 
 
@@ -50,8 +51,9 @@ ILL = {
     "worse_than_none": noisy("train/explained_variance", -0.1, -2.0, times=30),
     "cut_off": noisy("rollout/eos_rate", 0.4, times=3),
     "unscored": noisy("rollout/unscored", 0.11, times=3),
+    "sampler_disagrees": noisy("rollout/sampler_gap_mean", 0.05, 0.11, times=4),
 }
-FIRST = dict(zip(ILL, (10, 1, 2, 3, 20, 1, 1), strict=True))
+FIRST = dict(zip(ILL, (10, 1, 2, 3, 20, 1, 1, 2), strict=True))
 
 
 def test_every_kind_is_tried():

@@ -20,6 +20,8 @@ from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import LearnedReward, Scorer
+from lightning_modules.rollouts.sampler import Sampler
+from lightning_modules.rollouts.static_cache import FIXED
 from tests.harness.checks.test_selfcheck import Bench, Length
 
 # Of glibc's mallopt.
@@ -88,6 +90,16 @@ def test_the_cache_is_keys_and_values_of_every_layer(bench):
     logits = vocabulary * memory.SAMPLING_LOGITS
     for kind, numbers in (("llama", 2 * 2 * 2 * 8), ("gpt2", 2 * 2 * 4 * 8)):
         assert sampling_bytes(bench.module(kind=kind), SIZES) == 8 * (26 * numbers * 4 + logits)
+
+
+def test_buckets_have_room_to_spare_and_weights_with_adapters_in_them(bench):
+    module = bench.module(lora=True)
+    usual = sampling_bytes(module, SIZES)
+    module.collector.sampler = Sampler(FIXED)
+    # 64 columns for 26 tokens; 7 linear layers in each of 2.
+    room = 8 * (64 - 26) * 2 * 2 * 2 * 8 * 4
+    layers = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48) * 4
+    assert sampling_bytes(module, SIZES) == usual + room + layers
 
 
 def test_an_update_grows_with_the_micro_batch_and_with_the_length(bench):

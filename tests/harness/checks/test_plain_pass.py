@@ -39,7 +39,7 @@ def sampled(lm, encoder, prompts, tokens=40, samples=1, temperature=1.0) -> Samp
         len(ids) * samples, tokens, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
     stops = {"stop_id": encoder.stop_ids, "pad_id": encoder.pad_id}
-    sequences, real = generate(lm, ids, mask, noise, temperature=temperature, **stops)
+    sequences, real, _ = generate(lm, ids, mask, noise, temperature=temperature, **stops)
     mask = mask.repeat_interleave(samples, 0)
     responses = Responses(prompts * samples, sequences, mask, real, real.any(1), encoder.decode)
     return Sample(None, responses, prompts, noise)

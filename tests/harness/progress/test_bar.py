@@ -13,6 +13,7 @@ from harness.progress.policy_bar import PolicyBar
 from harness.progress.supervised_bar import SupervisedBar
 from harness.reports.plain_console import PlainConsole
 from tests.harness.progress.test_plan import Watch
+from tests.lightning_modules.tiny_runs import make
 
 METRICS = {
     "rollout/score": 1.234,
@@ -130,21 +131,52 @@ def test_the_first_pass_which_is_slower_than_others_says_nothing_of_the_pace():
     assert bar.plan.left() == pytest.approx(7 * 5.0)
 
 
-def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
-    class Model(torch.nn.Module):
-        def forward(self, **options):
-            return None
+class Model(torch.nn.Module):
+    """What a bar looks at of a language model: that it is called."""
 
-    lm = Model()
+    def forward(self, **options):
+        return None
+
+
+def policy_bar(critic_warmup: int = 0, warmup: float = 1.0):
+    """The bar of a policy whose iterations are sampled after a fifth and collected after a half;
+    one of its critic's warm-up costs the share `warmup`. With its module, before training.
+    """
     module = SimpleNamespace(
-        model=SimpleNamespace(lm=lm),
+        model=SimpleNamespace(lm=Model()),
         collector=SimpleNamespace(vocabulary=SimpleNamespace(max_response_tokens=4)),
+        options=make("ppo", iterations=1, critic_warmup=critic_warmup).options,
     )
     plain, _ = bar_on(width=80)
-    plain.plan.part.cost = Cost(100.0, sampled=0.2, collected=0.5)
-    bar = PolicyBar(plain.console, plain.plan, lambda: 4)
-    trainer = trainer_at({}, steps=1)
-    bar.on_train_start(trainer, None)
+    plain.plan.part.cost = Cost(100.0, sampled=0.2, collected=0.5, warmup=warmup)
+    return PolicyBar(plain.console, plain.plan, lambda: 4), module
+
+
+def test_iterations_of_a_warm_up_are_shorter():
+    bar, module = policy_bar(critic_warmup=2, warmup=0.8)
+    trainer = trainer_at({}, steps=3)
+    bar.on_train_start(trainer, module)
+    shares = []
+    for _ in range(3):
+        bar.on_train_batch_start(trainer, module, None, 0)
+        module.model.lm(use_cache=True)
+        shares.append(bar.part.train.done)
+        for _ in range(2):
+            bar.on_before_backward(trainer)
+            bar.on_after_backward(trainer)
+        shares.append(bar.part.train.done)
+        bar.on_train_batch_end(trainer, module)
+    # Sampling a quarter of the tokens takes 0.05; half of the updates 0.15 there, 0.25 later.
+    done = [0.05, 0.65, 0.85, 1.45, 1.65, 2.35]
+    assert shares == pytest.approx([x / 2.6 for x in done])
+    assert bar.part.train.done == pytest.approx(1.0)
+    assert bar.evaluations == 1
+
+
+def test_the_bar_of_a_policy_moves_while_it_samples_and_then_with_its_updates():
+    bar, module = policy_bar()
+    lm, trainer = module.model.lm, trainer_at({}, steps=1)
+    bar.on_train_start(trainer, module)
     bar.on_train_batch_start(trainer, module, None, 0)
     shares = []
     for _ in range(2):

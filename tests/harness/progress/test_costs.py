@@ -39,9 +39,22 @@ def test_an_evaluation_is_an_iteration_without_updates_and_the_reference_answers
     once = iteration(6, 0, 0, LENGTHS, models)
     assert once.update == 0
     each = iteration(4, 2, 0, LENGTHS, models)
-    costs = [policy(each, 10, count, 6, LENGTHS, models) for count in (1, 3)]
+    costs = [policy(each, 10, 0, count, 6, LENGTHS, models) for count in (1, 3)]
     assert costs[1].evaluate - costs[0].evaluate == pytest.approx(2 * once.all)
     assert costs[0].evaluate > once.all
     assert costs[0].train == pytest.approx(10 * each.all)
     assert costs[0].sampled * each.all == pytest.approx(each.sample)
     assert (1 - costs[0].collected) * each.all == pytest.approx(each.update)
+
+
+def test_a_warm_up_costs_the_rollout_and_the_critics_part_of_the_updates():
+    models = replace(ALONE, critic=True)
+    each = iteration(4, 2, 3, LENGTHS, models)
+    plain, warmed = (policy(each, 10, count, 1, 6, LENGTHS, models) for count in (0, 5))
+    of_critic = each.update - iteration(4, 2, 3, LENGTHS, ALONE).update  # in its epochs
+    of_critic += (
+        iteration(4, 1, 3, LENGTHS, ALONE).update - iteration(4, 1, 0, LENGTHS, ALONE).update
+    )
+    once = each.sample + each.read + of_critic
+    assert warmed.train - plain.train == pytest.approx(5 * once)
+    assert warmed.warmup == pytest.approx(once / each.all)

@@ -54,6 +54,7 @@ def rows_of(algorithm, model: ActorCritic, **given) -> dict[str, str]:
         "data": "pairs",
         "prompts": (1234, 3),
         "devices": 1,
+        "precision": "32-true",
         "stages": {},
         "changed": [],
     }
@@ -96,6 +97,14 @@ def test_the_batch_is_counted_as_it_will_be_trained_on(lm):
     assert rows["a response"] == "at most 16 tokens"
     assert rows["prompts"] == "1,234 to train on, 3 held out"
     assert rows["not default"] == "a=1 (2), b=3"
+
+
+def test_a_critics_warm_up_and_what_it_begins_as_are_told(lm):
+    own = {"name": "ppo", "clip_range": 0.2, "critic_warmup": 2, "critic_from": "outputs/a"}
+    rows = rows_of(PPO(**POLICY | CRITIC | own), ActorCritic(lm, new_value_head(lm)))
+    assert rows["critic"].endswith(", begun as outputs/a")
+    assert rows["critic warm-up"].startswith("2 iterations before the policy learns: 48 episodes")
+    assert rows["in all"] == "5 iterations: 120 episodes, 30 optimiser steps, after the warm-up"
 
 
 def test_an_algorithm_shows_what_it_has_and_no_more(lm):

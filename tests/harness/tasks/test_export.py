@@ -73,8 +73,12 @@ def test_the_last_checkpoint_is_the_model_that_the_run_left(configure, tmp_path,
         AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
         for folder in (tmp_path / "run", target)
     )
-    for name, weight in then.items():
-        torch.testing.assert_close(now[name], weight, rtol=0, atol=1e-6)
+    critic, again = (
+        load_scorer(folder / "critic" / "model").state_dict()
+        for folder in (tmp_path / "run", target)
+    )
+    for name, weight in (then | critic).items():
+        torch.testing.assert_close((now | again)[name], weight, rtol=0, atol=1e-6)
     assert load_tokenizer(target / "model").chat_template
     first = export_run(
         configure(

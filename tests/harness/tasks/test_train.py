@@ -122,11 +122,12 @@ def test_micro_batches_change_memory_and_not_results(configure, tmp_path, metric
             assert float(row[name]) == pytest.approx(float(other[name]), rel=2e-3, abs=2e-4), name
 
 
-@pytest.mark.parametrize("stop_at", [1, 3])
+@pytest.mark.parametrize(("stop_at", "warmup"), [(1, 2), (3, 0)])
 def test_a_broken_run_resumes_as_if_it_had_not_been(
-    stop_at, configure, tmp_path, metrics_of, monkeypatch
+    stop_at, warmup, configure, tmp_path, metrics_of, monkeypatch
 ):
-    train(configure(tmp_path / "whole"))
+    warmup = f"algo.critic_warmup={warmup}"
+    train(configure(tmp_path / "whole", warmup))
     collect = PolicyModule.collect
 
     def power_cut(self, batch):
@@ -137,8 +138,8 @@ def test_a_broken_run_resumes_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(PolicyModule, "collect", power_cut)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(configure(tmp_path / "broken"))
-    train(configure(tmp_path / "broken", "resume=auto"))
+            train(configure(tmp_path / "broken", warmup))
+    train(configure(tmp_path / "broken", warmup, "resume=auto"))
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "whole")
     whole, broken = (
         [

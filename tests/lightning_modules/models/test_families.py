@@ -11,7 +11,8 @@ from lightning_modules.models.adapters import add_adapter, merged
 from lightning_modules.models.loading import check_causal_lm, load_causal_lm
 from lightning_modules.models.usable import positions
 from lightning_modules.models.vocabulary import ids_without_text
-from lightning_modules.rollouts.generation import generate, sample_tokens
+from lightning_modules.rollouts.generation import generate
+from lightning_modules.rollouts.tokens import sample_tokens
 from tests.lightning_modules.models.families import (
     FAMILIES,
     family_config,
@@ -90,10 +91,10 @@ def test_ids_without_text_are_never_sampled(family, encoder, batch, tmp_path):
     assert expected[..., kept:].softmax(-1).max() > 0
     assert (said.softmax(-1)[..., kept:] == 0).all()
     # The largest number below 1 draws the last token that has a probability.
-    last = sample_tokens(said[:, -1], 1.0, torch.full((2,), 1 - 1e-16, dtype=torch.float64))
+    last = sample_tokens(said[:, -1], 1.0, torch.full((2,), 1 - 1e-16, dtype=torch.float64)).tokens
     assert (last < kept).all()
     noise = torch.rand(2, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    sampled, mask = generate(
+    sampled, mask, _ = generate(
         lm, ids, prompt_mask, noise, temperature=3.0, stop_id=encoder.stop_id, pad_id=encoder.pad_id
     )
     assert set(sampled[:, 8:][mask].tolist()) <= known | set(range(kept))

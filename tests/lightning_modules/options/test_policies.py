@@ -10,6 +10,7 @@ from lightning_modules.errors import OptionError
 from lightning_modules.options.policies import AdaptiveBeta, PolicyOptions
 from tests.exact.world import OPTIONS
 
+OF_CRITICS = ("critic", "critic_warmup", "critic_from")
 POLICY_YAML = Path(__file__).parents[3] / "conf" / "algo" / "base" / "policy.yaml"
 
 
@@ -80,14 +81,14 @@ def test_an_iteration_has_its_prompts_times_their_samples():
 
 
 def test_the_config_file_lists_every_option_and_the_same_defaults():
-    """But for `name`, for `critic`, which only an actor-critic has, and for the tokens of a
-    micro-batch, which follow from data and model.
+    """But for `name`, for what only an actor-critic has, and for the tokens of a micro-batch, which
+    follow from data and model.
     """
     listed = OmegaConf.to_container(OmegaConf.load(POLICY_YAML), resolve=False)
     listed.pop("defaults")
-    assert listed.keys() == {f.name for f in fields(PolicyOptions)} - {"name", "critic"}
+    assert listed.keys() == {f.name for f in fields(PolicyOptions)} - {"name", *OF_CRITICS}
     defaults = {f.name: f.default for f in fields(PolicyOptions) if f.default is not MISSING}
-    defaults.pop("critic")
-    defaults.pop("micro_batch_tokens")
+    for name in (*OF_CRITICS, "micro_batch_tokens"):
+        defaults.pop(name)
     assert defaults
     assert {name: listed[name] for name in defaults} == defaults

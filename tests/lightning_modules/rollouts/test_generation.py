@@ -7,34 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from lightning_modules.forward.token_outputs import response_outputs
-from lightning_modules.rollouts.generation import generate, sample_tokens
+from lightning_modules.rollouts.generation import generate
 
 LIMIT = 12
-
-
-# -- one token ------------------------------------------------------------------------------------
-
-
-def test_sampling_inverts_the_distribution_function_exactly():
-    logits = torch.tensor([1.0, 4.0, 0.0, 3.0, 8.0], dtype=torch.float64).log()  # 16ths
-    uniforms = torch.arange(64, dtype=torch.float64) / 64
-    tokens = sample_tokens(logits.expand(64, -1), 1.0, uniforms + 1e-9)
-    assert tokens.tolist() == [0] * 4 + [1] * 16 + [3] * 12 + [4] * 32
-
-
-def test_temperature_divides_the_logits():
-    logits = torch.tensor([1.0, 2.0]).log().expand(100, -1)
-    uniforms = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
-    assert sample_tokens(logits, 0.5, uniforms).sum() == 80  # 1 : 4
-    assert sample_tokens(logits, 1e-4, uniforms).sum() == 100
-
-
-@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53])
-def test_impossible_tokens_are_never_drawn_at_either_end(uniform):
-    low = float("-inf")
-    logits = torch.tensor([[low, low, 0.1, 0.2, low], [low, 5.0, low, low, low]])
-    tokens = sample_tokens(logits, 1.0, torch.tensor([uniform] * 2, dtype=torch.float64))
-    assert tokens.tolist() == [2 if uniform == 0 else 3, 1]
 
 
 # -- whole responses ------------------------------------------------------------------------------
@@ -56,7 +31,7 @@ def sample(lm, encoder, prompts):
         ids, mask = encoder.pad(rows, "left")
         ids = torch.nn.functional.pad(ids, (extra, 0), value=encoder.pad_id)
         mask = torch.nn.functional.pad(mask, (extra, 0), value=False)
-        sequences, real = generate(
+        sequences, real, _ = generate(
             lm, ids, mask, uniforms, temperature=temperature, stop_id=stop_id, pad_id=encoder.pad_id
         )
         samples = len(uniforms) // len(rows)
@@ -192,7 +167,7 @@ def test_samples_follow_the_exact_distribution_of_responses(toy, temperature):
     ids, mask = every_response()
     generator = torch.Generator().manual_seed(0)
     uniforms = torch.rand(2 * count, HORIZON, generator=generator, dtype=torch.float64)
-    sequences, real = generate(
+    sequences, real, _ = generate(
         toy, PROMPTS, PROMPT_MASK, uniforms, temperature=temperature, stop_id=STOP, pad_id=0
     )
     drawn = code(sequences[:, 3:], real).split(count)

@@ -11,6 +11,8 @@ from lightning_modules.metrics.rollout_statistics import (
     add_statistics,
     explained_variance,
     finish_statistics,
+    rollout_metrics,
+    sampler_gap,
 )
 from lightning_modules.objectives.advantages import penalised_rewards, rewards_to_go
 from lightning_modules.rollouts.rollout import Rollout
@@ -45,6 +47,7 @@ def rollout() -> Rollout:
         ref_logprobs=draw(),
         values=draw(),
         scores=torch.tensor([1.0, -2.0, 3.0, 0.5, 0.0, 4.0]),
+        sampler_logprobs=draw(),
         rewards=draw(),
         advantages=draw(),
         returns=draw(),
@@ -59,9 +62,9 @@ def real(rollout: Rollout) -> list[dict]:
         whole = torch.cat([rollout.prompt_mask[b], mask])
         row = {"ids": rollout.sequences[b][whole].tolist()}
         for f in fields(rollout):
-            value = getattr(rollout, f.name)[b]
-            if f.name not in ("sequences", "prompt_mask"):
-                row[f.name] = value[mask].tolist() if value.ndim else value.item()
+            values = getattr(rollout, f.name)
+            if f.name not in ("sequences", "prompt_mask") and values is not None:
+                row[f.name] = values[b][mask].tolist() if values[b].ndim else values[b].item()
         rows.append(row)
     return rows
 
@@ -139,6 +142,20 @@ def test_statistics_by_hand(rollout):
         "x/eos_rate": 4 / 6,
     }
     assert statistics(rollout) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_gap_of_the_sampler_by_hand(rollout):
+    rows = real(rollout)
+    gaps = [
+        abs(a - b)
+        for row in rows
+        for a, b in zip(row["sampler_logprobs"], row["old_logprobs"], strict=True)
+    ]
+    metrics = rollout_metrics(rollout, 0.1, alone)
+    assert metrics["rollout/sampler_gap_mean"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-12)
+    assert float(sampler_gap(rollout).max()) == pytest.approx(max(gaps), rel=1e-12)
+    unknown = replace(rollout, sampler_logprobs=None)
+    assert "rollout/sampler_gap_mean" not in rollout_metrics(unknown, 0.1, alone)
 
 
 def test_what_is_masked_changes_no_statistic(rollout):
