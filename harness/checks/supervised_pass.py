@@ -64,7 +64,7 @@ def check_hidden_states(model: nn.Module, encoder: Encoder, rows: list[list[int]
 
 def choose_shared_prompts(model: ScalarModel, encoder: Encoder, rows: list[list[int]]) -> list[str]:
     """Let `model` read prompts once for all their responses if it can; a line to say if not."""
-    device = model.mean.device
+    device = next(model.model.parameters()).device  # packed layers are on theirs already
     prompts, responses = [rows[0], rows[1]], [rows[2], rows[1], rows[0][:2]]
     prompt_ids, prompt_mask = (x.to(device) for x in encoder.pad(prompts, "left"))
     ids, mask = (x.to(device) for x in encoder.pad(responses, "right"))

@@ -6,6 +6,7 @@ FAMILIES = "lightning_modules/models/test_families.py"
 REFUSALS = "lightning_modules/models/test_refusals.py"
 LANGUAGE_MODEL = "lightning_modules/models/test_language_model.py"
 PARTS = "lightning_modules/models/test_parts_trained.py"
+ONE_BASE = "lightning_modules/models/test_one_base.py"
 MODEL_FOLDER = "harness/pipeline/test_model_folder.py"
 
 MERGED = "lightning_modules/rollouts/test_merged_adapters.py"
@@ -96,6 +97,33 @@ ROWS = (
         old="temperature=temperature,",
         new="",
         tests=(f"{MODEL_FOLDER}::test_plain_transformers_samples_what_was_trained",),
+    ),
+    Mutation(
+        bug="a reward model's adapter is put on other weights than it was trained on",
+        target="lightning_modules.models.one_base:reward_on",
+        old="about[BASE] != base_digest(lm)",
+        new="False",
+        tests=(f"{ONE_BASE}::test_weights_that_are_not_the_same_bytes_are_not_shared[llama]",),
+    ),
+    Mutation(
+        bug="a critic on the policy's weights begins without the reward model's adapter",
+        target="lightning_modules.models.one_base:critic_on",
+        old="[*reward.adapters, VALUE_ADAPTER]",
+        new="[VALUE_ADAPTER]",
+        tests=(
+            f"{ONE_BASE}::test_a_critic_has_the_values_and_gradients_of_one_with_weights_of_its_own"
+            "[llama]",
+        ),
+    ),
+    Mutation(
+        bug="a frozen reward model's adapter is trained once it was switched on",
+        target="lightning_modules.models.adapters:_kept_trainable",
+        old="if parameter.requires_grad != trained:",
+        new="if trained:",
+        tests=(
+            f"{ONE_BASE}::test_policy_and_reference_say_the_same_with_a_reward_model_beside_them"
+            "[llama]",
+        ),
     ),
     Mutation(
         bug="adapters are trained at the rates of full fine-tuning",

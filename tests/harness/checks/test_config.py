@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from harness.checks.config import OPTIONS, check_config
 from harness.errors import RunError
 from lightning_modules.errors import OptionError
+from lightning_modules.options import require as requiring
 from tests.test_conf import CONF, MANDATORY, composed, targets
 from tests.test_conf import OPTIONS as PRESETS
 
@@ -66,6 +67,10 @@ def test_whatever_the_presets_build_is_in_the_table():
             ],
             r"^reward\.weights\.function=a: must be a number$",
         ),
+        (["hardware.frozen_precision=half"], r"^hardware\.frozen_precision=half: must be float32"),
+        (["adapter=qlora", "adapter.bits=8"], r"^adapter\.bits=8: must be 4, or null"),
+        (["+adapter.bits=4"], r"^adapter\.bits=4: is for adapters: adapter=qlora"),
+        (["model.attn_implementation=org/kernel"], r"^model\.attn_implementation=org/kernel: must"),
         (["reward.normalise=often"], r"^reward\.normalise=often: must be true or false$"),
         (["+model.lora=1"], r"^model\.lora: model=.* has no such option"),
         (["stages.sft.epochs=0"], r"^stages\.sft\.epochs=0: "),
@@ -93,6 +98,25 @@ def test_whatever_the_presets_build_is_in_the_table():
 def test_a_wrong_option_is_told_with_its_place(overrides, said, configure, tmp_path):
     with pytest.raises(OptionError, match=said):
         check_config(configure(tmp_path, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("adapter=qlora", "adapter.bits=4"),
+        ("algo/optimizer=adamw_8bit", "algo.optimizer=AdamW8bit"),
+        ("algo/optimizer@stages.sft.optimizer=adamw_8bit_paged", "stages.sft.optimizer=PagedAdamW"),
+    ],
+)
+def test_a_package_that_is_not_there_is_told_with_its_extra(
+    override, said, configure, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(requiring, "find_spec", lambda name: None)
+    with pytest.raises(OptionError) as told:
+        check_config(configure(tmp_path, override))
+    assert str(told.value).startswith(said)
+    assert "needs bitsandbytes" in str(told.value)
+    assert str(told.value).endswith("pip install 'rlhf-ladder[qlora]'")
 
 
 def test_a_model_of_ones_own_must_be_named():

@@ -2,7 +2,13 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from harness.parts.hardware import check_hardware, frozen_dtype, make_trainer, with_precision
+from harness.parts.hardware import (
+    check_attention_runs,
+    check_hardware,
+    frozen_dtype,
+    make_trainer,
+    with_precision,
+)
 from lightning_modules.errors import OptionError
 
 
@@ -55,6 +61,26 @@ def test_bf16_where_it_is_fast_and_the_model_not_small(
 
 def test_a_precision_that_is_asked_for_is_taken():
     assert with_precision(hardware(precision="64-true"), REAL).precision == "64-true"
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_frozen_weights_may_have_another_precision_than_what_is_computed(asked, dtype, tmp_path):
+    for kind in ("32-true", "bf16-mixed"):
+        assert frozen_dtype(hardware(precision=kind, frozen_precision=asked)) == dtype
+    options = hardware(accelerator="cpu", precision="32-true", frozen_precision=asked)
+    assert make_trainer(options, default_root_dir=tmp_path).precision == "32-true"
+
+
+def test_flash_attention_is_for_gpus_and_16_bits(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    in_16_bits = {"precision": "bf16-mixed"}
+    check_attention_runs(hardware(**in_16_bits), "flash_attention_2")
+    check_attention_runs(hardware(accelerator="cpu"), "sdpa")
+    for wrong in (in_16_bits | {"accelerator": "cpu"}, {"precision": "32-true"}):
+        with pytest.raises(OptionError, match="flash_attention_2: runs on a GPU in 16 bits"):
+            check_attention_runs(hardware(**wrong), "flash_attention_2")
 
 
 def test_no_gpu_is_said_before_anything_else(monkeypatch):

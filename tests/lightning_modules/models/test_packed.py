@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM
 
 from harness.checks.memory import states_per_weight, weight_bytes
 from harness.pipeline.model_folder import export
+from lightning_modules.forward.packed_parameters import is_packed, numbers
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter
 from lightning_modules.models.loading import LoadOptions, load_causal_lm
 from lightning_modules.models.one_base import BASE, base_digest, critic_on, reward_on
-from lightning_modules.models.packed import is_packed, numbers
 from lightning_modules.models.parameters import parameter_counts
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
