@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,10 @@ def child(given: dict[str, Any]) -> dict[str, float]:
     torch.set_num_threads(given.pop("threads"))
     bench = Bench("memory", given.pop("tiny"))
     shapes.SHAPES.update(SIZES)
+    # What libraries load at their first step is no part of it.
+    iterate(
+        Bench("warm-up", tiny=True), "warm-up", replace(Work(**given), prompts=4, tokens=6), 1.0
+    )
     watch = iterate(bench, given["shape"], Work(**given), bench.matmul_tflops())
     return {
         "estimate": watch.expected,

@@ -29,6 +29,7 @@ from datamodules.records import Prompt
 from harness.checks.memory import estimate, free_bytes, size, sizes_of
 from harness.parts.hardware import frozen_dtype
 from harness.quiet import quiet_transformers
+from lightning_modules.forward.checkpointing import is_checkpointed
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.models.packed import use_one_kernel
@@ -226,7 +227,7 @@ class Watch(LightningCallback):
             estimate=found.line(),
             free=free and size(free),
             micro_batch=sizes.micro_batch,
-            **pl_module.memory_options(),
+            checkpointing=is_checkpointed(pl_module.model),
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: PolicyModule) -> None:
