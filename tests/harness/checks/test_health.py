@@ -135,7 +135,7 @@ def test_only_one_of_several_processes_speaks():
 def run(module, folder: Path) -> tuple[set[str], str]:
     """What a run logged, and what was warned of."""
     health = Health(PlainConsole(file=StringIO(), width=1000), GLOSSARY)
-    rows = fit(module, folder, callbacks=[health], enable_checkpointing=False)
+    rows = fit(module, folder, callbacks=[health])
     assert health.seen.count == module.options.iterations
     return {name for row in rows for name in row} - {"step"}, health.console.file.getvalue()
 
