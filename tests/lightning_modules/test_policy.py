@@ -329,7 +329,7 @@ def test_a_stop_ends_the_steps_on_this_rollout_and_leaves_nothing_to_the_next(tm
     options = {"epochs": 8, "minibatches": 1, "iterations": 3, "target_kl": 1e-3}
     module, _ = ready(make("ppo", **options))
     gradients = Gradients()
-    rows = tiny_runs.fit(module, tmp_path, callbacks=[gradients], enable_checkpointing=False)
+    rows = tiny_runs.fit(module, tmp_path, callbacks=[gradients])
     assert all(1 <= row["train/steps"] < 8 for row in rows)
     assert gradients.left == [False] * 3
 

@@ -24,7 +24,7 @@ def traced(tmp_path, encoder):
         parts = {k: options.pop(k) for k in ("lora",) if k in options}
         module, rollouts = ready(make(algorithm, **options), **parts)
         callback = TokenTrace(tmp_path, every, encoder.tokenizer)
-        fit(module, tmp_path, callbacks=[callback], enable_checkpointing=False)
+        fit(module, tmp_path, callbacks=[callback])
         lines = (tmp_path / "traces.jsonl").read_text(encoding="utf-8").splitlines()
         return module, [json.loads(line) for line in lines], rollouts
 
