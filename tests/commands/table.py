@@ -105,6 +105,7 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
         "verification.md",
         "python -m pytest -p tests.another_cpu tests/properties tests/lightning_modules",
     ): WHOLE_SUITE,
+    ("verification.md", "python -m pytest -p tests.large_models tests/exact"): WHOLE_SUITE,
     ("verification.md", "python -m pytest tests/oracles"): WHOLE_SUITE,
     ("wandb.md", "wandb login"): ACCOUNT,
     ("wandb.md", "wandb sync"): ACCOUNT,
