@@ -21,13 +21,15 @@ SAMPLING = "lightning_modules.ppo.PPO.weigh"  # all is sampled, scored and shape
 UPDATE = "lightning_modules.ppo.PPO.token_loss"
 EVALUATION = "lightning_modules.metrics.evaluation.Evaluation.step"
 # One run, stopped and resumed again and again: at the n-th call of a function, by which signal,
-# what it says then. A step of SFT or a reward model has one call here, an epoch three.
+# what it says then. A step of SFT or a reward model has one call here, an epoch three; before them
+# MEASURED calls tell how much memory a step takes.
+MEASURED = 4
 STOPS = [
-    (SFT, 3, "TERM", "sft up to step 2 of 6"),
-    (SFT, 2, "INT", "sft up to step 3 of 6"),  # in the evaluation after it
-    (SFT, 3, "TERM", "sft up to step 4 of 6"),
-    (REWARD_MODEL, 1, "INT", "nothing of reward_model yet"),
-    (REWARD_MODEL, 2, "TERM", "reward_model up to step 1 of 3"),
+    (SFT, MEASURED + 3, "TERM", "sft up to step 2 of 6"),
+    (SFT, MEASURED + 2, "INT", "sft up to step 3 of 6"),  # in the evaluation after it
+    (SFT, MEASURED + 3, "TERM", "sft up to step 4 of 6"),
+    (REWARD_MODEL, MEASURED + 1, "INT", "nothing of reward_model yet"),
+    (REWARD_MODEL, MEASURED + 2, "TERM", "reward_model up to step 1 of 3"),
     (REPORT, 1, "INT", "reward_model up to step 3 of 3"),
     (SAMPLING, 2, "TERM", "ppo up to iteration 1 of 4"),
     (EVALUATION, 1, "INT", "ppo up to iteration 2 of 4"),

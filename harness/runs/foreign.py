@@ -28,7 +28,8 @@ BUILT = {
     r"task": r"harness\.tasks\.(train\.train|evaluate\.evaluate)",
     r"algo|stages\.\w+": r"lightning_modules\.(sft\.SFT|reward_model\.RewardModel"
     r"|reinforce\.Reinforce|a2c\.A2C|ppo\.PPO)",
-    r"(algo|stages\.\w+)\.optimizer": r"torch\.optim\.(Adagrad|Adam|AdamW)",
+    r"(algo|stages\.\w+)\.optimizer": r"torch\.optim\.(Adagrad|Adam|AdamW)"
+    r"|bitsandbytes\.optim\.(Paged)?AdamW8bit",
     r"model": r"lightning_modules\.models\.language_model\.LanguageModel",
     r"model\.config": r"transformers\.(GPT2|Llama)Config",
     r"adapter\.config": r"peft\.LoraConfig",

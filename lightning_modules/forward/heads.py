@@ -67,7 +67,7 @@ _finishes: WeakKeyDictionary[nn.Linear, Finish | None] = WeakKeyDictionary()
 
 def linear_head(lm: nn.Module) -> nn.Linear | None:
     """The linear layer that makes a model's logits; None: it is another, as with LoRA in it."""
-    head = plain(lm).get_output_embeddings()
+    head = getattr(plain(lm), "get_output_embeddings", lambda: None)()
     return head if type(head) in (nn.Linear, Float32Linear) else None
 
 

@@ -149,6 +149,13 @@ ROWS = (
         target="lightning_modules.manual:ManualModule.clipped_step",
         old="optimizer.step()\n    optimizer.zero_grad()",
         new="optimizer.step()",
+        also=(
+            Change(
+                "lightning_modules.updates:UpdatingModule._gradient",
+                "self.optimizers().zero_grad()",
+                "pass",
+            ),
+        ),
         tests=(BY_HAND,),
     ),
     Mutation(

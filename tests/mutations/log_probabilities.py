@@ -97,8 +97,8 @@ ROWS = (
         target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses, stats = self.token_loss(part, new)",
         new="import dataclasses\n"
-        "        part = dataclasses.replace(part, old_logprobs=new.logprobs.detach())\n"
-        "        token_losses, stats = self.token_loss(part, new)",
+        "            part = dataclasses.replace(part, old_logprobs=new.logprobs.detach())\n"
+        "            token_losses, stats = self.token_loss(part, new)",
         tests=(
             f"{PEERS}::test_an_update_is_the_formulas_applied_minibatch_after_minibatch",
             f"{POLICY}::test_several_steps_are_not",

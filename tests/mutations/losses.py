@@ -203,8 +203,8 @@ ROWS = (
         target="lightning_modules.updates:UpdatingModule._gradient",
         old="token_losses, stats = self.token_loss(part, new)",
         new="import dataclasses\n"
-        "        part = self.weigh(dataclasses.replace(part, values=new.values.detach()))\n"
-        "        token_losses, stats = self.token_loss(part, new)",
+        "            part = self.weigh(dataclasses.replace(part, values=new.values.detach()))\n"
+        "            token_losses, stats = self.token_loss(part, new)",
         tests=(BY_HAND,),
     ),
     Mutation(

@@ -283,6 +283,7 @@ ROWS = (
             "    ).texts\n"
             "    ids, response_mask = encoder.pad(encoder.responses(texts), 'right')\n"
             "    sequences = torch.cat([sequences[:, :prompt_mask.shape[1]], ids], dim=1)\n"
+            "    logprobs = None\n"
             "    return Responses("
         ),
         tests=(f"{PEERS}::test_the_ids_of_a_rollout_are_those_that_were_sampled",),

@@ -71,7 +71,7 @@ def test_an_old_run_has_what_does_the_same_with_todays_memory():
     algo = {"micro_batch_size": 64, "micro_batch_tokens": 4096}
     old = {"hardware": {"name": "gpu"}, "algo": algo}
     found = with_new_names(old)
-    assert found["hardware"] == {"name": "gpu", "checkpointing": "auto"}
+    assert found["hardware"] == {"name": "gpu", "checkpointing": "auto", "sampler": "auto"}
     assert found["algo"] == {"micro_batch_size": None, "micro_batch_tokens": "auto"}
     for size, tokens in ((8, 4096), (64, None)):
         given = {"micro_batch_size": size, "micro_batch_tokens": tokens}
