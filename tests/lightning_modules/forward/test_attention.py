@@ -9,7 +9,8 @@ from lightning_modules.forward.attention import SHORT, prepare_attention, short_
 from lightning_modules.forward.checkpointing import set_checkpointing
 from lightning_modules.forward.token_outputs import response_outputs
 
-ROUNDING = 2**-7  # of bfloat16, in units of what is rounded
+# Of some numbers of bfloat16 after each other, in units of what is rounded.
+ROUNDING = 8 * 2**-7
 
 
 def attended(function, dtype, tokens):
