@@ -18,6 +18,7 @@ from transformers import (
     PretrainedConfig,
 )
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
@@ -116,9 +117,11 @@ def tiny_lm(kind: str, seed: int = 0) -> nn.Module:
 
 
 def norms_in_float64(model: nn.Module) -> None:
-    """Transformers computes Llama's RMSNorm in float32 whatever the weights are; torch does not."""
+    """Transformers computes RMSNorm, of Llama and those like it, in float32 whatever the weights
+    are; torch does not.
+    """
     for name, module in list(model.named_modules()):
-        if isinstance(module, LlamaRMSNorm):
+        if isinstance(module, LlamaRMSNorm | Qwen2RMSNorm):
             norm = nn.RMSNorm(module.weight.shape[0], eps=module.variance_epsilon)
             norm.weight = module.weight
             model.set_submodule(name, norm)

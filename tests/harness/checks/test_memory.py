@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, Adam
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks import memory
@@ -112,8 +114,12 @@ def test_an_update_grows_with_the_micro_batch_and_with_the_length(bench):
     assert 1.9 * small < update_bytes(module, longer) < 3 * small
 
 
-def test_half_precision_halves_what_most_layers_keep(bench):
-    """Of a response more: weights that are cast are kept whatever their number."""
+def test_half_precision_halves_what_most_layers_keep(bench, monkeypatch):
+    """Of a response more: weights that are cast are kept whatever their number. With attention as
+    Transformers has it: another test may have prepared that of short sequences, which keeps more.
+    """
+    mapping = dict(AttentionInterface._global_mapping) | {"sdpa": sdpa_attention_forward}
+    monkeypatch.setattr(AttentionInterface, "_global_mapping", mapping)
     module = bench.module()
 
     def of_a_response() -> int:
@@ -122,8 +128,8 @@ def test_half_precision_halves_what_most_layers_keep(bench):
     full = of_a_response()
     with torch.autocast("cpu", torch.bfloat16):
         half = of_a_response()
-    # Norms, softmax and logits stay in float32, and short attention may keep its weights besides.
-    assert 0.4 * full < half < full
+    # Norms, softmax and logits stay in float32.
+    assert 0.4 * full < half < 0.95 * full
 
 
 def test_the_remedy_names_the_largest_part_first(bench):
