@@ -75,7 +75,7 @@ class PreferenceDataModule(SupervisedDataModule):
         super().__init__(source, encoder, batch_size, micro_batch_tokens, seed)
 
     def encode(self, source: Source, split: Split) -> list[EncodedComparison]:
-        comparisons = source.comparisons(split)
+        comparisons = source.taught(split)
         prompts = self.encoder.prompts([c.prompt for c in comparisons])
         texts = [text for c in comparisons for text in c.responses]
         responses = iter(self.encoder.responses(texts))

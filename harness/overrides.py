@@ -19,8 +19,9 @@ from lightning_modules.errors import OptionError
 
 # In places `~` is the home folder.
 PLACES = (
-    r"data\.(val_)?path",
+    r"data\.(val_path|path|more)",
     r"model\.(pretrained|chat_template)",
+    r"algo\.(policy|critic)_from",
     r"reward(\.rewards\.\w+)*\.path",
     "policy|against|run|runs|to|resume|cache_dir",
     r"hydra\.(run|sweep)\.dir",
@@ -35,7 +36,9 @@ NAMES = (
 )
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
-TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|clear|experiment|logger\.tags")
+TAKES_LIST = re.compile(
+    r"data\.(val_path|path|more)|data\.subset|runs|clear|experiment|logger\.tags"
+)
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),

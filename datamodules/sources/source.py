@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from datamodules.records import (
@@ -19,6 +20,17 @@ Split = Literal["train", "val"]
 TOO_LONG = ("cut", "leave_out")
 
 
+@dataclass(frozen=True)
+class Added:
+    """Labelled comparisons from elsewhere, where each prompt was first found, and plain values that
+    change when, and only when, the comparisons may change.
+    """
+
+    comparisons: list[Comparison]
+    places: Mapping[Prompt, str]
+    identity: dict[str, Any]
+
+
 class Source(ABC):
     """Preference data of one kind. A subclass yields comparisons; the rest follows from them.
 
@@ -26,12 +38,15 @@ class Source(ABC):
     `counts` says how many rows were read, why any were left out, and what was put right in others.
     `max_prompt_tokens` and `max_response_tokens` are None where the data say what suits.
     `notes` are lines that a user should read before anything is trained, `cautions` those that must
-    not be missed. `best` is the rating that is the best in the source's own words.
+    not be missed. `best` is the rating that is the best in the source's own words. `added` teaches
+    reward models and nothing else: prompts, demonstrations, tokenizers and limits stay what they
+    are without it.
     """
 
     # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
     best: str | None = None
+    added: Added | None = None
 
     def __init__(
         self,
@@ -85,6 +100,11 @@ class Source(ABC):
                 comparison.preferences() if isinstance(comparison, Ranking) else [comparison]
             )
         ]
+
+    def taught(self, split: Split) -> list[Comparison]:
+        """What reward models learn from: the comparisons, and to train on those that were added."""
+        own = self.comparisons(split)
+        return [*own, *self.added.comparisons] if self.added and split == "train" else own
 
     def demonstrations(self, split: Split) -> list[Demonstration]:
         """Responses to imitate: every distinct response that was chosen, or ranked first, once."""

@@ -1,11 +1,7 @@
 """`algo.critic_from`: what a critic begins as, found to fit before anything is trained."""
 
-from pathlib import Path
-
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
-from peft.utils.save_and_load import get_peft_model_state_dict
-from safetensors import safe_open
+from peft import LoraConfig, TaskType
 from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -13,6 +9,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from harness.parts.adapter_shapes import new_shapes, shapes_in
 from lightning_modules.errors import ModelError
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.scalar import value_kind
@@ -21,7 +18,6 @@ from lightning_modules.options.paths import critic_folder, value_adapter
 from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.options.require import require
 
-WEIGHTS = "adapter_model.safetensors"
 READS = "a run of algo=ppo or algo=a2c, the folder of its critic/, or a reward model"
 
 
@@ -34,17 +30,17 @@ def start_config(critic_from: str) -> PretrainedConfig:
 
 
 def require_same_tokens(
-    options: PolicyOptions, policys: PreTrainedTokenizerBase, critics: PreTrainedTokenizerBase
+    option: str, value: str, policys: PreTrainedTokenizerBase, its: PreTrainedTokenizerBase
 ) -> None:
-    """OptionError unless every token of the policy has the same id for what its critic begins as,
-    which may have a padding token more.
+    """OptionError unless every token of the policy has the same id for what it or its critic begins
+    as, which may have a padding token more; `option` gave that.
     """
-    others = critics.get_vocab()
+    others = its.get_vocab()
     differing = [token for token, i in policys.get_vocab().items() if others.get(token) != i]
     require(
         not differing,
-        "algo.critic_from",
-        options.critic_from,
+        option,
+        value,
         f"has another tokenizer than the policy: {len(differing):,} of the policy's tokens have no"
         " or another id there",
     )
@@ -77,20 +73,7 @@ def check_start(
     fits(width == own, f"reads hidden states of size {width}, and the policy's have {own}")
     if options.critic == "adapter":
         fits(
-            _shapes_in(value_adapter(path)) == _new_shapes(lm, lora),
+            shapes_in(value_adapter(path)) == new_shapes(lm, lora),
             "has an adapter on other layers, or of another rank, than adapter.config says;"
             f" see {value_adapter(path)}",
         )
-
-
-def _shapes_in(folder: Path) -> dict[str, list[int]] | None:
-    if not (folder / WEIGHTS).is_file():
-        return None
-    with safe_open(folder / WEIGHTS, "pt") as weights:
-        return {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-
-
-def _new_shapes(lm: PreTrainedModel, lora: LoraConfig) -> dict[str, list[int]]:
-    with torch.device("meta"):
-        state = get_peft_model_state_dict(get_peft_model(lm, lora))
-    return {name: list(x.shape) for name, x in state.items()}

@@ -16,6 +16,7 @@ from lightning_modules.options.identities import (
     code_identity,
     critic_identity,
     file_hash,
+    policy_identity,
     pretrained_identity,
 )
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
@@ -33,11 +34,15 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     # Which rows a template refuses follows from the model and is found later.
     data = {key: value for key, value in source.identity().items() if key != "refused"}
     found: dict[str, Any] = {"data": data}
+    if source.added:
+        found["data.more"] = source.added.identity
     if model.get("pretrained") is not None:
         found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
+    if (start := config["algo"].get("policy_from")) is not None:
+        found["algo.policy_from"] = policy_identity(start)
     if (start := config["algo"].get("critic_from")) is not None:
         found["algo.critic_from"] = critic_identity(start)
     for player in PLAYERS:

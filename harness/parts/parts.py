@@ -21,6 +21,7 @@ from datamodules.sources.source import Split
 from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
+from harness.parts import policy_start
 from harness.parts.choices import Choices
 from harness.parts.critic_start import check_start, require_same_tokens, start_config
 from harness.parts.hardware import (
@@ -39,9 +40,9 @@ from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.loading import LoadOptions, fetch_config
+from lightning_modules.models.loading import LoadOptions, check_attention, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
-from lightning_modules.models.usable import embedding_rows
+from lightning_modules.models.usable import embedding_rows, require_positions
 from lightning_modules.options.paths import critic_folder, model_folder
 from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.options.remote_code import trusts
@@ -118,16 +119,33 @@ class Parts:
         if isinstance(self.algorithm, RewardModel):
             self.check_scorer_base()
         elif isinstance(self.algorithm, PolicyModule):
+            self._check_policy(self.algorithm.options)
             self._check_critic(self.algorithm.options)
 
-    def _check_critic(self, options: PolicyOptions) -> None:
+    def _check_policy(self, options: PolicyOptions) -> None:
+        start = options.policy_from
+        if not start:
+            return
+        config = policy_start.start_config(start)
+        require_positions(config, self.source.least_tokens, f"algo.policy_from={start}")
+        check_attention(config, self.base.attention, start)
+        self._require_same_tokens("algo.policy_from", start, model_folder(start))
+        if self.lora:
+            policy_start.check_adapter_start(start, self.language_model.skeleton(), self.lora)
+
+    def _require_same_tokens(self, option: str, value: str, folder: str) -> None:
+        """OptionError unless the model in `folder`, given by `option`, has the policy's tokens."""
         model = self.language_model
-        if options.critic_from:
-            config = start_config(options.critic_from)
-            own = model.pretrained, model.revision
-            policys = self._unlimited if model.embedded else self.load_unlimited(*own)
-            critics = self.load_unlimited(critic_folder(options.critic_from), None, player=True)
-            require_same_tokens(options, policys.tokenizer, critics.tokenizer)
+        own = model.pretrained, model.revision
+        policys = self._unlimited if model.embedded else self.load_unlimited(*own)
+        its = self.load_unlimited(folder, None, player=True)
+        require_same_tokens(option, value, policys.tokenizer, its.tokenizer)
+
+    def _check_critic(self, options: PolicyOptions) -> None:
+        model, start = self.language_model, options.critic_from
+        if start:
+            config = start_config(start)
+            self._require_same_tokens("algo.critic_from", start, critic_folder(start))
             check_start(options, config, model.skeleton(), self.lora)
         elif options.critic == "copy":
             self.check_scorer_base()
@@ -148,6 +166,9 @@ class Parts:
         for split in splits:
             if refused := template.refused(self.source.prompts(split)):
                 self.source.refuse(refused)
+        if added := self.source.added:
+            for prompt, reason in template.refused(list(added.places)).items():
+                raise DataError(f"{added.places[prompt]}: {reason}")
 
     def check_scorer_base(self) -> None:
         """Raise unless a reward model can be made of the language model."""

@@ -25,7 +25,7 @@ def say_lessons(console: Console, source: Source, split: Split = "train") -> Non
         say(console, ["data: " + ", ".join(counts)])
     say(console, source.notes)
     warn(console, source.cautions)
-    comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
+    comparison = next((c for c in source.taught(split) if _has_pair(c)), None)
     if comparison:
         what = "as it will be taught" if split == "train" else "as it is read"
         lines = pair_lines(comparison, source.best, min(console.width, WIDTH))

@@ -26,7 +26,7 @@ FOR_THE_MACHINE = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
+    r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)|algo\.(critic|policy)_from|policy|against"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 

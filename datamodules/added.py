@@ -1,0 +1,35 @@
+"""`data.more`: labelled comparisons from files, that reward models learn from as well."""
+
+from collections.abc import Sequence
+
+from datamodules.records import Comparison, DataError
+from datamodules.sources.files import Files
+from datamodules.sources.source import Added, Source
+
+
+class MoreFiles(Files):
+    """Files that are read as `data=files` reads them; none of their rows is held out."""
+
+    option = "data.more"
+
+    def _read(self) -> dict[str, list[Comparison]]:
+        return {"train": self._comparisons(self.files), "val": []}
+
+
+def add_comparisons(source: Source, files: str | Sequence[str]) -> None:
+    """Let reward models learn from the rows of `files` too, but for those whose prompt `source`
+    holds out, which are counted. DataError if a row is malformed, or none is left.
+    """
+    more = MoreFiles(path=files)
+    held_out = {*source.prompts("val"), *(c.prompt for c in source.comparisons("val"))}
+    rows = more.comparisons("train")
+    kept = [c for c in rows if c.prompt not in held_out]
+    if not kept:
+        raise DataError(f"data.more={files}: the prompts of all {len(rows)} rows are held out")
+    source.added = Added(kept, more.places, {"sha256": more.identity()["sha256"]})
+    source.counts["comparisons of data.more"] = len(kept)
+    if left_out := len(rows) - len(kept):
+        source.counts["comparisons of data.more whose prompt is held out, left out"] = left_out
+    source.counts.update({f"of data.more: {what}": n for what, n in more.counts.items()})
+    source.notes += [f"data.more: {note}" for note in more.notes]
+    source.cautions += [f"data.more: {caution}" for caution in more.cautions]
