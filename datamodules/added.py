@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from datamodules.records import Comparison, DataError
+from datamodules.sources.cleaning import ADDED, OF_MORE
 from datamodules.sources.files import Files
 from datamodules.sources.source import Added, Source
 
@@ -27,9 +28,9 @@ def add_comparisons(source: Source, files: str | Sequence[str]) -> None:
     if not kept:
         raise DataError(f"data.more={files}: the prompts of all {len(rows)} rows are held out")
     source.added = Added(kept, more.places, {"sha256": more.identity()["sha256"]})
-    source.counts["comparisons of data.more"] = len(kept)
+    source.counts[ADDED] = len(kept)
     if left_out := len(rows) - len(kept):
-        source.counts["comparisons of data.more whose prompt is held out, left out"] = left_out
-    source.counts.update({f"of data.more: {what}": n for what, n in more.counts.items()})
+        source.counts[f"{OF_MORE}prompt is held out"] = left_out
+    source.counts.update({f"{OF_MORE}{what}": n for what, n in more.counts.items()})
     source.notes += [f"data.more: {note}" for note in more.notes]
     source.cautions += [f"data.more: {caution}" for caution in more.cautions]

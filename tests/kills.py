@@ -3,6 +3,7 @@ or ctrl-c, with what the run says of it.
 
     python -m tests.kills --kills 20 --seed 0 --folder /tmp/kills
     python -m tests.kills --kills 20 --seed 0 --folder /tmp/stops --signal TERM
+    python -m tests.kills --kills 20 --seed 0 --folder /tmp/rounds task=rounds rounds=2 pairs=24
 
 Every run is the command line in a forked process, with stages of its own. Half of the kills come
 after a random time; the others right before a random change of a file (open to write, rename,
@@ -150,13 +151,18 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     """All that a run and its stages leave but for what depends on the clock or on where they are,
     by its place.
     """
-    yield from _trained("run", folder / "run")
+    runs = sorted((folder / "run").glob("round-*")) or [folder / "run"]
+    for run_folder in runs:
+        yield from _trained(run_folder.name, run_folder)
+        for table in TABLES:
+            lines = (run_folder / table).read_text(encoding="utf-8").splitlines()
+            for i, line in enumerate(lines):
+                yield f"{run_folder.name} {table} {i}", line
+    for file in (folder / "run").glob("[al]*s/*.jsonl"):  # answers and labels of rounds
+        yield f"{file.parent.name} {file.name}", file.read_bytes()
     for stage in ("sft", "reward_model"):
         for marker in (folder / "cache" / stage).glob("*/stage.json"):
             yield from _trained(f"{stage} {marker.parent.name}", marker.parent)
-    for table in TABLES:
-        for i, line in enumerate((folder / "run" / table).read_text(encoding="utf-8").splitlines()):
-            yield f"{table} {i}", line
     for key, value in json.loads(
         (folder / "run" / "summary.json").read_text(encoding="utf-8")
     ).items():

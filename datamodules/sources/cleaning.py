@@ -17,8 +17,10 @@ TRANSCRIPTS = "prompts that were transcripts, read as turns"
 TOLD = "prompts with a dialogue that ends with the assistant, kept as one turn"
 CONTRADICTORY = "contradictory pairs"
 REPEATED = "repeated pairs"
+ADDED = "comparisons of data.more"
+OF_MORE = "of data.more: "  # before what is counted of its rows
 NO_LOSS = (
-    *("rows", "kept"),
+    *("rows", "kept", ADDED),
     *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, CUT_MARKERS, CUT_ENDS),
     *(TRANSCRIPTS, TOLD, CONTRADICTORY, REPEATED),
 )

@@ -45,6 +45,8 @@ class Source(ABC):
 
     # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
+    # What an annotator of a source that makes its own data prefers: (prompt, a, b, rng) -> a pair.
+    annotate: ClassVar[Callable[[Any, Prompt, str, str, Any], Preference] | None] = None
     best: str | None = None
     added: Added | None = None
 

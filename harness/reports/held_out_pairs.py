@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from datamodules.records import DataError, Preference, Prompt
-from datamodules.sources.cleaning import NO_LOSS
+from datamodules.sources.cleaning import NO_LOSS, OF_MORE
 
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
@@ -50,4 +50,4 @@ def judge(
 
 def _is_loss(what: str) -> bool:
     """Counts of what was read and kept are no losses."""
-    return what not in (*NO_LOSS, "prompts", "responses")
+    return what.removeprefix(OF_MORE) not in (*NO_LOSS, "prompts", "responses")

@@ -17,6 +17,8 @@ class Stream(IntEnum):
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
     DROPOUT = 5
+    PAIRS = 7  # of answers, to be labelled
+    LABELS = 8
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
