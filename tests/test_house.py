@@ -31,6 +31,7 @@ FLOORS = (
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",
+    "harness.web",
     "harness.evaluation",
     "harness.pipeline",
     "harness.parts",
