@@ -58,7 +58,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
-            _told_if_stopped(pipeline),
+            told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
             return _train(pipeline)
@@ -68,7 +68,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
 
 
 @contextmanager
-def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+def told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
     """Say what a signal has left, and how to go on."""
     try:
         yield
