@@ -44,6 +44,8 @@ ORDER BY i.priority DESC, i.number LIMIT 1
 
 # A vote is kept, was there already, or came after others had been asked in its place.
 Outcome = Literal["kept", "again", "late"]
+# What was taken back is asked again, or there was nothing, or others have the item.
+Undone = Literal["held", "nothing", "taken"]
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,9 @@ class Store:
             _let_go(connection, annotator, row["number"])
         return "kept"
 
-    def undo(self, annotator: str) -> Showing | None:
-        """Take back what this annotator said last, and hold that item again. None if nothing was
-        said, or others have done the item meanwhile.
+    def undo(self, annotator: str) -> Undone:
+        """Take back what this annotator said last, and hold that item again unless others have it
+        or have done it meanwhile.
         """
         now = time.time()
         last = """SELECT max(number) AS last, item FROM votes
@@ -193,14 +195,15 @@ class Store:
         with self._database.transaction() as connection:
             vote = connection.execute(last, (annotator,)).fetchone()
             if vote["last"] is None:
-                return None
+                return "nothing"
             connection.execute("UPDATE votes SET undone = ? WHERE number = ?", (now, vote["last"]))
             values = {"annotator": annotator, "now": now, "number": vote["item"]}
             row = connection.execute(again, values).fetchone()
             if row["taken"] >= self.overlap:
-                return None
+                return "taken"
             _let_go(connection, annotator)
-            return self._show(connection, row, annotator, now)
+            self._show(connection, row, annotator, now)
+        return "held"
 
     def votes(self) -> list[Vote]:
         """All that was said and not taken back, in the order in which it was."""
