@@ -173,11 +173,10 @@ class Files(Source):
         question = lesson.prompt.messages[-1].content
         if lesson.kind == THUMB:
             reason = why_no_thumb(question, lesson.responses[0], lesson.ratings[0])
-            self.counts[reason] += bool(reason)
-            return not reason
-        lesson.responses, lesson.ratings, reason = cleaned(
-            question, lesson.responses, lesson.ratings
-        )
+        else:
+            lesson.responses, lesson.ratings, reason = cleaned(
+                question, lesson.responses, lesson.ratings
+            )
         if reason:
             self.counts[reason] += 1
         return not reason
