@@ -145,7 +145,7 @@ class RewardModel(SupervisedModule):
             length=part["thumb_length"].double(),
             cluster=part["thumb_cluster"],
             probability=part["thumb_probability"].double(),
-            bias=float(self.model.thumbs_bias.double().mean()),
+            bias=float(self.model.thumbs_bias.detach().double().mean()),
         )
 
     def _thumb_averages(self, scores: Tensor, part: Batch) -> Averages:

@@ -72,7 +72,7 @@ def _about_toy(parts: Parts) -> Text:
     typed = (word(o) for o in typed_overrides() if not OF_A_TOY.match(o))
     return line(
         f"model={parts.cfg.model.name} is a toy of {size / 1e6:.1f} million parameters, trained"
-        f" from nothing: it does not learn a language from {rows:,} comparisons, and what it"
+        f" from nothing: it does not learn a language from {rows:,} rows, and what it"
         " writes will make no sense. With a pretrained model:\n  ",
         (" ".join((program(), *PRETRAINED, *typed)), WHOLE),
     )

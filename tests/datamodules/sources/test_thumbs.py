@@ -103,7 +103,9 @@ def test_an_unclear_label_is_an_error_with_its_place(label, tmp_path):
 
 def test_a_down_that_is_written_in_two_ways_is_an_error(tmp_path):
     """Where a file has -1, 0 may say that nobody voted."""
-    rows = [{"prompt": f"Why {i}?", "response": "So.", "label": x} for i, x in enumerate((1, -1, 0))]
+    rows = [
+        {"prompt": f"Why {i}?", "response": "So.", "label": x} for i, x in enumerate((1, -1, 0))
+    ]
     told = refused(tmp_path, rows)
     assert "line 3, column 'label'" in told
     assert "which of 0 and -1" in told
