@@ -32,7 +32,7 @@ from harness.reports.console import (
     samples_table,
     say,
 )
-from harness.reports.held_out_pairs import judge
+from harness.reports.held_out_pairs import judge_held_out
 from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
 from harness.reports.model_words import counted, reward_words
@@ -59,7 +59,7 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
         check_players(pipeline, players, ("val",))
         pipeline.check_prompts(held_out(pipeline))
     else:
-        pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
+        pipeline.check_prompts(pipeline.source.prompts("val"))
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, [*run.notes, *notes, *_changes(pipeline)])
@@ -137,9 +137,11 @@ def _changes(pipeline: Pipeline) -> list[str]:
 
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    pairs = pipeline.source.preferences("val")
+    pairs, thumbs = pipeline.source.preferences("val"), pipeline.source.thumbs("val")
     reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
-    on = f" on {len(pairs):,} held-out pairs of "
+    counts = [(len(pairs), "pairs"), (len(thumbs), "thumbs")]
+    on = " and ".join(f"{count:,} held-out {what}" for count, what in counts if count)
+    on = f" on {on} of "
     console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
     if learns(pipeline.reward):
         say_limits(console, pipeline.limits)
@@ -148,12 +150,13 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
-        numbers = judge(
+        numbers = judge_held_out(
             pipeline.reward.raw_scores,
-            pairs,
+            pipeline.source,
             run.folder,
             title=f"Reward {cfg.reward.name} on {cfg.data.name}",
             left_out=pipeline.source.counts,
+            bias=pipeline.reward.thumbs_bias,
         )
         for tracker in trackers(loggers):
             tracker.log_report(run.folder, numbers)
