@@ -1,8 +1,8 @@
-"""`data.more`: labelled comparisons from files, that reward models learn from as well."""
+"""`data.more`: feedback from further files, that reward models learn from as well."""
 
 from collections.abc import Sequence
 
-from datamodules.records import Comparison, DataError
+from datamodules.records import DataError, Feedback
 from datamodules.sources.cleaning import ADDED, OF_MORE
 from datamodules.sources.files import Files
 from datamodules.sources.source import Added, Source
@@ -13,18 +13,18 @@ class MoreFiles(Files):
 
     option = "data.more"
 
-    def _read(self) -> dict[str, list[Comparison]]:
-        return {"train": self._comparisons(self.files), "val": []}
+    def _read(self) -> dict[str, list[Feedback]]:
+        return {"train": self._feedback(self.files), "val": []}
 
 
-def add_comparisons(source: Source, files: str | Sequence[str]) -> None:
+def add_feedback(source: Source, files: str | Sequence[str]) -> None:
     """Let reward models learn from the rows of `files` too, but for those whose prompt `source`
     holds out, which are counted. DataError if a row is malformed, or none is left.
     """
     more = MoreFiles(path=files)
-    held_out = {*source.prompts("val"), *(c.prompt for c in source.comparisons("val"))}
-    rows = more.comparisons("train")
-    kept = [c for c in rows if c.prompt not in held_out]
+    held_out = {*source.prompts("val"), *(told.prompt for told in source.feedback("val"))}
+    rows = more.feedback("train")
+    kept = [told for told in rows if told.prompt not in held_out]
     if not kept:
         raise DataError(f"data.more={files}: the prompts of all {len(rows)} rows are held out")
     source.added = Added(kept, more.places, {"sha256": more.identity()["sha256"]})

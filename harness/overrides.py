@@ -23,7 +23,7 @@ PLACES = (
     r"model\.(pretrained|chat_template)",
     r"algo\.(policy|critic)_from",
     r"reward(\.rewards\.\w+)*\.path",
-    "policy|against|run|runs|to|resume|cache_dir",
+    "policy|policies|against|run|runs|to|resume|cache_dir",
     "items|store|export",
     r"hydra\.(run|sweep)\.dir",
 )
@@ -38,7 +38,7 @@ NAMES = (
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
 TAKES_LIST = re.compile(
-    r"data\.(val_path|path|more|subset)|runs|clear|experiment|logger\.tags|items"
+    r"data\.(val_path|path|more|subset)|policies|runs|clear|experiment|logger\.tags|items"
 )
 # Those that nothing else checks.
 UNCHECKED = (

@@ -33,7 +33,9 @@ FLOORS = (
     "harness.rounds",
     "harness.comparison",
     "harness.web",
+    "harness.chat",
     "harness.evaluation",
+    "harness.generation",
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
@@ -191,7 +193,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache", "generate"])
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -221,6 +223,7 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "task=export",
         "task=export run=nothing",
         "task=cache clear=nothing",
+        "task=generate samples=0 policy=nowhere",
         "callbacks.keep_checkpoints=0",
     ],
 )

@@ -5,9 +5,10 @@ import time
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.added import add_comparisons
+from datamodules.added import add_feedback
 from datamodules.sources.source import Source
 from harness.checks.config import check_config
+from harness.parts.suited_loss import require_suited_loss
 from harness.quiet import quiet
 from harness.runs.used_stages import Origin
 
@@ -37,4 +38,5 @@ class Choices:
         more = data.pop("more", None)
         self.source: Source = instantiate(data)
         if more:
-            add_comparisons(self.source, more)
+            add_feedback(self.source, more)
+        require_suited_loss(cfg, self.source)

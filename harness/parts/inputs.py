@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
+from harness.parts.players import players_of
 from harness.runs.identity import differences, identity, is_place
 from harness.runs.secrets import is_secret, kept
+from harness.runs.used_stages import REFERENCE
 from lightning_modules.options.identities import (
     code_identity,
     critic_identity,
@@ -22,7 +24,9 @@ from lightning_modules.options.identities import (
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
 from lightning_modules.options.supervised import SupervisedOptions
 
-PLAYERS = ("policy", "against")  # of task=evaluate
+PLAYERS = ("policy", "against")  # of an evaluation
+# What a policy or its critic begins as, where that is no part of the data or the model.
+STARTS = {"policy_from": policy_identity, "critic_from": critic_identity}
 
 
 def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
@@ -31,28 +35,34 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     model = config["model"]
-    # Which rows a template refuses follows from the model and is found later.
-    data = {key: value for key, value in source.identity().items() if key != "refused"}
-    found: dict[str, Any] = {"data": data}
-    if source.added:
-        found["data.more"] = source.added.identity
+    found = _data(source)
     if model.get("pretrained") is not None:
         found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
-    if (start := config["algo"].get("policy_from")) is not None:
-        found["algo.policy_from"] = policy_identity(start)
-    if (start := config["algo"].get("critic_from")) is not None:
-        found["algo.critic_from"] = critic_identity(start)
+    for option, identity_of in STARTS.items():
+        if (start := config["algo"].get(option)) is not None:
+            found[f"algo.{option}"] = identity_of(start)
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
+    if config.get("policies"):
+        found["policies"] = [
+            [name, None if place == REFERENCE else pretrained_identity(place)]
+            for name, place in players_of("policies", config["policies"]).items()
+        ]
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):
         found["environment"] = environment
     return json.loads(json.dumps(found))  # as it will be read from run.json
+
+
+def _data(source: Source) -> dict[str, Any]:
+    """Which rows a template refuses follows from the model and is found later."""
+    data = {key: value for key, value in source.identity().items() if key != "refused"}
+    return {"data": data} | ({"data.more": source.added.identity} if source.added else {})
 
 
 def _environment(cfg: DictConfig, config: dict[str, Any]) -> dict[str, str]:

@@ -65,7 +65,7 @@ class Costs:
     def reward_model(self, options: RewardModelOptions) -> Cost:
         rows, held_out = (self.source.taught(split) for split in ("train", "val"))
         shown = min(DEMONSTRATIONS, len(self.source.demonstrations("val")))
-        judged = 2 * len(self.source.preferences("val"))
+        judged = 2 * len(self.source.preferences("val")) + len(self.source.thumbs("val"))
         return supervised(
             len(rows),
             len(held_out),
@@ -104,7 +104,7 @@ def lengths(parts: Parts) -> Lengths:
     """Of the training data, by a sample of it. Nothing is counted as encoded."""
     encoder = copy(parts.encoder)
     encoder.counts, encoder.cut_prompts = Counter(), {}
-    rows = spread(parts.source.comparisons("train"), SAMPLE)
+    rows = spread(parts.source.feedback("train"), SAMPLE)
     prompts = [len(ids) for ids in encoder.prompts([row.prompt for row in rows])]
     answers = [[len(ids) for ids in encoder.responses(row.responses)] for row in rows]
     responses = [length for of_row in answers for length in of_row]

@@ -148,9 +148,7 @@ def say_start(
 
 def taught_words(source: Source) -> str:
     """What reward models learn from here."""
-    more = (
-        f" and {len(source.added.comparisons):,} comparisons of data.more" if source.added else ""
-    )
+    more = f" and {len(source.added.feedback):,} rows of data.more" if source.added else ""
     return f"{source.name}{more}"
 
 

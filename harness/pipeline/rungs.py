@@ -67,7 +67,7 @@ def in_a_run(
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
-            _told_if_stopped(pipeline),
+            told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
             return do(pipeline)
@@ -77,7 +77,7 @@ def in_a_run(
 
 
 @contextmanager
-def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+def told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
     """Say what a signal has left, and how to go on."""
     try:
         yield

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.text import Text
 
+from harness.feedback.pairs import write_rows
 from harness.parts.choices import Choices
 from harness.pictures.drawing import drawn
 from harness.pictures.rounds import draw_rounds
@@ -24,7 +25,7 @@ from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.rounds.accuracy import accuracy
 from harness.rounds.command import as_command, round_overrides
-from harness.rounds.labels import by_gold, write_labels
+from harness.rounds.labels import by_gold
 from harness.rounds.pairs import Pair, sample_pairs
 from harness.rounds.table import kept, rounds_table, told
 from harness.runs.summary import write_summary
@@ -79,7 +80,7 @@ def _label(pipeline: Pipeline, number: int, pairs: list[Pair]) -> int:
     """Have the pairs labelled, unless they are; returns how many labels there are."""
     cfg, path = pipeline.cfg, _labels(pipeline, number)
     if not path.is_file():
-        write_labels(path, by_gold(pipeline.source, pairs, cfg.seed, number), cfg.labels)
+        write_rows(path, by_gold(pipeline.source, pairs, cfg.seed, number))
     count = len(path.read_bytes().splitlines())
     if count < cfg.pairs:
         few = f"round {number}: {count} labels, not {cfg.pairs}: the policy hardly ever says two"

@@ -1,8 +1,8 @@
 """Pairs of a policy's answers, which are to be labelled: sampled, and kept as they come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from harness.feedback.answers import AnsweredPrompt, answers_line, keep_whole, r
 from harness.generation.answering import answer
 from harness.generation.player import Player
 from harness.pipeline.pipeline import Pipeline
+from harness.progress.counting import Counting
 from harness.reports.console import say
 from lightning_modules.rollouts.seeding import Stream
 
@@ -55,16 +56,40 @@ def sample_pairs(
     cfg, prompts = pipeline.cfg, pipeline.source.prompts("train")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    most = MOST_DRAWS * cfg.pairs
-    order = list(islice(_prompts(prompts, cfg.seed, number), most))
-    done = keep_whole(path, order)
-    pairs = list(filter(None, map(pair_of, read_answers(path)))) if done else []
+    most, seeds = MOST_DRAWS * cfg.pairs, (cfg.seed, number)
+    done = keep_whole(path, [*islice(chain.from_iterable(_orders(prompts, seeds)), most)])
+    pairs = [*filter(None, map(pair_of, read_answers(path)))] if done else []
     if done == most or len(pairs) == cfg.pairs:
         return pairs
-    player = _player(pipeline, policy, prompts)
-    for row in islice(_drawn(player, name, order, cfg.seed, number, done), most - done):
-        append_whole(path, answers_line(row))
-        pairs += filter(None, [pair_of(row)])
-        if len(pairs) == cfg.pairs:
-            break
+    player = Player(*policy, pipeline, cfg.algo.temperature)
+    if cfg.selfcheck:
+        player.check(prompts)
+    say(pipeline.console, player.choose_sampler(cfg.hardware.get("sampler", "auto"), prompts))
+    with Counting(pipeline.console, "pairs", cfg.pairs - len(pairs)) as counting:
+        before = len(pairs)
+        for row in islice(_answered({name: player}, prompts, seeds, done), most - done):
+            append_whole(path, answers_line(row))
+            pairs += filter(None, [pair_of(row)])
+            counting(len(pairs) - before)
+            if len(pairs) == cfg.pairs:
+                break
     return pairs
+
+
+def _orders(prompts: Sequence[Prompt], seeds: tuple[int, int]) -> Iterator[list[Prompt]]:
+    """All prompts in a random order, then in another one, and so on."""
+    for again in count():
+        rng = np.random.default_rng([*seeds, Stream.PAIRS, again])
+        yield [prompts[place] for place in rng.permutation(len(prompts))]
+
+
+def _answered(
+    players: Mapping[str, Player], prompts: Sequence[Prompt], seeds: tuple[int, int], done: int
+) -> Iterator[AnsweredPrompt]:
+    """Two answers to each of the prompts in these orders, but for the first `done`."""
+    for again, order in enumerate(_orders(prompts, seeds)):
+        skip = min(done, len(order))
+        done -= skip
+        seed = int(np.random.SeedSequence([*seeds, again]).generate_state(1)[0])
+        if skip < len(order):
+            yield from answer(players, order, samples=2, seed=seed, at_once=AT_ONCE, skip=skip)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datamodules.added import add_comparisons
+from datamodules.added import add_feedback
 from datamodules.preferences import PreferenceDataModule
 from datamodules.records import DataError, Preference, Prompt
 from datamodules.sources.landmarks import Landmarks
@@ -39,11 +39,11 @@ def test_reward_models_learn_from_them_and_nothing_else_does(source, encoder, tm
 
     before, own = all_else(), source.taught("train")
     asked = source.prompts("train")[:3]
-    add_comparisons(source, file_of(tmp_path / "more.jsonl", map(pair, asked)))
+    add_feedback(source, file_of(tmp_path / "more.jsonl", map(pair, asked)))
     assert all_else() == before
     expected = [Preference(prompt, "Good.", "Bad.") for prompt in asked]
     assert source.taught("train") == [*own, *expected]
-    assert source.counts["comparisons of data.more"] == 3
+    assert source.counts["rows of data.more"] == 3
     rows = PreferenceDataModule(source, encoder, 8, 4096, seed=0).rows["train"]
     assert len(rows) == len(own) + 3
 
@@ -52,21 +52,21 @@ def test_no_prompt_that_is_held_out_is_learned_from(source, tmp_path):
     known, held_out = source.prompts("train")[0], source.prompts("val")[0]
     # One that only looks like a held-out one is another.
     rows = [pair(known), pair(held_out), pair(Prompt.from_text(held_out.text + " "))]
-    add_comparisons(source, file_of(tmp_path / "more.jsonl", rows))
-    taught = {c.prompt for c in source.added.comparisons}
+    add_feedback(source, file_of(tmp_path / "more.jsonl", rows))
+    taught = {c.prompt for c in source.added.feedback}
     assert known in taught
     assert held_out not in taught
     assert len(taught) == 2
     assert source.counts["of data.more: prompt is held out"] == 1
     with pytest.raises(DataError, match=r"data\.more=.*: the prompts of all 1 rows are held out"):
-        add_comparisons(source, file_of(tmp_path / "leak.jsonl", [pair(held_out)]))
+        add_feedback(source, file_of(tmp_path / "leak.jsonl", [pair(held_out)]))
 
 
 def test_files_are_told_by_their_contents(source, tmp_path):
     prompt = source.prompts("train")[0]
     identities = []
     for name, chosen in (("a", "One."), ("b", "One."), ("c", "Two.")):
-        add_comparisons(source, file_of(tmp_path / f"{name}.jsonl", [pair(prompt, chosen)]))
+        add_feedback(source, file_of(tmp_path / f"{name}.jsonl", [pair(prompt, chosen)]))
         identities.append(source.added.identity)
     assert identities[0] == identities[1] != identities[2]
 
@@ -74,6 +74,6 @@ def test_files_are_told_by_their_contents(source, tmp_path):
 def test_a_row_that_is_none_is_named(source, tmp_path):
     file = file_of(tmp_path / "more.jsonl", [pair(source.prompts("train")[0]), {"prompt": "x"}])
     with pytest.raises(DataError, match=r"more\.jsonl, line 2"):
-        add_comparisons(source, file)
+        add_feedback(source, file)
     with pytest.raises(DataError, match=r"nothing\.jsonl: no such file"):
-        add_comparisons(source, str(tmp_path / "nothing.jsonl"))
+        add_feedback(source, str(tmp_path / "nothing.jsonl"))
