@@ -57,6 +57,7 @@ class Endpoint:
         self.budget = budget
         self.url = f"{options.base_url}/chat/completions"
         self._key = options.key()
+        self.ended: Exception | None = None  # why nothing more is asked
         self._not_before = 0.0  # monotonic seconds: no request sooner, as one was told to wait
 
     def client(self) -> httpx.AsyncClient:
@@ -77,6 +78,8 @@ class Endpoint:
         """
         for tried in range(self.options.retries + 1):
             await asyncio.sleep(max(self._not_before - time.monotonic(), 0))
+            if self.ended:
+                raise self.ended
             self.counts.retried += tried > 0
             asked_to_wait = None
             try:
