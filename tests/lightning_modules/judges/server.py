@@ -1,6 +1,7 @@
 """A real server of the OpenAI API on this machine: a toy language model behind chat completions."""
 
 import asyncio
+import functools
 import json
 import math
 import random
@@ -13,9 +14,9 @@ import torch
 from transformers import LlamaConfig
 
 from lightning_modules.models.loading import random_causal_lm
+from tests.lightning_modules.judges.asked import NAME
 
 WORDS = [*"0123456789", "A", "B", "tie", "{", "}", " "]
-NAME = "toy"
 
 
 class Toy:
@@ -27,6 +28,7 @@ class Toy:
         config = LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=8192, **sizes, **heads)
         self.lm = random_causal_lm(config, seed=0)
 
+    @functools.cache
     @torch.no_grad()
     def next(self, text: str) -> dict[str, float]:
         """Log-probabilities of the next word."""
