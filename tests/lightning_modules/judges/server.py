@@ -27,10 +27,10 @@ class Toy:
         heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
         config = LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=8192, **sizes, **heads)
         self.lm = random_causal_lm(config, seed=0)
+        self.next = functools.cache(self._next)
 
-    @functools.cache
     @torch.no_grad()
-    def next(self, text: str) -> dict[str, float]:
+    def _next(self, text: str) -> dict[str, float]:
         """Log-probabilities of the next word."""
         ids = torch.tensor([[byte % len(WORDS) for byte in text.encode()[-400:]]])
         logprobs = self.lm(ids).logits[0, -1].log_softmax(-1)
