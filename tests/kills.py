@@ -151,13 +151,9 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     """All that a run and its stages leave but for what depends on the clock or on where they are,
     by its place.
     """
-    runs = sorted((folder / "run").glob("round-*")) or [folder / "run"]
-    for run_folder in runs:
+    for run_folder in sorted((folder / "run").glob("round-*")) or [folder / "run"]:
         yield from _trained(run_folder.name, run_folder)
-        for table in TABLES:
-            lines = (run_folder / table).read_text(encoding="utf-8").splitlines()
-            for i, line in enumerate(lines):
-                yield f"{run_folder.name} {table} {i}", line
+        yield from _told(run_folder)
     for file in (folder / "run").glob("[al]*s/*.jsonl"):  # answers and labels of rounds
         yield f"{file.parent.name} {file.name}", file.read_bytes()
     for stage in ("sft", "reward_model"):
@@ -171,6 +167,12 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     for file in sorted((folder / "run").rglob("*")):
         if file.suffix in LEFT_OVER:
             yield f"left over: {file.name}", True
+
+
+def _told(folder: Path) -> Iterator[tuple[str, Any]]:
+    for table in TABLES:
+        for i, line in enumerate((folder / table).read_text(encoding="utf-8").splitlines()):
+            yield f"{folder.name} {table} {i}", line
 
 
 def _trained(name: str, folder: Path) -> Iterator[tuple[str, Any]]:

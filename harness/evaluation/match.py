@@ -18,6 +18,7 @@ from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 from lightning_modules.rollouts.seeding import Noise
 
 
@@ -110,6 +111,9 @@ def evaluate_policy(
     player = Player(policy, None, *how)
     player.collector.reward = reward_for(pipeline.reward, player.encoder)
     opponent = Player(*((against, None) if against else pipeline.reference()), *how)
+    pipeline.reference_responses = ReferenceResponses(
+        opponent.collector, opponent.batch, pipeline.cfg.seed, pipeline.run.folder
+    )
     comparable = player.encoder.tokenizer.get_vocab() == opponent.encoder.tokenizer.get_vocab()
     if comparable:
         player.collector.reference = Reference(opponent.lm, shares_policy=False)

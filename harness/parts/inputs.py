@@ -41,9 +41,8 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
-    for option, identity_of in STARTS.items():
-        if (start := config["algo"].get(option)) is not None:
-            found[f"algo.{option}"] = identity_of(start)
+    starts = {option: config["algo"].get(option) for option in STARTS}
+    found |= {f"algo.{o}": STARTS[o](start) for o, start in starts.items() if start is not None}
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
@@ -52,6 +51,9 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
             [name, None if place == REFERENCE else pretrained_identity(place)]
             for name, place in players_of("policies", config["policies"]).items()
         ]
+    judge = config.get("judge", {})
+    if judge.get("model") is not None and judge.get("base_url") is None:
+        found["judge.model"] = pretrained_identity(judge["model"])
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):

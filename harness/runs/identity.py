@@ -26,6 +26,12 @@ FOR_THE_MACHINE = (
     "batch_size",
 )
 
+# Of a judge, what says how its verdicts are got, and not what they are.
+OF_REQUESTS = (
+    *("key_from", "concurrency", "timeout", "retries", "backoff", "max_requests"),
+    *("failures_in_a_row", "cache"),
+)
+
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
     r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
@@ -89,6 +95,8 @@ def identity(config: dict[str, Any], *, places: bool = True) -> dict[str, Any]:
     by their content: these may lie elsewhere.
     """
     shaping = {key: value for key, value in config.items() if key not in FREE}
+    if isinstance(judge := shaping.get("judge"), dict):
+        shaping["judge"] = {k: v for k, v in judge.items() if k not in OF_REQUESTS}
     return shaping if places else _without_places(shaping)
 
 

@@ -18,6 +18,7 @@ LATER = {
     "iterations": {"policy_from": None},
 }
 LATER_OF_DATA = {"more": None}
+NO_JUDGE = {"name": "none"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -85,6 +86,8 @@ def with_new_names(config: Any) -> Any:
             renamed["algo"] = (later if option in algo else {}) | renamed["algo"]
         if isinstance(data := renamed.get("data"), dict):
             renamed["data"] = LATER_OF_DATA | data
+    if "algo" in renamed and "reward" in renamed:  # a whole config
+        renamed.setdefault("judge", NO_JUDGE)
     return _multiplied(_for_the_machine(renamed))
 
 

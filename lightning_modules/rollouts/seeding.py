@@ -20,6 +20,7 @@ class Stream(IntEnum):
     ANSWERS = 6
     PAIRS = 7  # of answers, to be labelled
     LABELS = 8
+    JUDGED_AGAINST = 9
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
