@@ -19,7 +19,10 @@ from lightning_modules.options.paths import CRITIC
 
 CONFIGS = Path(__file__).parents[2] / "conf"
 # Of task=rounds alone, or of its folder.
-OWN = ("task", "rounds", "pairs", "labels", "resume", "logger.group")
+OWN = (
+    *("task", "rounds", "pairs", "labels", "overlap", "instructions", "host", "port"),
+    *("resume", "logger.group"),
+)
 
 
 def round_overrides(

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.text import Text
 
-from harness.feedback.pairs import write_rows
+from harness.feedback.pairs import Row, write_rows
 from harness.parts.choices import Choices
 from harness.pictures.drawing import drawn
 from harness.pictures.rounds import draw_rounds
@@ -25,7 +25,7 @@ from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.rounds.accuracy import accuracy
 from harness.rounds.command import as_command, round_overrides
-from harness.rounds.labels import by_gold
+from harness.rounds.labels import by_gold, by_judge, by_people
 from harness.rounds.pairs import Pair, sample_pairs
 from harness.rounds.table import kept, rounds_table, told
 from harness.runs.summary import write_summary
@@ -35,6 +35,7 @@ from harness.tracking.whole_rows import metrics_rows
 from harness.typed import from_here, option, program
 
 PICTURE = "rounds.png"
+GOLD, JUDGE = "gold", "judge"  # who labels; people otherwise
 
 
 def run_rounds(choices: Choices) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def _rounds(pipeline: Pipeline) -> dict[str, Any]:
     place = [f", seed {cfg.seed}; in ", (from_here(run.folder), WHOLE)]
     console.print(line(many, algo, " of ", model, " on ", data, *place))
     say_limits(console, pipeline.limits)
+    if cfg.labels == JUDGE:
+        pipeline.judge.check(pipeline.judge_context())
     summaries: list[dict[str, Any]] = []
     pairs, before = _pairs(pipeline, 1, None), None
     for number in range(1, cfg.rounds + 1):
@@ -78,14 +81,27 @@ def _labels(pipeline: Pipeline, number: int) -> Path:
 
 def _label(pipeline: Pipeline, number: int, pairs: list[Pair]) -> int:
     """Have the pairs labelled, unless they are; returns how many labels there are."""
-    cfg, path = pipeline.cfg, _labels(pipeline, number)
+    path = _labels(pipeline, number)
     if not path.is_file():
-        write_rows(path, by_gold(pipeline.source, pairs, cfg.seed, number))
-    count = len(path.read_bytes().splitlines())
-    if count < cfg.pairs:
-        few = f"round {number}: {count} labels, not {cfg.pairs}: the policy hardly ever says two"
-        say(pipeline.console, [f"caution: {few} different things"])
-    return count
+        write_rows(path, _said(pipeline, number, pairs))
+    if len(pairs) < (wanted := pipeline.cfg.pairs):
+        few = f"round {number}: only {len(pairs):,} of {wanted:,} pairs"
+        why = "the policy hardly ever says two different things"
+        say(pipeline.console, [f"caution: {few}: {why}"])
+    return len(path.read_bytes().splitlines())
+
+
+def _said(pipeline: Pipeline, number: int, pairs: list[Pair]) -> list[Row]:
+    """The labels of those who are asked."""
+    cfg, console = pipeline.cfg, pipeline.console
+    if cfg.labels == GOLD:
+        return by_gold(pipeline.source, pairs, cfg.seed, number)
+    if cfg.labels == JUDGE:
+        pipeline.judge.bind(pipeline.judge_context())
+        return by_judge(pipeline.judge, pairs)
+    place = _labels(pipeline, number).with_suffix(".sqlite")
+    told = f"to label the {len(pairs):,} pairs of round {number}; ctrl-c stops, and keeps all votes"
+    return by_people(pairs, place, cfg, lambda address: console.tell(f"open {address} {told}"))
 
 
 def _train(pipeline: Pipeline, number: int, before: Path | None) -> dict[str, Any]:

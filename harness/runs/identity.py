@@ -15,6 +15,7 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    *("host", "port", "instructions"),  # of a page for people
     "to",
 )
 
