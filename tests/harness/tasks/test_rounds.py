@@ -120,7 +120,7 @@ def test_what_is_killed_anywhere_ends_as_what_was_not(
         (loop, "write_rows", 1),
         (PolicyModule, "update", 2),
         (loop, "train_chosen", 2),
-        (PolicyModule, "update", 4),
+        (PolicyModule, "update", 2),
         (loop, "accuracy", 2),
         (loop, "write_summary", 1),
     ):
@@ -151,7 +151,6 @@ def test_what_is_killed_anywhere_ends_as_what_was_not(
         (("pairs=many",), r"pairs=many: must be a whole number"),
         (("labels=me",), r"labels=me: must be one of gold, judge, people"),
         (("labels=judge",), r"labels=judge: needs a judge"),
-        (("algo=sft",), r"algo=sft: rounds are of a policy"),
         (("reward=gold",), r"reward=gold: rounds fit a reward model"),
         (("hardware.devices=2",), r"hardware=cpu: a round has one device"),
     ],
