@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from harness.pipeline.pipeline import Pipeline
 from harness.rounds.pairs import Pair
@@ -27,20 +28,28 @@ def accuracy(pipeline: Pipeline, model: Path, pairs: Sequence[Pair]) -> Accuracy
     answer; None where there is none.
     """
     gold = pipeline.source.gold
-    golds = torch.tensor([[gold(pair.prompt, text) for text in pair.texts] for pair in pairs])
-    told = [i for i, (first, second) in enumerate(golds.tolist()) if first != second]
-    if not told:
+    golds = [tuple(gold(pair.prompt, text) for text in pair.texts) for pair in pairs]
+    known = [place for place, (first, second) in enumerate(golds) if first != second]
+    if not known:
         return None
-    reward = CheckpointReward(path=str(model), normalise=True)
+    reward = CheckpointReward(path=str(model))
     reward.bind(pipeline.reward_context())
     reward.to(pipeline.device)
-    known = [pairs[i] for i in told]
-    prompts = [pair.prompt for pair in known]
+    told = [pairs[place] for place in known]
+    prompts = [pair.prompt for pair in told]
     first, second = (
-        reward.score_texts(prompts, [p.texts[k] for p in known], [p.stopped[k] for p in known])
+        reward.score_texts(prompts, [p.texts[k] for p in told], [p.stopped[k] for p in told])
         for k in (0, 1)
     )
+    return in_order(first, second, torch.tensor([golds[place] for place in known]))
+
+
+def in_order(first: Tensor, second: Tensor, golds: Tensor) -> Accuracy:
+    """How often the scores (N,) of two answers are in the order of their `golds` (N, 2), none of
+    which are equal.
+    """
     won = outcomes(first, second)
-    right = torch.where(golds[told, 0] > golds[told, 1], won, 1 - won)
+    right = torch.where(golds[:, 0] > golds[:, 1], won, 1 - won)
+    right = right[~right.isnan()]
     share = float(right.mean())
-    return Accuracy(share, *wilson_interval(share, len(told)), len(told))
+    return Accuracy(share, *wilson_interval(share, len(right)), len(right))
