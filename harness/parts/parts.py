@@ -1,6 +1,6 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig, TaskType
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from datamodules.limits import Limits, fit_limits
 from datamodules.records import DataError
@@ -21,9 +21,7 @@ from datamodules.sources.source import Split
 from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
-from harness.parts import policy_start
 from harness.parts.choices import Choices
-from harness.parts.critic_start import check_start, require_same_tokens, start_config
 from harness.parts.hardware import (
     check_attention_runs,
     check_hardware,
@@ -34,6 +32,13 @@ from harness.parts.hardware import (
 )
 from harness.parts.judge import judge_of
 from harness.parts.rates import with_rates
+from harness.parts.starts import (
+    check_critic,
+    check_policy,
+    check_policy_adapter,
+    critic_config,
+    require_same_tokens,
+)
 from harness.progress.plan import Plan
 from harness.ranks import this_rank
 from harness.reports.console import say
@@ -41,9 +46,9 @@ from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
-from lightning_modules.models.loading import LoadOptions, check_attention, fetch_config
+from lightning_modules.models.loading import LoadOptions, fetch_config
 from lightning_modules.models.scorers import check_new_scorer
-from lightning_modules.models.usable import embedding_rows, require_positions
+from lightning_modules.models.usable import embedding_rows
 from lightning_modules.options.paths import critic_folder, model_folder
 from lightning_modules.options.policies import PolicyOptions
 from lightning_modules.options.remote_code import trusts
@@ -121,36 +126,26 @@ class Parts:
         if isinstance(self.algorithm, RewardModel):
             self.check_scorer_base()
         elif isinstance(self.algorithm, PolicyModule):
-            self._check_policy(self.algorithm.options)
-            self._check_critic(self.algorithm.options)
+            self._check_starts(self.algorithm.options)
 
-    def _check_policy(self, options: PolicyOptions) -> None:
-        start = options.policy_from
-        if not start:
-            return
-        config = policy_start.start_config(start)
-        require_positions(config, self.source.least_tokens, f"algo.policy_from={start}")
-        check_attention(config, self.base.attention, start)
-        self._require_same_tokens("algo.policy_from", start, model_folder(start))
-        if self.lora:
-            policy_start.check_adapter_start(start, self.language_model.skeleton(), self.lora)
-
-    def _require_same_tokens(self, option: str, value: str, folder: str) -> None:
-        """OptionError unless the model in `folder`, given by `option`, has the policy's tokens."""
+    def _check_starts(self, options: PolicyOptions) -> None:
         model = self.language_model
-        own = model.pretrained, model.revision
-        policys = self._unlimited if model.embedded else self.load_unlimited(*own)
-        its = self.load_unlimited(folder, None, player=True)
-        require_same_tokens(option, value, policys.tokenizer, its.tokenizer)
-
-    def _check_critic(self, options: PolicyOptions) -> None:
-        model, start = self.language_model, options.critic_from
-        if start:
-            config = start_config(start)
-            self._require_same_tokens("algo.critic_from", start, critic_folder(start))
-            check_start(options, config, model.skeleton(), self.lora)
+        if start := options.policy_from:
+            check_policy(start, self.source.least_tokens, self.base.attention)
+            require_same_tokens("algo.policy_from", start, *self._tokenizers(model_folder(start)))
+            if self.lora:
+                check_policy_adapter(start, model.skeleton(), self.lora)
+        if start := options.critic_from:
+            config = critic_config(start)
+            require_same_tokens("algo.critic_from", start, *self._tokenizers(critic_folder(start)))
+            check_critic(options, config, model.skeleton(), self.lora)
         elif options.critic == "copy":
             self.check_scorer_base()
+
+    def _tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+        own = self.language_model.pretrained, self.language_model.revision
+        yield (self.load_unlimited(*own) if own[0] else self._unlimited).tokenizer
+        yield self.load_unlimited(folder, None, player=True).tokenizer
 
     def check_conversations(self) -> None:
         """Try the language model's chat template on all prompts, before anything is trained."""
