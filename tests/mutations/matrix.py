@@ -8,6 +8,7 @@ from tests.mutations import (
     masks_and_positions,
     models,
     reward_models,
+    rounds,
 )
 from tests.mutations.mutation import Mutation
 
@@ -18,6 +19,7 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Preferences, reward models and what they score": reward_models.ROWS,
     "Chats: what ends, what is text, what is cut": chats.ROWS,
     "Models as they come": models.ROWS,
+    "Labels from elsewhere, and rounds": rounds.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)
