@@ -28,6 +28,7 @@ OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 TRL = Needs("TRL, and data of its own size")
+OWN_SWEEPS = Needs("the two sweeps before it")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
 # By document and command, as `documents.typed` has it.
@@ -39,6 +40,21 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("feedback.md", "python run.py task=rounds labels=people pairs=40"): Needs("people who label"),
+    (
+        "feedback.md",
+        "python run.py -m task=rounds experiment=rounds rounds=1 pairs=600 algo.iterations=30"
+        " seed=1,2,3 hydra.sweep.dir=outputs/sweeps/one",
+    ): Long(),
+    (
+        "feedback.md",
+        "python run.py -m task=rounds experiment=rounds rounds=3 pairs=200 algo.iterations=10"
+        " seed=1,2,3 hydra.sweep.dir=outputs/sweeps/three",
+    ): Long(),
+    (
+        "feedback.md",
+        "python benchmarks/rounds.py outputs/sweeps/one outputs/sweeps/three --picture rounds.png",
+    ): OWN_SWEEPS,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
