@@ -25,7 +25,7 @@ from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.rounds.accuracy import accuracy
 from harness.rounds.command import as_command, round_overrides
-from harness.rounds.labels import by_gold, by_judge, by_people
+from harness.rounds.labels import by_gold, by_judge, by_people, teaches
 from harness.rounds.pairs import Pair, sample_pairs
 from harness.rounds.table import kept, rounds_table, told
 from harness.runs.summary import write_summary
@@ -107,7 +107,7 @@ def _said(pipeline: Pipeline, number: int, pairs: list[Pair]) -> list[Row]:
 def _train(pipeline: Pipeline, number: int, before: Path | None) -> dict[str, Any]:
     """The run of a round; returns its summary."""
     files = [_labels(pipeline, k) for k in range(1, number + 1)]
-    files = [file for file in files if file.stat().st_size]
+    files = [file for file in files if teaches(file)]
     folder = pipeline.run.folder / f"round-{number}"
     overrides = round_overrides(pipeline.cfg, number, folder, before, files)
     with as_command(overrides, folder) as cfg:
