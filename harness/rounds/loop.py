@@ -68,10 +68,10 @@ def _rounds(pipeline: Pipeline) -> dict[str, Any]:
 
 def _pairs(pipeline: Pipeline, number: int, before: Path | None) -> list[Pair]:
     """Those that are labelled in round `number`; the run `before` has trained the policy so far."""
-    start = before or pipeline.cfg.algo.policy_from
+    start = before or pipeline.cfg.algo.get("policy_from")
     policy = (start, None) if start else pipeline.reference()
     path = pipeline.run.folder / "answers" / f"round-{number}.jsonl"
-    name = "reference" if start is None else f"round {number - 1}"
+    name = f"round {number - 1}" if before else start or "reference"
     return sample_pairs(pipeline, policy, name, path, number=number)
 
 
