@@ -63,7 +63,10 @@ def of_answers(
     elif kind == "pair":
         groups = _pairs(written)
     else:
-        groups = [list({each.text: each for each in reversed(written)}.values())[::-1]]
+        first: dict[str, Written] = {}
+        for each in written:
+            first.setdefault(each.text, each)
+        groups = [list(first.values())]
     least, most = SIZES[kind]
     if len(written) < least:
         raise DataError(
