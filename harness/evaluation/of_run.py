@@ -4,6 +4,7 @@ It is as if the run's options had been typed before those that were. What a run'
 believed more than `harness.runs.foreign` allows.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.checks.config import rewards
-from harness.disk.files import CONFIG, STATE
+from harness.disk.files import CONFIG, STATE, SUMMARY, read_json
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
 from harness.parts.choices import ADVICE
@@ -92,9 +93,19 @@ def taken_for_answers(
     config, origin = _as_run_had_it(config, run, written, typed, sections)
     if cfg.temperature is None:
         config.temperature = float(config.algo.get("temperature", 1.0))
+    if config.data.get("max_response_tokens") is None:
+        config.data.max_response_tokens = _longest_response(run)
     of = f"model {config.model.get('name')}, temperature {config.temperature:g}, seed {config.seed}"
     data = f"data {config.data.get('name')}, " * ("data" in sections)
     return Taken(config, origin, [f"as {name}={run} had it: {data}{of}{_said(sections, typed)}"])
+
+
+def _longest_response(run: Path) -> int | None:
+    """What a finished run had as its limit; None where it does not say."""
+    with contextlib.suppress(RunError):
+        tokens = read_json(run / SUMMARY).get("data/max_response_tokens")
+        return tokens if isinstance(tokens, int) else None
+    return None
 
 
 def _require_model(name: str, place: str | None) -> None:

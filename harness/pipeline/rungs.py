@@ -47,6 +47,8 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
+    if pipeline.language_model.embedded or not isinstance(pipeline.algorithm, PolicyModule):
+        pipeline.source.require_feedback()
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
