@@ -22,7 +22,7 @@ PLACES = (
     r"data\.(val_)?path",
     r"model\.(pretrained|chat_template)",
     r"reward(\.rewards\.\w+)*\.path",
-    "policy|against|run|runs|to|resume|cache_dir",
+    "policy|policies|against|run|runs|to|resume|cache_dir",
     "items|store|export",
     r"hydra\.(run|sweep)\.dir",
 )
@@ -36,7 +36,9 @@ NAMES = (
 )
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
-TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|clear|experiment|logger\.tags|items")
+TAKES_LIST = re.compile(
+    r"data\.(val_)?path|data\.subset|policies|runs|clear|experiment|logger\.tags|items"
+)
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),
