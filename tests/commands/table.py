@@ -28,6 +28,7 @@ OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 TRL = Needs("TRL, and data of its own size")
+PERSON = Needs("a person in front of a browser; tests/harness/web has a scripted one")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
 # By document and command, as `documents.typed` has it.
@@ -39,6 +40,8 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("feedback.md", "python run.py task=label items=answers.jsonl"): PERSON,
+    ("feedback.md", "python run.py task=label export=pairs.jsonl"): PERSON,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,

@@ -49,6 +49,7 @@ def visit(browser):
         page.fill("#name", name)
         page.keyboard.press("Enter")
         page.wait_for_selector("[data-item]")
+        settle(page)
         return page
 
     yield open_page
