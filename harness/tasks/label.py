@@ -19,7 +19,7 @@ from harness.reports.console import make_console, say
 from harness.signals import Stopped, remember
 from harness.surroundings import require_writable
 from harness.tasks.generate import generate
-from harness.typed import from_here, option
+from harness.typed import from_here, option, program
 from lightning_modules.options.require import one_of, require, require_package
 
 ORDERS = ("given", "disagreement")
@@ -143,5 +143,6 @@ def _export(place: Path, to: Path) -> dict[str, Any]:
     say(console, summary_lines(summary))
     console.print(summary_table(summary))
     written = [f"{count} rows in {from_here(file)}" for file, count in files.items()]
-    say(console, [*written, f"train on them: {option('data.path', from_here(to))} data=files"])
+    training = f"{program()} data=files {option('data.path', from_here(to))}"
+    say(console, [*written, f"to train on them: {training}"])
     return {"items": summary.items, "labels": summary.labels}
