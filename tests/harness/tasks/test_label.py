@@ -189,6 +189,8 @@ def test_a_model_is_trained_on_what_was_exported(configure, tmp_path, capsys):
         ("overlap=0", "overlap=0: must be at least 1"),
         ("lease=0", "lease=0: must be above 0"),
         ("port=70000", "port=70000: must lie in"),
+        ("policies=x", "samples=1: makes 1 answer to a prompt, and a pair needs 2"),
+        ("order=disagreement", "reward_model=None: order=disagreement needs the folder"),
     ],
 )
 def test_a_wrong_option_is_named(configure, tmp_path, option, message):
