@@ -1,4 +1,4 @@
-"""Thumbs on exact probabilities give back what each response is worth, and pairs fit beside them."""
+"""Thumbs on exact probabilities give back what each response is worth, and pairs beside them fit."""
 
 from itertools import combinations
 
