@@ -84,6 +84,9 @@ class RowReader:
             )
         self._kind = self._kind if columns == THUMB else columns
         told, repeatable, ratings, given = self._parsed(row, columns, where)
+        known = self._strength(row, where) if columns == PAIR else None
+        if known == 0:
+            ratings = [0.0, 0.0]  # neither is better
         self._note_unread(row, columns)
         return Lesson(
             where=where,
@@ -92,7 +95,7 @@ class RowReader:
             responses=told.responses,
             ratings=ratings,
             given=given,
-            strength=self._strength(row, where) if columns == PAIR else None,
+            strength=known,
             kind=columns,
             against=self._against(row) if columns == PAIR else "",
         )

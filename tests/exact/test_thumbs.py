@@ -1,4 +1,4 @@
-"""Thumbs on exact probabilities give back what each response is worth, and pairs beside them fit."""
+"""Thumbs on exact probabilities give back what responses are worth, and pairs fit beside them."""
 
 from itertools import combinations
 
