@@ -18,10 +18,10 @@ from harness.reports.console import make_console, say
 from harness.signals import Stopped, remember
 from harness.surroundings import require_writable
 from harness.typed import from_here, option
+from harness.web import PACKAGES
 from lightning_modules.options.require import one_of, require, require_package
 
 ORDERS = ("given", "disagreement")
-PACKAGES = ("starlette", "uvicorn", "jinja2", "markdown_it", "pygments")
 
 
 def label(cfg: DictConfig) -> dict[str, Any]:

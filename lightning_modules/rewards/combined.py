@@ -35,6 +35,10 @@ class CombinedReward(Reward):
         for reward in self.rewards.values():
             reward.to(device)
 
+    def release(self) -> None:
+        for reward in self.rewards.values():
+            reward.release()
+
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         return self.score_texts(prompts, texts)[:, None]
 
