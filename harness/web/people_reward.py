@@ -36,6 +36,8 @@ class PeopleReward(Reward):
     several processes asks for its own responses; the first one serves the page for all.
     """
 
+    costly = True
+
     def __init__(self, **options: Any):
         self.options = PeopleRewardOptions(**options)
         self.name = self.options.name
@@ -84,10 +86,10 @@ class PeopleReward(Reward):
 
     def _ask(self, items: Collection[str]) -> dict[str, float | None]:
         """Wait until all items have their votes or the time is over; what each is worth."""
-        limit, began, told = 60 * self.options.minutes, time.monotonic(), -SPACING
+        limit, began, told = 60 * self.options.minutes, time.monotonic(), 0.0
         count, answers = len(items), f"{len(items)} response{'s' * (len(items) != 1)}"
         self.tell(f"people: {answers} to judge at {self.address}, for {duration(limit)} at most")
-        before = None
+        before = 0
         while True:
             votes = self._votes(items)
             done = sum(len(of_item) >= self.options.overlap for of_item in votes.values())

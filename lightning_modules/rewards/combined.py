@@ -18,6 +18,7 @@ class CombinedReward(Reward):
         self.name = given.name
         self.rewards: Mapping[str, Reward] = given.rewards
         self.weights = given.weights
+        self.costly = any(reward.costly for reward in self.rewards.values())
 
     def check(self, context: RewardContext) -> None:
         for reward in self.rewards.values():

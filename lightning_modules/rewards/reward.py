@@ -64,10 +64,12 @@ class RewardContext:
 class Reward:
     """A constructor checks options; `check` what can be checked before anything is trained; `bind`
     then loads what is needed; `score` is called once a batch; `release` comes last. Most define
-    `raw_scores` only. `words` is what a person is told of it, where its name does not say enough.
+    `raw_scores` only. `words` is what a person is told of it, where its name does not say enough;
+    `costly`: its scores take people's time, so that checks ask for none.
     """
 
     words: str | None = None
+    costly: bool = False
 
     @property
     def thumbs_bias(self) -> float | None:
