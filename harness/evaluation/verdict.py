@@ -1,25 +1,23 @@
 """Evaluating a policy or a reward, as a run of its own."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from harness.disk.files import STATE, write_text
 from harness.evaluation.match import (
-    check_players,
     evaluate_policy,
-    fit_to_players,
     held_out,
     template_notes,
 )
+from harness.generation.player import check_players, fit_to_players
 from harness.overrides import place_of
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
+from harness.parts.players import names_of, short_name
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import learns
@@ -39,15 +37,14 @@ from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
 from harness.reports.model_words import counted, reward_words
 from harness.reports.plain_console import NAME, WHOLE, line
-from harness.runs.command import EXPORTS, is_job_in_turn, run_of
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.identity import input_differences, read_state
 from harness.runs.summary import write_summary
+from harness.runs.used_stages import REFERENCE
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 from harness.typed import from_here
-
-STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 
 
 def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,7 +55,8 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
-        check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
+        players = [(option, pipeline.cfg[option]) for option in ("policy", "against")]
+        check_players(pipeline, players, ("val",))
         pipeline.check_prompts(held_out(pipeline))
     else:
         pipeline.check_prompts(pipeline.source.prompts("val"))
@@ -93,7 +91,7 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     ]
     console.print(line((policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
-    fit_to_players(pipeline, cfg.policy, cfg.against)
+    fit_to_players(pipeline, [cfg.policy, cfg.against])
     say_limits(console, pipeline.limits)
     prompts, temperature = len(held_out(pipeline)), cfg.evaluation.temperature
     told = f"on {counted(prompts, 'held-out prompt')}, a response to each at a temperature of"
@@ -112,22 +110,11 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
 
 
 def player_names(policy: str, against: str | None) -> tuple[str, str]:
-    """What two policies are called beside each other: a run by its folder without the time, another
-    model by the end of its path or hub id; in full where that is the same.
-    """
+    """What two policies are called beside each other."""
     if against is None:
-        return _short(policy), "reference"
-    if _short(policy) != _short(against):
-        return _short(policy), _short(against)
-    return policy, against
-
-
-def _short(place: str) -> str:
-    run = run_of(place)
-    path = Path(place).absolute()
-    name = (run.absolute() if run else path).name
-    export = f" {path.name}" if path.parent.name == EXPORTS else ""
-    return (STARTED.sub("", name) or place) + export
+        return short_name(policy), REFERENCE
+    first, second = names_of([policy, against])
+    return first, second
 
 
 def _judge(pipeline: Pipeline) -> str:

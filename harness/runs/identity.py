@@ -15,6 +15,7 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    "to",
 )
 
 # What may be given anew where a run goes on: it changes memory and time, and no result but in its
@@ -24,11 +25,12 @@ FOR_THE_MACHINE = (
     *("hardware.checkpointing", "hardware.sampler"),
     # How people are asked, whose votes are kept.
     *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
+    "batch_size",
 )
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies|against"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 
