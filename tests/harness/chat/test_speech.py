@@ -1,5 +1,6 @@
 """An answer that is spoken is the one that is sampled, piece by piece."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest

@@ -50,8 +50,9 @@ class Session:
                 self.arrived += 1
                 self.stream.feed(os.read(self.terminal, 65536))
 
-    def asks(self) -> None:
-        self.wait(lambda lines: bool(lines) and lines[-1] == "you>")
+    def asks(self, after: str) -> None:
+        """Wait for the next question, below something that was said before."""
+        self.wait(lambda lines: lines[-1:] == ["you>"] and after in "\n".join(lines))
 
     def end(self) -> int:
         try:
@@ -90,22 +91,21 @@ def test_a_conversation_on_a_terminal(policy, tmp_path):
     places = (f"store={tmp_path / 'labels'}", f"cache_dir={tmp_path / 'cache'}")
     places += (f"hydra.run.dir={tmp_path / 'run'}", "annotator=ada", "hardware=cpu")
     chat = Session("task=chat", f"policy={policy}", "max_tokens=9000", *places)
-    chat.asks()
-    assert any("talker, temperature 1, up to 9000 tokens" in line for line in chat.lines)
+    chat.asks("talker, temperature 1, up to 9000 tokens")
     chat.type("Where is the Lou\x7fuvre?\n")  # a line can be edited
     before = chat.arrived
     chat.wait(lambda lines: len(lines) > 6)
     assert chat.arrived - before > 10  # it comes as it is spoken
     chat.type("\x03")
-    chat.asks()
+    chat.asks("  (stopped)")
     lines = chat.lines
     assert any(line.startswith("you> Where is the Louvre?") for line in lines)
     assert any(line.startswith("talker> ") for line in lines)
     assert lines[-2] == "  (stopped)"
     chat.type("half a line\x03")
-    chat.asks()
+    chat.asks("(ctrl-d or /quit ends)")
     chat.type("/bad\n")
-    chat.asks()
+    chat.asks("(kept in")
     with Store(tmp_path / "labels" / FILE) as store:  # while it goes on
         (vote,) = store.votes()
         (item,) = store.items().values()
