@@ -132,6 +132,7 @@ NEWEST_REWARD_MODEL = "$(ls -td outputs/runs/*_reward_model_* | head -1)"
 PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<run>"): NEWEST_RUN,
     ("README.md", "<name>"): NEWEST_CHECKPOINT,
+    ("feedback.md", "<run>"): "my_run",
     ("models.md", "<folder>"): "my_model",
     ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
     ("runs.md", "<run>"): NEWEST_RUN,
@@ -140,6 +141,7 @@ PLACEHOLDERS: dict[tuple[str, str], str] = {
 }
 # What a document takes for granted.
 BEFORE = {
+    "feedback.md": "python run.py hydra.run.dir=my_run\n",
     "runs.md": "python run.py data=files 'data.path=\"${oc.env:SCRATCH}/pairs.jsonl\"'"
     " hydra.run.dir=my_run\n",
 }
