@@ -74,6 +74,7 @@ class Page:
 @pytest.fixture
 def page(tmp_path):
     """page(*options): a process of task=label, which is gone at the end."""
+    pytest.importorskip("uvicorn", reason="the extra [label] is not installed")
     pages = []
 
     def make(*options: str) -> Page:

@@ -7,6 +7,8 @@ from urllib.parse import quote_plus, urlsplit
 
 import pytest
 
+pytest.importorskip("uvicorn", reason="the extra [label] is not installed")
+
 from datamodules.records import Prompt
 from harness.errors import RunError
 from harness.feedback import database
