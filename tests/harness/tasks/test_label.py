@@ -143,9 +143,9 @@ def test_500_votes_by_four_at_once_and_two_kills_lose_none_and_double_none(page,
             assert f"50 of 250 items added to {Path('s', FILE)}, 200 were there" in server.said()
     for person in people:
         person.join(120)
-    assert server.end(signal.SIGINT) == 130
+    assert server.end(signal.SIGTERM) == 143
     assert server.said().splitlines()[-1] == (
-        f"stopped by ctrl-c; kept: 500 votes in {Path('s', FILE)}"
+        f"stopped by SIGTERM; kept: 500 votes in {Path('s', FILE)}"
     )
     with Store(tmp_path / "s" / FILE) as store:
         votes = store.votes()
