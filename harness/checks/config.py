@@ -29,6 +29,7 @@ from lightning_modules.options.rewards import (
     CombinedRewardOptions,
     FunctionRewardOptions,
     LearnedRewardOptions,
+    PeopleRewardOptions,
 )
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
 
@@ -46,6 +47,7 @@ OPTIONS = {
     "lightning_modules.rewards.learned.CheckpointReward": CheckpointRewardOptions,
     "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
     "lightning_modules.rewards.combined.CombinedReward": CombinedRewardOptions,
+    "harness.web.people_reward.PeopleReward": PeopleRewardOptions,
 }
 SIMPLE = {
     bool: "true or false",

@@ -66,6 +66,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return _train(pipeline)
     finally:
         remember(None)
+        pipeline.reward.release()
         run.release()
 
 

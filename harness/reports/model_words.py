@@ -118,6 +118,8 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         )
     if isinstance(reward, FunctionReward):
         return f"the function {reward.path}"
+    if reward.words:
+        return reward.words
     if not isinstance(reward, ModelReward):
         return f"{reward.name}, which {data} knows"
     name = getattr(reward.options, "path", None) or f"a reward model trained here on {data}"

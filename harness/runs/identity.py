@@ -23,6 +23,8 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    # How people are asked, whose votes are kept.
+    *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
     "batch_size",
 )
 

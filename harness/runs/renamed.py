@@ -13,6 +13,12 @@ OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
 # Of algorithms with a critic, what came later, with the values that mean what was done before.
 LATER = {"critic_warmup": 0, "critic_from": None}
+# The same of other parts, by what they build; of the names of columns, below.
+LATER_OF = {
+    "lightning_modules.reward_model.RewardModel": {"thumb_weight": 1.0},
+    "datamodules.sources.landmarks.Landmarks": {"train_thumbs": 0, "val_thumbs": 0},
+}
+LATER_COLUMNS = {"response": "response", "label": "label"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -77,6 +83,9 @@ def with_new_names(config: Any) -> Any:
             }
     if isinstance(algo := renamed.get("algo"), dict) and "critic" in algo:
         renamed["algo"] = LATER | algo
+    renamed = LATER_OF.get(renamed.get("_target_"), {}) | renamed
+    if isinstance(columns := renamed.get("columns"), dict) and "chosen" in columns:
+        renamed["columns"] = LATER_COLUMNS | columns
     return _multiplied(_for_the_machine(renamed))
 
 

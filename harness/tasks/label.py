@@ -20,13 +20,13 @@ from harness.signals import Stopped, remember
 from harness.surroundings import require_writable
 from harness.tasks.generate import generate
 from harness.typed import from_here, option, program
+from harness.web import PACKAGES
 from lightning_modules.options.require import one_of, require, require_package
 
 ORDERS = ("given", "disagreement")
 # What does not shape answers.
 OWN = ("items", "kind", "store", "overlap", "order", "reward_model", "instructions", "lease")
 OWN += ("host", "port", "export")
-PACKAGES = ("starlette", "uvicorn", "jinja2", "markdown_it", "pygments")
 
 
 def label(cfg: DictConfig) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class RewardContext:
     model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
     tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
+    `folder()` is where the run keeps its files, `tell(line)` says something to its user.
     """
 
     reward_model: Callable[[], Path]
@@ -56,12 +57,19 @@ class RewardContext:
     frozen: LoadOptions
     check_reward_model: Callable[[], None] = lambda: None
     policy: Callable[[], PeftModel | None] = lambda: None
+    folder: Callable[[], Path] = Path
+    tell: Callable[[str], None] = lambda line: None
 
 
 class Reward:
     """A constructor checks options; `check` what can be checked before anything is trained; `bind`
-    then loads what is needed; `score` is called once a batch. Most define `raw_scores` only.
+    then loads what is needed; `score` is called once a batch; `release` comes last. Most define
+    `raw_scores` only. `words` is what a person is told of it, where its name does not say enough;
+    `costly`: its scores take people's time, so that checks ask for none.
     """
+
+    words: str | None = None
+    costly: bool = False
 
     @property
     def thumbs_bias(self) -> float | None:
@@ -81,6 +89,9 @@ class Reward:
 
     def to(self, device: torch.device) -> None:
         """Move models."""
+
+    def release(self) -> None:
+        """Let go of what was opened: nothing will be scored any more."""
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         """(B, n) scores of texts as the source gives them, a column for each head of an ensemble;

@@ -27,8 +27,8 @@ WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one"
 OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
+PEOPLE = Needs("people; tests/harness/web/test_people_reward.py has scripted ones")
 TRL = Needs("TRL, and data of its own size")
-PERSON = Needs("a person in front of a browser; tests/harness/web has a scripted one")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
 # By document and command, as `documents.typed` has it.
@@ -40,8 +40,19 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
-    ("feedback.md", "python run.py task=label items=answers.jsonl"): PERSON,
-    ("feedback.md", "python run.py task=label export=pairs.jsonl"): PERSON,
+    ("feedback.md", "python run.py task=label items=answers.jsonl"): PEOPLE,
+    ("feedback.md", "python run.py task=label export=pairs.jsonl"): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py algo=ppo stages.reward_model.loss=thumbs data.train_pairs=0 data.val_pairs=0"
+        " data.train_thumbs=16000 data.val_thumbs=3000",
+    ): Long(),
+    (
+        "feedback.md",
+        "python run.py algo=rloo reward=people model=smollm_135m adapter=lora data=files"
+        " data.path=pairs.jsonl algo.prompts_per_iteration=2 algo.samples_per_prompt=4"
+        " algo.iterations=5 algo.val_prompts=4 algo.evaluate_every=5",
+    ): PEOPLE,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
