@@ -46,6 +46,7 @@ FLOORS = (
     "lightning_modules.metrics",
     "lightning_modules.rollouts",
     "lightning_modules.rewards",
+    "lightning_modules.judges",
     "lightning_modules.models",
     "lightning_modules.forward",
     "lightning_modules.options",
