@@ -39,6 +39,7 @@ FLOORS = (
     "harness.reports",
     "harness.tracking",
     "harness.pictures",
+    "harness.feedback",
     "harness.runs",
     "harness.disk",
     "harness",
