@@ -32,6 +32,7 @@ FLOORS = (
     "harness.tasks",
     "harness.comparison",
     "harness.evaluation",
+    "harness.judging",
     "harness.pipeline",
     "harness.parts",
     "harness.checks",

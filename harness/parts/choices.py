@@ -12,6 +12,7 @@ from harness.runs.used_stages import Origin
 
 # Advice that a data set gives to other options, which have read it already.
 ADVICE = "recommended"
+NOBODY = "none"
 
 
 class Choices:
@@ -34,3 +35,8 @@ class Choices:
         data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
         data.pop(ADVICE, None)
         self.source: Source = instantiate(data)
+
+
+def has_judge(cfg: DictConfig) -> bool:
+    """Whether a judge is chosen."""
+    return cfg.judge.name != NOBODY
