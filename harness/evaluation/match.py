@@ -30,6 +30,7 @@ from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector, Vocabulary
 from lightning_modules.rollouts.micro_batches import MicroBatches
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 from lightning_modules.rollouts.seeding import Noise
 
 
@@ -206,6 +207,9 @@ def evaluate_policy(
     pipeline.reward.to(pipeline.device)
     player = Player(policy, None, pipeline)
     opponent = Player(*((against, None) if against else pipeline.reference()), pipeline)
+    pipeline.reference_responses = ReferenceResponses(
+        opponent.collector, opponent.batch, pipeline.cfg.seed, pipeline.run.folder
+    )
     comparable = player.encoder.tokenizer.get_vocab() == opponent.encoder.tokenizer.get_vocab()
     if comparable:
         player.collector.reference = Reference(opponent.lm, shares_policy=False)

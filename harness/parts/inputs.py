@@ -43,6 +43,9 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
+    judge = config.get("judge", {})
+    if judge.get("model") is not None and judge.get("base_url") is None:
+        found["judge.model"] = pretrained_identity(judge["model"])
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):

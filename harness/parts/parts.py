@@ -31,6 +31,7 @@ from harness.parts.hardware import (
     prepare_device,
     with_precision,
 )
+from harness.parts.judge import judge_of
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
 from harness.ranks import this_rank
@@ -80,6 +81,7 @@ class Parts:
         # Whether reward model and critic may be adapters on the policy's weights.
         self.one_base = bool(self.lora and cfg.adapter.get("one_base"))
         self.reward = instantiate(cfg.reward)
+        self.judge = judge_of(cfg)
         # How models are loaded: those that are not trained, and those that training changes or puts
         # adapters on.
         trained = LoadOptions(

@@ -19,6 +19,7 @@ from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.errors import RunError
 from harness.parts.choices import Choices
+from harness.parts.judge import judge_encoder
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
@@ -31,12 +32,14 @@ from harness.runs.used_stages import LINKS, REFERENCE, Lost
 from harness.signals import remember
 from harness.tracking.loggers import tracked
 from harness.tracking.whole_rows import metrics_rows
+from lightning_modules.judges.judge import JudgeContext
 from lightning_modules.models.loading import LoadOptions, load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.remote_code import trust
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import RewardContext
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 
 
 class Pipeline(Parts):
@@ -48,6 +51,8 @@ class Pipeline(Parts):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
+        # To be had once there is a reference, of those who sample from it.
+        self.reference_responses: ReferenceResponses | None = None
         # An SFT or a reward model of its own is trained without a reward; an evaluation needs one.
         if isinstance(self.algorithm, PolicyModule) or "policy" in self.cfg:
             self.reward.check(self.reward_context())
@@ -60,6 +65,19 @@ class Pipeline(Parts):
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
+            judge=self.judge,
+            judging=self.judge_context,
+            reference_responses=lambda prompts: self.reference_responses(prompts),
+        )
+
+    def judge_context(self) -> JudgeContext:
+        """What a judge may use."""
+        return JudgeContext(
+            folder=self.run.folder if hasattr(self, "run") else None,
+            encoder=lambda path: judge_encoder(path, self.chat.date),
+            how=self.frozen,
+            device=self.device,
+            say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:

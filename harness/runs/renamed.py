@@ -13,6 +13,7 @@ OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
 # Of algorithms with a critic, what came later, with the values that mean what was done before.
 LATER = {"critic_warmup": 0, "critic_from": None}
+NO_JUDGE = {"name": "none"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -77,6 +78,8 @@ def with_new_names(config: Any) -> Any:
             }
     if isinstance(algo := renamed.get("algo"), dict) and "critic" in algo:
         renamed["algo"] = LATER | algo
+    if "algo" in renamed and "reward" in renamed:  # a whole config
+        renamed.setdefault("judge", NO_JUDGE)
     return _multiplied(_for_the_machine(renamed))
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that a verdict took, as the endpoint counts them; none where it came from the cache."""
+    """Tokens that a verdict took, as the endpoint counts them; none where it was in the cache."""
 
     prompt_tokens: int = 0
     answer_tokens: int = 0

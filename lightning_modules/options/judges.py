@@ -73,20 +73,12 @@ class JudgeOptions:
     def _check_place(self) -> None:
         require(bool(self.model), "judge.model", self.model, _WHICH)
         if self.base_url is not None:
-            _check_url(self.base_url)
+            check_url(self.base_url)
             object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
-        if self.key_from is None:
-            return
-        # It may be the key itself that stands there, so it is not repeated.
-        if not VARIABLE.fullmatch(self.key_from) or not os.environ.get(self.key_from, "").strip():
-            raise OptionError(
-                "judge.key_from: must be the name of an environment variable that holds the key, as"
-                " in judge.key_from=OPENAI_API_KEY, and none of the name that is given is set. A key"
-                " itself is never written into options"
-            )
-        require(
-            not self.local, "judge.key_from", self.key_from, "is for an endpoint: give base_url"
-        )
+        if self.key_from is not None:
+            check_key_name(self.key_from)
+            rule = "is for an endpoint: give judge.base_url"
+            require(not self.local, "judge.key_from", self.key_from, rule)
 
     def _check_rubric(self) -> None:
         require(
@@ -110,7 +102,25 @@ _WHICH = (
 )
 
 
-def _check_url(url: str) -> None:
+def check_key_name(name: str) -> None:
+    """OptionError unless the environment holds a key by this name. It may be the key itself that was
+    given for a name, so the message does not repeat it.
+    """
+    key = os.environ.get(str(name), "").strip() if VARIABLE.fullmatch(str(name)) else ""
+    if not key:
+        raise OptionError(
+            "judge.key_from: must be the name of an environment variable that holds the key, as in"
+            " judge.key_from=OPENAI_API_KEY, and what is given is the name of none that is set. A"
+            " key itself is never written into options"
+        )
+    if not re.fullmatch(r"[!-~]+", key):
+        raise OptionError(
+            f"judge.key_from={name}: what this variable holds is no key: it has spaces or"
+            " characters that are not ASCII"
+        )
+
+
+def check_url(url: str) -> None:
     """OptionError, without the URL, if it cannot be one or says more than a place."""
     try:
         parts = urlsplit(url)

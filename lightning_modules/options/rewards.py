@@ -11,7 +11,10 @@ from typing import Any
 from lightning_modules.errors import OptionError
 from lightning_modules.options.modules import load_module, where
 from lightning_modules.options.paths import model_folder
-from lightning_modules.options.require import require
+from lightning_modules.options.require import one_of, require
+
+# What of a judge is the score: how good a response is, or whether it is better than another.
+FORMS = ("rating", "win")
 
 
 def require_ensemble(heads: int, *, pessimism: float, held_out_head: bool) -> None:
@@ -114,6 +117,18 @@ def _why_not(name: str, error: BaseException) -> str:
             " nor among the installed ones"
         )
     return f"importing it raised {error!r:.300}{where(error)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRewardOptions:
+    """What conf/reward/judge.yaml sets."""
+
+    name: str = "judge"
+    form: str = "rating"
+    both_orders: bool = True
+
+    def __post_init__(self):
+        require(self.form in FORMS, "reward.form", self.form, one_of(FORMS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from lightning_modules.judges.judge import Judge, JudgeContext
 from lightning_modules.models.loading import LoadOptions
 
 
@@ -47,7 +48,9 @@ class RewardContext:
     `check_reward_model()` raises for if there can be none, `policy()` the policy where a reward
     model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
-    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
+    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained. `judge`
+    is the run's judge if there is one, `judging()` what that needs from the run, and
+    `reference_responses(prompts)` the reference's response to each prompt, always the same one.
     """
 
     reward_model: Callable[[], Path]
@@ -56,6 +59,9 @@ class RewardContext:
     frozen: LoadOptions
     check_reward_model: Callable[[], None] = lambda: None
     policy: Callable[[], PeftModel | None] = lambda: None
+    judge: Judge | None = None
+    judging: Callable[[], JudgeContext] = JudgeContext
+    reference_responses: Callable[[Sequence[Any]], list[str]] | None = None
 
 
 class Reward:
@@ -98,6 +104,10 @@ class Reward:
     def watch(self, responses: Responses) -> Tensor | None:
         """Scores (B,) that no policy is trained on, to watch over it; None if there are none."""
         return None
+
+    def counts(self) -> dict[str, int]:
+        """What has happened since this was called last, by the names of metrics."""
+        return {}
 
     def score(self, responses: Responses) -> Tensor:
         """The same of responses of a rollout, on their device."""

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
     DROPOUT = 5
+    JUDGED_AGAINST = 6
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
