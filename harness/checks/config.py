@@ -119,6 +119,7 @@ def check_config(cfg: DictConfig) -> None:
                 _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
     _require_adapters(plain)
     _require_judge(plain)
+    _require_scores(plain)
 
 
 def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -158,6 +159,16 @@ def _require_judge(plain: dict[str, Any]) -> None:
                 f"judge={judge.get('name')}: compares two responses and rates none: give"
                 f" {place}.form=win, or another judge, such as judge=helpful"
             )
+
+
+def _require_scores(plain: dict[str, Any]) -> None:
+    """OptionError if nothing is to be scored and no judge compares either."""
+    judged = "policy" in plain and "_target_" in plain.get("judge", {})
+    if str(plain["reward"].get("_target_")).endswith(".NoReward") and not judged:
+        raise OptionError(
+            "reward=none: nothing would say how good a response is; it is for task=evaluate"
+            " policy=... judge=..."
+        )
 
 
 def check_kinds(plain: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Labelled pairs, as JSON lines that `data=files` reads.
 
-{"prompt": text or messages, "chosen": text, "rejected": text, "strength": 0 to 1, "annotator": name}
+{"prompt": text or messages, "chosen": ..., "rejected": ..., "strength": 0.5, "annotator": ...}
 """
 
 import json

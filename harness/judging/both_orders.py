@@ -88,3 +88,8 @@ def columns(judged: Sequence[Judged]) -> BothOrders:
         difference=column(len(j.pair.first) - len(j.pair.second) for j in judged),
         cluster=torch.tensor([numbers[j.pair.prompt] for j in judged]),
     )
+
+
+def no_verdicts(judged: Sequence[Judged]) -> str:
+    """Why there are none: what is said of the first pair without one."""
+    return next((each.why_not for each in judged if each.why_not), "no reason was given")

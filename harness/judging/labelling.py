@@ -18,7 +18,6 @@ from harness.judging.pairs import Asked, labels, pairs_of_answers, pairs_of_data
 from harness.judging.report import summary_table, write_report
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
-from harness.parts.judges import chosen_judge, judge_context
 from harness.parts.parts import Parts
 from harness.progress.counting import Counting
 from harness.quiet import quiet_transformers
@@ -46,7 +45,8 @@ def label_chosen(
     quiet_transformers()
     parts = Parts(choices, make_console(terse=is_job_in_turn()))
     asked = _asked(parts, answers, splits)
-    judge = chosen_judge(parts)
+    judge = parts.judge
+    judge.check(parts.judge_context())
     run = parts.run = open_run(parts.cfg, partial(inputs, parts.cfg, parts.source))
     try:
         with parts.console.log.kept_in(run.folder, parts.cfg, resumed=run.resumed):
@@ -81,7 +81,7 @@ def _beginning(parts: Parts, asked: Asked, judge: Judge) -> Text:
 
 def _labelled(parts: Parts, asked: Asked, judge: Judge) -> dict[str, Any]:
     cfg, run, console = parts.cfg, parts.run, parts.console
-    judge.bind(judge_context(parts, run.folder))
+    judge.bind(parts.judge_context())
     with Counting(console, "pairs judged", len(asked.pairs)) as counting:
         judged = in_both_orders(judge, asked.pairs, counting)
     write_text(run.folder / VERDICTS, "".join(verdict_lines(judged)))

@@ -12,7 +12,6 @@ from harness.runs.used_stages import Origin
 
 # Advice that a data set gives to other options, which have read it already.
 ADVICE = "recommended"
-NOBODY = "none"
 
 
 class Choices:
@@ -39,4 +38,4 @@ class Choices:
 
 def has_judge(cfg: DictConfig) -> bool:
     """Whether a judge is chosen."""
-    return cfg.judge.name != NOBODY
+    return "_target_" in cfg.judge

@@ -15,7 +15,7 @@ from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.judged import JudgeReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
-from lightning_modules.rewards.programmed import FunctionReward
+from lightning_modules.rewards.programmed import FunctionReward, NoReward
 from lightning_modules.rewards.reward import Reward
 
 
@@ -119,6 +119,8 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         )
     if isinstance(reward, FunctionReward):
         return f"the function {reward.path}"
+    if isinstance(reward, NoReward):
+        return "none, the judge alone compares"
     if isinstance(reward, JudgeReward):
         wins = ", wins against the reference" if reward.options.form == "win" else ""
         return f"a judge, {reward.judge.words}{wins}"

@@ -1,4 +1,4 @@
-"""Scores that no model gives: a Python function of yours, or the gold of an embedded world."""
+"""Scores that no model gives: a function of yours, the gold of an embedded world, nothing."""
 
 import math
 from collections.abc import Sequence
@@ -31,6 +31,16 @@ class GoldReward(Reward):
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         pairs = zip(prompts, texts, strict=True)
         return torch.tensor([[self.gold(prompt, text)] for prompt, text in pairs])
+
+
+class NoReward(Reward):
+    """Says nothing of any response, where only a judge is to compare them: all are worth 0."""
+
+    def __init__(self, *, name: str = "none"):
+        self.name = name
+
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        return torch.zeros(len(texts), 1)
 
 
 class FunctionReward(Reward):
