@@ -1,6 +1,6 @@
 """Two responses to a prompt, read by a judge in either order."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,21 +57,26 @@ def in_both_orders(
 ) -> list[Judged]:
     """Ask `judge` for both orders of each pair; `tell` gets the number of pairs that are done.
 
-    Questions are asked in parts: what was answered is in the judge's cache, so that one that is
-    stopped goes on where it was. Raises JudgeError where the judge does.
+    Two responses that are the same are a tie, and nobody is asked. Questions are asked in parts:
+    what was answered is in the judge's cache, so that who is stopped goes on from there. Raises
+    JudgeError where the judge does.
     """
     done: list[Judged] = []
-    for part in _parts(pairs, judge.options.concurrency * ROUNDS // 2):
-        prompts = [pair.prompt for pair in part]
-        firsts, seconds = [pair.first for pair in part], [pair.second for pair in part]
-        verdicts = judge.compare(prompts * 2, firsts + seconds, seconds + firsts)
-        done += [_judged(pair, verdicts[i], verdicts[len(part) + i]) for i, pair in enumerate(part)]
+    size = max(1, judge.options.concurrency * ROUNDS // 2)
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        found = _asked(judge, [pair for pair in part if pair.first != pair.second])
+        done += [found.get(pair) or Judged(pair, 0.5, 0.5) for pair in part]
         tell(len(done))
     return done
 
 
-def _parts(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
-    return (pairs[start : start + size] for start in range(0, len(pairs), size))
+def _asked(judge: Judge, pairs: Sequence[Pair]) -> dict[Pair, Judged]:
+    prompts = [pair.prompt for pair in pairs]
+    firsts, seconds = [pair.first for pair in pairs], [pair.second for pair in pairs]
+    verdicts = judge.compare(prompts * 2, firsts + seconds, seconds + firsts)
+    both = zip(verdicts[: len(pairs)], verdicts[len(pairs) :], strict=True)
+    return {pair: _judged(pair, *two) for pair, two in zip(pairs, both, strict=True)}
 
 
 def _judged(pair: Pair, first: Verdict, second: Verdict) -> Judged:

@@ -25,9 +25,9 @@ WIN_RATES = {
     "  at equal lengths": "val/judge_lc_win_rate",
 }
 OF_JUDGE = {
-    "judge: ties, of the prompts": "val/judge_ties",
-    "judge: for what is read first, of the verdicts": "val/judge_read_first",
-    "judge: unscored, of the prompts": "val/judge_unscored",
+    "judge: ties": "val/judge_ties",
+    "judge: what is read first wins": "val/judge_read_first",
+    "judge: unscored": "val/judge_unscored",
 }
 # Something to look at, or lines, made when it is shown: by then the results are kept.
 Drawing = Callable[[], RenderableType | list[str] | list[Text]]
@@ -49,10 +49,10 @@ def samples_table(
     """Held-out prompts with the responses of two policies by their `names`, the one that the other
     is measured against first, and what each is worth.
     """
-    first = rows[0] if rows else {}
     table = WordTable(title=f"held-out prompts, {' and '.join(names)}", show_lines=True)
     told = {"score": "score", "gold": "gold", "verdict": "judge"}
-    worth = ", ".join(name for key, name in told.items() if first.get(key) is not None) or "score"
+    there = [key for key in told if any(row.get(key) is not None for row in rows)]
+    worth = ", ".join(told[key] for key in there or ["score"])
     for name in ("prompt", names[0], worth, names[1], worth):
         table.add_column(name, min_width=None if name == worth else READABLE)
     count = min(count, len(rows))
