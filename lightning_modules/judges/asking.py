@@ -49,18 +49,21 @@ class Asking:
         places = asyncio.Semaphore(self.options.concurrency)
         async with self.endpoint.client() as client:
 
-            async def one(question: Question) -> Verdict:
+            async def one(question: Question) -> Verdict | None:
                 async with places:
-                    return await self._verdict(client, question)
+                    try:
+                        return await self._verdict(client, question)
+                    except Exception as error:
+                        self.endpoint.ended = self.endpoint.ended or error
+                return None
 
-            tasks = [asyncio.create_task(one(question)) for question in unique.values()]
-            try:
-                found = dict(zip(unique, await asyncio.gather(*tasks), strict=True))
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        return [found[question.text] for question in questions]
+            # What is on its way when one of them ends all is waited for: it is paid for.
+            found = await asyncio.gather(*map(one, unique.values()))
+        if self.endpoint.ended:
+            ended, self.endpoint.ended = self.endpoint.ended, None
+            raise ended
+        known = dict(zip(unique, found, strict=True))
+        return [known[question.text] for question in questions]
 
     async def _verdict(self, client: httpx.AsyncClient, question: Question) -> Verdict:
         used, cached = [0, 0], True

@@ -57,6 +57,7 @@ class Endpoint:
         self.budget = budget
         self.url = f"{options.base_url}/chat/completions"
         self._key = options.key()
+        self.ended: Exception | None = None  # why nothing more is asked
         self._not_before = 0.0  # monotonic seconds: no request sooner, as one was told to wait
 
     def client(self) -> httpx.AsyncClient:
@@ -77,12 +78,14 @@ class Endpoint:
         """
         for tried in range(self.options.retries + 1):
             await asyncio.sleep(max(self._not_before - time.monotonic(), 0))
+            if self.ended:
+                raise self.ended
             self.counts.retried += tried > 0
             asked_to_wait = None
             try:
                 response = await self._send(client, body)
                 if response.status_code == 200:
-                    return _choice(response)
+                    return _choice(self._without_key(response.text))
                 why = self._error(response)
                 asked_to_wait = retry_after(response)
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as error:
@@ -103,8 +106,7 @@ class Endpoint:
     def _error(self, response: httpx.Response) -> str:
         """Why there is no answer in this response; Refusal if there would be none the next time."""
         status, (code, said) = response.status_code, _said(response)
-        if self._key:
-            said = said.replace(self._key, HIDDEN)
+        said = self._without_key(said)
         if status in (401, 403):  # some repeat a part of the key
             said = ""
         if code == "insufficient_quota":
@@ -112,6 +114,10 @@ class Endpoint:
         if status not in AGAIN and status < 500:
             raise Refusal(status, said)
         return f"status {status}" + (f" ({said})" if said else "")
+
+    def _without_key(self, said: str) -> str:
+        """What an endpoint says, in which it may repeat the key that it was given."""
+        return said.replace(self._key, HIDDEN) if self._key else said
 
     async def _wait(self, tried: int, asked: float | None, why: str) -> None:
         """Before the next try: as long as the endpoint asks for, and at least a time that doubles
@@ -148,9 +154,9 @@ class _Nonsense(Exception):
     """A response that claims to be an answer and is none."""
 
 
-def _choice(response: httpx.Response) -> dict[str, Any]:
+def _choice(said: str) -> dict[str, Any]:
     try:
-        body = response.json()
+        body = json.loads(said)
         choice = body["choices"][0]
         text = choice["message"]["content"]
         usage = body.get("usage") or {}

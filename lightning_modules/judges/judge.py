@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.records import Prompt
-from lightning_modules.errors import JudgeError, OptionError
+from lightning_modules.errors import JudgeError, ModelError, OptionError
 from lightning_modules.judges.asking import Asking
 from lightning_modules.judges.budget import Budget
 from lightning_modules.judges.cache import AnswerCache, key_of
@@ -20,6 +20,7 @@ from lightning_modules.judges.verdict import Counts, Verdict
 from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.judges import JudgeOptions
 
+TOO_LONG = "the question has more tokens than the judge has positions"
 TRIED = (Prompt.from_text("What is 2 + 3?"), "5", "It is a number.")
 
 
@@ -97,8 +98,10 @@ class Judge:
             lm = frozen(load_causal_lm(path, how=context.how)).to(context.device)
             self._local = LocalModel(lm, context.encoder(path), path)
             question = self._question(*TRIED)
-            ((_, mass),) = self._local.probabilities([question.text], question.single)
-            if mass < LEAST:
+            (said,) = self._local.probabilities([question.text], question.single)
+            if said is None:
+                raise ModelError(f"judge.model={path}: has too few positions to read {self.name}")
+            if (mass := said[1]) < LEAST:
                 context.say(
                     f"judge.model={path}: asked for a verdict, it gives {100 * mass:.2g}% of its"
                     " probability to verdicts; how these compare may mean little"
@@ -162,10 +165,14 @@ class Judge:
         if new:
             texts, verdicts = [q.text for q in new.values()], questions[0].single
             said = self._local.probabilities(texts, verdicts)
-            for key, (shares, mass) in zip(new, said, strict=True):
-                known[key] = self.cache.put(key, {"shares": shares, "mass": mass})
-        values = [read_tokens(q, known[k]["shares"]) for k, q in zip(keys, questions, strict=True)]
-        return [Verdict(value) for value in values]
+            for key, found in zip(new, said, strict=True):
+                known[key] = found and self.cache.put(key, found)
+        return [self._verdict(q, known[k]) for k, q in zip(keys, questions, strict=True)]
+
+    def _verdict(self, question: Question, said: Any) -> Verdict:
+        value = said and read_tokens(question, said[0])
+        self.counts.failed += value is None
+        return Verdict(value, TOO_LONG if value is None else None)
 
     @cached_property
     def _identity(self) -> Any:

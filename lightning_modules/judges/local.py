@@ -1,5 +1,6 @@
 """A language model in this process that judges: the probabilities of a verdict's token."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from datamodules.records import Prompt
 from lightning_modules.errors import ModelError
 from lightning_modules.forward.passes import at_least_float32, position_ids
+from lightning_modules.models.usable import positions
 
 # Tokens of a forward pass, padding included.
 BATCH_TOKENS = 16384
@@ -26,14 +28,16 @@ class LocalModel:
 
     def probabilities(
         self, texts: Sequence[str], verdicts: Sequence[str]
-    ) -> list[tuple[dict[str, float], float]]:
+    ) -> list[tuple[dict[str, float], float] | None]:
         """To each question the probability of each verdict among these, and how much of all
-        probability they have together.
+        probability they have together; None to one with more tokens than the model has positions.
         """
         before, tokens = self.verdict_tokens(verdicts)
         prompts = [Prompt.from_text(text) for text in texts]
         rows = [ids + before for ids in self.encoder.prompts(prompts)]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        most = positions(self.lm.config) or sys.maxsize
+        order = [i for i in range(len(rows)) if len(rows[i]) <= most]
+        order.sort(key=lambda i: len(rows[i]))
         found: list[Any] = [None] * len(rows)
         for part in _batches(order, rows):
             for i, logprobs in zip(part, self._next([rows[i] for i in part]), strict=True):

@@ -103,8 +103,8 @@ _WHICH = (
 
 
 def check_key_name(name: str) -> None:
-    """OptionError unless the environment holds a key by this name. It may be the key itself that was
-    given for a name, so the message does not repeat it.
+    """OptionError unless the environment holds a key by this name; it is not repeated, as it may be
+    the key itself.
     """
     key = os.environ.get(str(name), "").strip() if VARIABLE.fullmatch(str(name)) else ""
     if not key:
