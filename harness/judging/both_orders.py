@@ -12,6 +12,7 @@ from lightning_modules.judges.verdict import Verdict
 from lightning_modules.metrics.judgements import BothOrders, column
 
 ROUNDS = 4  # of as many questions as are asked at a time, before it is told how far they are
+UNSCORED = "unscored"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Judged:
         """first or second, if both orders prefer it, tie, if not, or unscored."""
         both = self.read_first, self.read_second
         if None in both:
-            return "unscored"
+            return UNSCORED
         if min(both) > 0.5:
             return "first"
         return "second" if max(both) < 0.5 else "tie"

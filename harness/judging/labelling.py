@@ -12,7 +12,7 @@ from harness.disk.files import write_text
 from harness.errors import RunError
 from harness.feedback.answers import AnsweredPrompt
 from harness.feedback.pairs import PAIRS, write_pairs
-from harness.judging.both_orders import in_both_orders
+from harness.judging.both_orders import UNSCORED, in_both_orders, no_verdicts
 from harness.judging.numbers import judge_numbers
 from harness.judging.pairs import Asked, labels, pairs_of_answers, pairs_of_data, verdict_lines
 from harness.judging.report import summary_table, write_report
@@ -52,7 +52,7 @@ def label_chosen(
         with parts.console.log.kept_in(run.folder, parts.cfg, resumed=run.resumed):
             say(parts.console, [*run.notes, _beginning(parts, asked, judge)])
             if asked.labelled:
-                say_lessons(parts.console, parts.source, splits[0])
+                say_lessons(parts.console, parts.source, splits[-1])
             return _labelled(parts, asked, judge)
     finally:
         run.release()
@@ -85,6 +85,8 @@ def _labelled(parts: Parts, asked: Asked, judge: Judge) -> dict[str, Any]:
     with Counting(console, "pairs judged", len(asked.pairs)) as counting:
         judged = in_both_orders(judge, asked.pairs, counting)
     write_text(run.folder / VERDICTS, "".join(verdict_lines(judged)))
+    if all(each.winner == UNSCORED for each in judged):
+        raise RunError(f"the judge gave no verdict on any pair: {no_verdicts(judged)}")
     labelled = list(labels(judged, judge.words))
     write_pairs(run.folder / PAIRS, labelled)
     numbers = judge_numbers(asked, judged)

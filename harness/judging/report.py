@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.disk.files import write_text
-from harness.judging.both_orders import Judged
+from harness.judging.both_orders import UNSCORED, Judged
 from harness.judging.numbers import LABELS_LONGER
 from harness.judging.pairs import Asked
 from harness.reports.markdown import one_line, quoted
@@ -31,8 +31,8 @@ COUNTS = {
     "requests": "requests sent",
     "retried": "  of them again, after a failure",
     "tokens": "tokens, of prompts and answers",
-    "failed": "verdicts missing: no answer",
-    "malformed": "verdicts missing: the answer held none",
+    "failed": "verdicts missing",
+    "malformed": "answers that held no verdict",
 }
 Numbers = Mapping[str, float]
 
@@ -134,7 +134,7 @@ def _policies_table(numbers: Numbers) -> str:
 
 def sentences(numbers: Numbers, judged: Sequence[Judged]) -> list[str]:
     """What the numbers come to; what an interval does not exclude is not claimed."""
-    scored = [each for each in judged if each.winner != "unscored"]
+    scored = [each for each in judged if each.winner != UNSCORED]
     if len(scored) < FEW:
         return [f"{len(scored)} pairs with verdicts are too few to say anything."]
     said = [_agreement(numbers)] if "agreement" in numbers else []

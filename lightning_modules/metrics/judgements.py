@@ -40,10 +40,12 @@ class BothOrders:
 
     @property
     def for_what_is_read_first(self) -> Tensor:
-        """The share of a pair's two verdicts that prefer what is read first, no winner being half
-        one, (N,). Without a leaning its mean is 1/2, whichever response is the better one.
+        """1 for each verdict that prefers what is read first, 0 for each that prefers the other,
+        1/2 without a winner, (2N,): of one order, then of the other. As either response is read
+        first once, the mean is 1/2 without a leaning, whichever is the better one.
         """
-        return 0.5 + 0.25 * ((self.read_first - 0.5).sign() - (self.read_second - 0.5).sign())
+        first, second = self.read_first, self.read_second
+        return 0.5 + 0.5 * torch.cat([(first - 0.5).sign(), (0.5 - second).sign()])
 
     def where(self, chosen: Tensor) -> "BothOrders":
         """The pairs for which `chosen` (N,) is True."""
@@ -56,7 +58,7 @@ def judged_metrics(pairs: BothOrders) -> dict[str, float]:
     told.
     """
     scored = pairs.where(pairs.scored)
-    unscored = {"unscored": 1 - float(pairs.scored.double().mean())}
+    unscored = {"unscored": float((~pairs.scored).double().mean())}
     if not len(scored.won):
         return unscored
     won, cluster = scored.won, scored.cluster
@@ -71,7 +73,7 @@ def judged_metrics(pairs: BothOrders) -> dict[str, float]:
         "ties": float((won == 0.5).double().mean()),
         "orders_disagree": float(scored.disagree.mean()),
     }
-    numbers |= with_interval("read_first", scored.for_what_is_read_first, cluster)
+    numbers |= with_interval("read_first", scored.for_what_is_read_first, cluster.repeat(2))
     can_tell = (won != 0.5) & (scored.difference != 0)
     longer = (won == (scored.difference > 0).double()).double()
     return numbers | with_interval("longer", longer[can_tell], cluster[can_tell]) | unscored
