@@ -31,16 +31,19 @@ FLOORS = (
     "harness.sweeps",
     "harness.tasks",
     "harness.comparison",
+    "harness.web",
+    "harness.chat",
     "harness.evaluation",
     "harness.judging",
+    "harness.generation",
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
     "harness.progress",
+    "harness.feedback",
     "harness.reports",
     "harness.tracking",
     "harness.pictures",
-    "harness.feedback",
     "harness.runs",
     "harness.disk",
     "harness",
@@ -190,7 +193,9 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
+@pytest.mark.parametrize(
+    "task", ["train", "evaluate", "export", "compare", "cache", "generate", "label"]
+)
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -220,6 +225,10 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "task=export",
         "task=export run=nothing",
         "task=cache clear=nothing",
+        "task=label store=nowhere",
+        "task=label items=nothing store=nowhere",
+        "task=label export=pairs.jsonl store=nowhere",
+        "task=generate samples=0 policy=nowhere",
         "callbacks.keep_checkpoints=0",
     ],
 )

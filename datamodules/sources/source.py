@@ -9,9 +9,11 @@ from datamodules.records import (
     Comparison,
     DataError,
     Demonstration,
+    Feedback,
     Preference,
     Prompt,
     Ranking,
+    Thumb,
 )
 
 Split = Literal["train", "val"]
@@ -20,7 +22,8 @@ TOO_LONG = ("cut", "leave_out")
 
 
 class Source(ABC):
-    """Preference data of one kind. A subclass yields comparisons; the rest follows from them.
+    """Feedback of one kind. A subclass yields comparisons, or thumbs on single responses, or both;
+    the rest follows from them.
 
     `val` holds prompts that `train` does not have, so that nothing is measured on what was learned.
     `counts` says how many rows were read, why any were left out, and what was put right in others.
@@ -66,6 +69,23 @@ class Source(ABC):
     def comparisons(self, split: Split) -> list[Comparison]:
         """The preference pairs and rankings of a split, always in the same order."""
 
+    def thumbs(self, split: Split) -> list[Thumb]:
+        """The single responses of a split that somebody liked or did not, in the same order."""
+        return []
+
+    def feedback(self, split: Split) -> list[Feedback]:
+        """All that was said of responses: the comparisons, then the thumbs."""
+        return [*self.comparisons(split), *self.thumbs(split)]
+
+    def require_feedback(self) -> None:
+        """DataError if there are prompts alone, of which nothing can be learned."""
+        if not self.feedback("train"):
+            raise DataError(
+                f"data={self.name}: has prompts alone, and neither comparisons nor thumbs to learn"
+                " from; for a pretrained policy give a reward that needs none, such as"
+                " reward=checkpoint, reward=function or reward=judge"
+            )
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Plain values that change when, and only when, the records may change."""
@@ -87,26 +107,30 @@ class Source(ABC):
         ]
 
     def demonstrations(self, split: Split) -> list[Demonstration]:
-        """Responses to imitate: every distinct response that was chosen, or ranked first, once."""
+        """Responses to imitate: every distinct response that was chosen, ranked first or liked,
+        once.
+        """
         best = (
-            (c.prompt, response) for c in self.comparisons(split) for response in best_responses(c)
+            (c.prompt, response) for c in self.feedback(split) for response in best_responses(c)
         )
         return [Demonstration(prompt, response) for prompt, response in dict.fromkeys(best)]
 
     def prompts(self, split: Split) -> list[Prompt]:
         """The distinct prompts of a split, in order of first appearance."""
-        return list(dict.fromkeys(c.prompt for c in self.comparisons(split)))
+        return list(dict.fromkeys(c.prompt for c in self.feedback(split)))
 
     def texts(self) -> list[str]:
         """Training text, for a tokenizer to be trained on."""
         texts: dict[str, None] = {}
-        for comparison in self.comparisons("train"):
-            texts.update(dict.fromkeys(m.content for m in comparison.prompt.messages))
-            texts.update(dict.fromkeys(comparison.responses))
+        for told in self.feedback("train"):
+            texts.update(dict.fromkeys(m.content for m in told.prompt.messages))
+            texts.update(dict.fromkeys(told.responses))
         return list(texts)
 
 
-def best_responses(comparison: Comparison) -> list[str]:
-    """The preferred response, or those with the highest rating."""
-    rated = zip(comparison.responses, comparison.ratings, strict=True)
-    return [response for response, rating in rated if rating == max(comparison.ratings)]
+def best_responses(told: Feedback) -> list[str]:
+    """The preferred response, those with the highest rating, or one that was liked."""
+    if isinstance(told, Thumb):
+        return [told.response] if told.liked else []
+    rated = zip(told.responses, told.ratings, strict=True)
+    return [response for response, rating in rated if rating == max(told.ratings)]

@@ -23,6 +23,8 @@ KINDS = {
     **{f"data.{rows}": int for rows in ("train_demonstrations", "train_pairs", "val_pairs")},
     "data.limit": int | None,
     "data.workers": int | None,
+    "prompts": int | None,
+    "temperature": float | None,
     "data.max_prompt_tokens": int | None,
     "data.max_response_tokens": int | None,
     "callbacks.checkpoint_minutes": float | None,

@@ -1,1 +1,4 @@
-"""Feedback: answers to be judged, and what people and judges say of them. No torch."""
+"""Feedback of people and judges: what they are asked, what they said, and files made of it.
+
+Nothing here imports torch.
+"""

@@ -8,7 +8,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from datamodules.records import DataError, Prompt
 from datamodules.sources.messages import read_messages
 from datamodules.sources.reading.json_rows import json_rows
-from harness.disk.files import write_text
+from harness.disk.files import write_text, writing
 
 ANSWERS = "answers.jsonl"
 DIGITS = 16  # of a prompt's id
@@ -76,7 +77,36 @@ def read_answers(path: Path | str) -> list[AnsweredPrompt]:
     """The rows of a file, which may be compressed (.gz). DataError with file and line for one that
     is not such a row.
     """
-    return [answered(row, where) for where, row in json_rows(Path(path))]
+    return list(answers_in(path))
+
+
+def answers_in(path: Path | str) -> Iterator[AnsweredPrompt]:
+    """The same, one after another."""
+    return (answered(row, where) for where, row in json_rows(Path(path)))
+
+
+def keep_whole(path: Path, prompts: Sequence[Prompt]) -> int:
+    """How many rows of a file that a process has left are whole, and of the first of these prompts;
+    what is behind them is cut off. DiskError if it cannot be.
+    """
+    if not path.exists():
+        return 0
+    count = size = 0
+    with writing(path):
+        with open(path, "rb") as file:
+            for line, prompt in zip(file, prompts, strict=False):
+                if not line.endswith(b"\n") or not _answers_to(prompt, line):
+                    break
+                count, size = count + 1, size + len(line)
+        os.truncate(path, size)
+    return count
+
+
+def _answers_to(prompt: Prompt, line: bytes) -> bool:
+    try:
+        return answered(json.loads(line), "").prompt == prompt
+    except ValueError:  # a DataError is one
+        return False
 
 
 def answered(row: Any, where: str) -> AnsweredPrompt:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources.source import Source
 from harness.checks.config import check_config
+from harness.parts.suited_loss import require_suited_loss
 from harness.quiet import quiet
 from harness.runs.used_stages import Origin
 
@@ -34,6 +35,7 @@ class Choices:
         data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
         data.pop(ADVICE, None)
         self.source: Source = instantiate(data)
+        require_suited_loss(cfg, self.source)
 
 
 def has_judge(cfg: DictConfig) -> bool:

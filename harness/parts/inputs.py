@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
+from harness.parts.players import players_of
 from harness.runs.identity import differences, identity, is_place
 from harness.runs.secrets import is_secret, kept
+from harness.runs.used_stages import REFERENCE
 from lightning_modules.options.identities import (
     code_identity,
     critic_identity,
@@ -21,7 +23,7 @@ from lightning_modules.options.identities import (
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
 from lightning_modules.options.supervised import SupervisedOptions
 
-PLAYERS = ("policy", "against")  # of task=evaluate
+PLAYERS = ("policy", "against")  # of an evaluation
 
 
 def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
@@ -46,6 +48,11 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     judge = config.get("judge", {})
     if judge.get("model") is not None and judge.get("base_url") is None:
         found["judge.model"] = pretrained_identity(judge["model"])
+    if config.get("policies"):
+        found["policies"] = [
+            [name, None if place == REFERENCE else pretrained_identity(place)]
+            for name, place in players_of("policies", config["policies"]).items()
+        ]
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):

@@ -26,6 +26,7 @@ STAGE_CODE = [
             "metrics/averages",
             "metrics/intervals",
             "metrics/preferences",
+            "metrics/thumbs",
             "reward_model",
             "rewards/learned",
             "sft",

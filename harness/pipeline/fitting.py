@@ -1,6 +1,7 @@
 """Training SFT and reward models, as stages of a larger run or as a run of their own."""
 
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
+from datamodules.records import Thumb
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
@@ -34,7 +36,7 @@ from harness.progress.supervised_bar import SupervisedBar
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
-from harness.reports.held_out_pairs import judge
+from harness.reports.held_out_pairs import judge_held_out
 from harness.reports.start_table import start_lines
 from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
@@ -46,7 +48,7 @@ from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.one_base import BASE, base_digest
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, THUMBS_BIAS, ScalarModel
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.rewards.learned import Scorer
@@ -115,6 +117,8 @@ def fit_reward_model(
         seed,
         options.ensemble,
     )
+    if module.of_thumbs:
+        scalar.learn_thumbs_bias(even_bias(parts.source.thumbs("train")))
     say(parts.console, [*chat_notes(encoder.format), *notes])
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)
@@ -124,18 +128,33 @@ def fit_reward_model(
     about = describe_scores(scorer, parts.source)
     if parts.lora:
         about[BASE] = base_digest(model)
+    bias = None
+    if module.of_thumbs:
+        about[THUMBS_BIAS] = scalar.thumbs_bias.tolist()
+        bias = float(scalar.thumbs_bias.double().mean())
     plain(model).config.update({REWARD_CONFIG: about})
     export(model, encoder, folder)
-    report = judge(
+    report = judge_held_out(
         scorer.raw_heads,
-        parts.source.preferences("val"),
+        parts.source,
         folder,
         title=f"Reward model of {parts.language_model.name} on {parts.source.name}",
         left_out=counts,
+        bias=bias,
     )
+    if module.of_thumbs:
+        report.pop("val/loss", None)  # of pairs alone, where training had one of both
     for tracker in trackers(loggers):
         tracker.log_report(folder, report)
     return metrics | report | counts
+
+
+def even_bias(thumbs: Sequence[Thumb]) -> float:
+    """The bias by which scores of 0 expect as many thumbs up as there are; finite also where all
+    are of one kind.
+    """
+    up = sum(thumb.liked for thumb in thumbs)
+    return log((len(thumbs) - up + 0.5) / (up + 0.5))
 
 
 def _rows(parts: Parts, encoder: Encoder) -> list[list[int]]:
@@ -157,7 +176,7 @@ def _fit(
 ) -> dict[str, float]:
     module.bind(model, parts.cfg.stage_seed)
     is_run = module is parts.algorithm
-    say(parts.console, start_lines(module, parts.language_model.name))
+    say(parts.console, start_lines(module, parts.language_model.name, parts.source))
     if is_run:
         say(parts.console, [f"not default: {', '.join(not_default(parts.cfg)) or 'nothing'}"])
     say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))

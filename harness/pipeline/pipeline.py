@@ -69,7 +69,8 @@ class Pipeline(Parts):
         )
 
     def check_reward_model(self) -> None:
-        """Raise unless a reward model can be trained on this language model."""
+        """Raise unless a reward model can be trained on this language model, and on these data."""
+        self.source.require_feedback()
         self.check_language_model()
         self.check_scorer_base()
         self.check_conversations()

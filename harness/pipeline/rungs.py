@@ -47,6 +47,8 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
+    if pipeline.language_model.embedded or not isinstance(pipeline.algorithm, PolicyModule):
+        pipeline.source.require_feedback()
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
@@ -58,7 +60,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
-            _told_if_stopped(pipeline),
+            told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
             return _train(pipeline)
@@ -68,7 +70,7 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
 
 
 @contextmanager
-def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+def told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
     """Say what a signal has left, and how to go on."""
     try:
         yield

@@ -185,9 +185,8 @@ def what_was_cut(counts: Mapping[str, int]) -> list[str]:
 def stage_line(stage: Stage) -> Text:
     """What a person reads of a stage: trained or reused, from where, and how good it is."""
     how = "reused from" if stage.reused else f"trained in {duration(stage.seconds)}, kept in"
-    numbers = ""
-    if "val/accuracy" in stage.summary:
-        s = stage.summary
+    numbers, s = "", stage.summary
+    if "val/accuracy" in s:
         numbers = (
             f"\n  held-out accuracy {s['val/accuracy']:.3f}"
             f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
@@ -195,6 +194,14 @@ def stage_line(stage: Stage) -> Text:
         )
         if "val/bayes_accuracy" in s:
             numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
+    if "val/thumbs_auc" in s:
+        numbers += (
+            f"\n  held-out AUC of thumbs {s['val/thumbs_auc']:.3f}"
+            f" [{s['val/thumbs_auc_ci_low']:.3f}, {s['val/thumbs_auc_ci_high']:.3f}],"
+            f" of length alone {s['val/thumbs_auc_longer']:.3f};"
+            f" accuracy {s['val/thumbs_accuracy']:.3f},"
+            f" of always the commoner one {s['val/thumbs_majority']:.3f}"
+        )
     for what, count in stage.summary.items():
         if what.startswith(("train ", "val ")) and count:
             numbers += f"\n  {count:,} {what}: left out"

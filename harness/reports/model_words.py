@@ -136,4 +136,6 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
     stage = stages.get("reward_model")
     if isinstance(reward, LearnedReward) and stage and "val/accuracy" in stage.summary:
         words += f", held-out accuracy {stage.summary['val/accuracy']:.3f}"
+    if isinstance(reward, LearnedReward) and stage and "val/thumbs_auc" in stage.summary:
+        words += f", held-out AUC of thumbs {stage.summary['val/thumbs_auc']:.3f}"
     return words

@@ -111,11 +111,12 @@ class Run:
         self.notes += [f"resume_anyway: {what}" for what in changed]
 
 
-def open_run(cfg: DictConfig, inputs: Callable[[], Inputs]) -> Run:
+def open_run(cfg: DictConfig, inputs: Callable[[], Inputs], to: Path | None = None) -> Run:
     """The run that `cfg` asks for: a new one in Hydra's folder, or an earlier one to continue.
 
-    `inputs` tells what it is made of now. Raises RunError if what is to be resumed is not there, or
-    was configured differently or made of something else.
+    `inputs` tells what it is made of now. `to` is the folder to use in the place of Hydra's; a run
+    that is there already is the one to continue. Raises RunError if what is to be resumed is not
+    there, or was configured differently or made of something else.
     """
     hydra_folder = Path(HydraConfig.get().runtime.output_dir)
     config = kept(cfg)
@@ -123,9 +124,12 @@ def open_run(cfg: DictConfig, inputs: Callable[[], Inputs]) -> Run:
         return _join(config)
     made_of = inputs()
     notes: list[str] = []
-    folder = _folder_to_resume(cfg, hydra_folder, config, made_of, notes)
+    if to is not None:
+        folder = to if (to / STATE).is_file() else None
+    else:
+        folder = _folder_to_resume(cfg, hydra_folder, config, made_of, notes)
     if folder is None:
-        run = _begin(hydra_folder, cfg, config, made_of)
+        run = _begin(to or hydra_folder, cfg, config, made_of)
     else:
         run = _reopen(folder, config, made_of)
         if folder.resolve() != hydra_folder.resolve():

@@ -15,6 +15,7 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    "to",
 )
 
 # What may be given anew where a run goes on: it changes memory and time, and no result but in its
@@ -22,6 +23,7 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    "batch_size",
 )
 
 # Of a judge, what says how its verdicts are got, and not what they are.
@@ -32,7 +34,7 @@ OF_REQUESTS = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies|against"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 

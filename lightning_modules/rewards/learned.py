@@ -12,7 +12,7 @@ from lightning_modules.forward.shared_prompts import can_share_prompts, shared_p
 from lightning_modules.models.loading import check_attention
 from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel, thumbs_bias
 from lightning_modules.models.scorers import check_scorer, load_scorer
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -144,6 +144,11 @@ class ModelReward(Reward):
     def use(self, model: ScalarModel, path: Any, context: RewardContext) -> None:
         self.options.require_ensemble(model.heads_count)
         self.scorer = Scorer(frozen(model), context.encoder(path), padding_unread(model.config))
+
+    @property
+    def thumbs_bias(self) -> float | None:
+        biases = thumbs_bias(self.scorer.model.config)
+        return sum(biases) / len(biases) if biases else None
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)

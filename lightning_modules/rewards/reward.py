@@ -69,6 +69,11 @@ class Reward:
     then loads what is needed; `score` is called once a batch. Most define `raw_scores` only.
     """
 
+    @property
+    def thumbs_bias(self) -> float | None:
+        """The raw score at which a thumb is as likely up as down; None where that is not known."""
+        return None
+
     def check(self, context: RewardContext) -> None:
         """Raise if this reward cannot work here. Nothing expensive."""
 
