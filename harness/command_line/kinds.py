@@ -27,6 +27,7 @@ KINDS = {
     "temperature": float | None,
     "data.max_prompt_tokens": int | None,
     "data.max_response_tokens": int | None,
+    "pairs": int | None,
     "callbacks.checkpoint_minutes": float | None,
     "callbacks.keep_checkpoints": int | str,  # a number, or all
     **{f"model.lr.{task}": float | None for task in LEARNERS},

@@ -1,6 +1,6 @@
 """Pairs labelled by a judge, as a run of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,17 @@ from datamodules.sources.cleaning import NO_LOSS
 from datamodules.sources.source import Split
 from harness.disk.files import write_text
 from harness.errors import RunError
-from harness.feedback.answers import AnsweredPrompt
-from harness.feedback.pairs import PAIRS, write_pairs
+from harness.feedback.items import Item
+from harness.feedback.pairs import write_rows
 from harness.judging.both_orders import UNSCORED, in_both_orders, no_verdicts
 from harness.judging.numbers import judge_numbers
-from harness.judging.pairs import Asked, labels, pairs_of_answers, pairs_of_data, verdict_lines
+from harness.judging.pairs import (
+    Asked,
+    label_rows,
+    pairs_of_data,
+    pairs_of_items,
+    verdict_lines,
+)
 from harness.judging.report import summary_table, write_report
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
@@ -33,18 +39,27 @@ from harness.tracking.tracker import trackers
 from harness.typed import from_here
 from lightning_modules.judges.judge import Judge
 
-VERDICTS = "verdicts.jsonl"
+PAIRS, VERDICTS = "pairs.jsonl", "verdicts.jsonl"
 
 
 def label_chosen(
-    choices: Choices, answers: Sequence[AnsweredPrompt] | None, splits: Sequence[Split]
+    choices: Choices,
+    items: Sequence[Item] | None,
+    counts: Mapping[str, int],
+    splits: Sequence[Split],
 ) -> dict[str, Any]:
-    """Label the pairs of `answers` or, without them, those of the data's `splits`; returns
-    summary.json. RunError if no pair got a verdict.
+    """Label the pairs of `items`, whose file had these `counts`, or without them those of the
+    data's `splits`; returns summary.json. RunError if no pair got a verdict.
     """
     quiet_transformers()
     parts = Parts(choices, make_console(terse=is_job_in_turn()))
-    asked = _asked(parts, answers, splits)
+    if items is None:
+        asked = pairs_of_data(parts.source, splits, parts.cfg.pairs)
+    else:
+        left_out = {what: n for what, n in counts.items() if what != "rows"}
+        asked = pairs_of_items(items, parts.cfg.pairs, left_out)
+    if not asked.pairs:
+        raise RunError(f"data={parts.cfg.data.name}: has no pairs in split={parts.cfg.split}")
     judge = parts.judge
     judge.check(parts.judge_context())
     run = parts.run = open_run(parts.cfg, partial(inputs, parts.cfg, parts.source))
@@ -58,73 +73,69 @@ def label_chosen(
         run.release()
 
 
-def _asked(
-    parts: Parts, answers: Sequence[AnsweredPrompt] | None, splits: Sequence[Split]
-) -> Asked:
-    options = parts.cfg.judging
-    if answers is None:
-        return pairs_of_data(parts.source, splits, options.pairs)
-    asked = pairs_of_answers(answers, options.per_prompt, options.pairs, parts.cfg.seed)
-    if not asked.pairs:
-        raise RunError(
-            f"answers={parts.cfg.answers}: no prompt in it has two answers that differ; generate"
-            " several of each, or those of two policies"
-        )
-    return asked
-
-
 def _beginning(parts: Parts, asked: Asked, judge: Judge) -> Text:
-    of = parts.cfg.answers if parts.cfg.answers else parts.cfg.data.name
+    of = _of(parts, asked)
     many = f"{counted(len(asked.pairs), 'pair')} of {of}: {2 * len(asked.pairs):,} questions"
     return line(f"{judge.words}, on {many}; in ", (from_here(parts.run.folder), WHOLE))
 
 
+def _of(parts: Parts, asked: Asked) -> str:
+    """Whose pairs they are."""
+    return str(parts.cfg.data.name if asked.labelled else parts.cfg["items"])
+
+
 def _labelled(parts: Parts, asked: Asked, judge: Judge) -> dict[str, Any]:
-    cfg, run, console = parts.cfg, parts.run, parts.console
+    run, console = parts.run, parts.console
     judge.bind(parts.judge_context())
     with Counting(console, "pairs judged", len(asked.pairs)) as counting:
         judged = in_both_orders(judge, asked.pairs, counting)
     write_text(run.folder / VERDICTS, "".join(verdict_lines(judged)))
     if all(each.winner == UNSCORED for each in judged):
         raise RunError(f"the judge gave no verdict on any pair: {no_verdicts(judged)}")
-    labelled = list(labels(judged, judge.words))
-    write_pairs(run.folder / PAIRS, labelled)
+    rows = list(label_rows(judged, judge.words))
+    write_rows(run.folder / PAIRS, rows)
     numbers = judge_numbers(asked, judged)
     lost = {what: n for what, n in parts.source.counts.items() if what not in NO_LOSS}
-    left_out = {**(lost if asked.labelled else {}), **asked.left_out}
     write_report(
         run.folder,
-        title=f"{judge.words}, on {cfg.data.name if asked.labelled else 'answers'}",
+        title=f"{judge.words}, on {_of(parts, asked)}",
         asked=asked,
         judged=judged,
         numbers=numbers,
         counts=judge.counts,
-        left_out=left_out,
+        left_out={**(lost if asked.labelled else {}), **asked.left_out},
     )
     told = {f"judge/{name}": value for name, value in numbers.items()}
-    told |= {"judge/pairs": len(judged), "judge/labelled": len(labelled)}
-    told |= {f"judge/{name}": count for name, count in judge.counts.as_dict().items()}
-    with tracked(cfg, run, run.folder, "judge", is_run=True) as loggers:
-        for logger in loggers:
-            logger.log_metrics(told, step=0)
-        for tracker in trackers(loggers):
-            tracker.log_report(run.folder, told)
-    counts = dict(parts.source.counts) if asked.labelled else dict(asked.left_out)
-    summary = write_summary(run, cfg, told, data=counts, stages=[])
-    run.save(finished=True)
+    winners = sum(row["strength"] > 0 for row in rows)
+    told |= {"judge/pairs": len(judged), "judge/labelled": winners}
+    summary = _kept(parts, asked, told | judge.counted())
     draw(
         console,
         partial(summary_table, numbers, judge.counts),
-        partial(_what_is_where, parts, len(labelled)),
+        partial(_what_is_where, parts, len(rows), winners),
     )
     return summary
 
 
-def _what_is_where(parts: Parts, labelled: int) -> list[Text]:
-    folder = parts.run.folder
-    pairs, verdicts = from_here(folder / PAIRS), from_here(folder / VERDICTS)
+def _kept(parts: Parts, asked: Asked, numbers: Mapping[str, float]) -> dict[str, Any]:
+    """Tell the loggers, and write the summary, which is returned: the run is finished."""
+    cfg, run = parts.cfg, parts.run
+    with tracked(cfg, run, run.folder, "judge", is_run=True) as loggers:
+        for logger in loggers:
+            logger.log_metrics(dict(numbers), step=0)
+        for tracker in trackers(loggers):
+            tracker.log_report(run.folder, numbers)
+    counts = dict(parts.source.counts) if asked.labelled else dict(asked.left_out)
+    summary = write_summary(run, cfg, numbers, data=counts, stages=[])
+    run.save(finished=True)
+    return summary
+
+
+def _what_is_where(parts: Parts, labelled: int, winners: int) -> list[Text]:
+    folder, ties = parts.run.folder, labelled - winners
+    told = f" {counted(labelled, 'pair')} for data=files, {ties:,} of them ties"
     return [
-        line("labels    ", (pairs, WHOLE), f" ({counted(labelled, 'pair')} for data=files)"),
-        line("verdicts  ", (verdicts, WHOLE)),
+        line("labels   ", (from_here(folder / PAIRS), WHOLE), told),
+        line("verdicts ", (from_here(folder / VERDICTS), WHOLE)),
         *places(folder),
     ]

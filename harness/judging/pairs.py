@@ -1,17 +1,16 @@
 """Which pairs of responses a judge is asked about, and what of its verdicts is kept."""
 
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any
 
 from datamodules.prompts import spread
 from datamodules.sources.source import Source, Split
-from harness.feedback.answers import Answer, AnsweredPrompt, prompt_written
-from harness.feedback.pairs import LabelledPair
-from harness.judging.both_orders import Judged, Pair
+from harness.feedback.answers import prompt_written
+from harness.feedback.items import Item
+from harness.feedback.pairs import Row, pair_row
+from harness.judging.both_orders import UNSCORED, Judged, Pair
 
 
 @dataclass(frozen=True)
@@ -32,37 +31,34 @@ def pairs_of_data(source: Source, splits: Sequence[Split], most: int | None) -> 
     return Asked([Pair(r.prompt, r.chosen, r.rejected) for r in chosen], labelled=True)
 
 
-def pairs_of_answers(
-    rows: Sequence[AnsweredPrompt], per_prompt: int | None, most: int | None, seed: int
+def pairs_of_items(
+    items: Sequence[Item], most: int | None, left_out: Mapping[str, int] | None = None
 ) -> Asked:
-    """Every two answers to a prompt that differ, or of each prompt `per_prompt` of these, drawn by
-    `seed` and the prompt alone.
+    """The pairs that people would be asked about, at most so many, spread over all of them."""
+    chosen = list(items) if most is None else spread(items, most)
+    pairs = [Pair(item.prompt, *item.responses, item.origins or None) for item in chosen]
+    return Asked(pairs, labelled=False, left_out=left_out or {})
+
+
+def label_rows(judged: Sequence[Judged], annotator: str) -> Iterator[Row]:
+    """A row for `data=files` of each pair with verdicts: by how much the winner is better is the
+    mean of what both orders say, and 0 is a tie.
     """
-    pairs, same = [], 0
-    for row in rows:
-        two = list(combinations(row.answers, 2))
-        differing = [(a, b) for a, b in two if a.text.strip() != b.text.strip()]
-        same += len(two) - len(differing)
-        if per_prompt is not None and len(differing) > per_prompt:
-            differing = random.Random(f"{seed}/{row.id}").sample(differing, per_prompt)
-        pairs += [_pair(row, a, b) for a, b in differing]
-    chosen = pairs if most is None else spread(pairs, most)
-    left_out = {"pairs of answers that say the same": same} if same else {}
-    return Asked(chosen, labelled=False, left_out=left_out)
-
-
-def _pair(row: AnsweredPrompt, first: Answer, second: Answer) -> Pair:
-    return Pair(row.prompt, first.text, second.text, (first.policy, second.policy))
-
-
-def labels(judged: Sequence[Judged], annotator: str) -> Iterator[LabelledPair]:
-    """The pairs that have a winner; by how much is the mean of what both orders say."""
     for each in judged:
-        texts = each.pair.first, each.pair.second
-        if each.winner in ("first", "second"):
-            chosen, rejected = texts if each.winner == "first" else texts[::-1]
-            strength = abs(each.read_first + each.read_second - 1)
-            yield LabelledPair(each.pair.prompt, chosen, rejected, strength, annotator)
+        if each.winner == UNSCORED:
+            continue
+        pair = each.pair
+        order = (1, 0) if each.winner == "second" else (0, 1)
+        chosen, rejected = ((pair.first, pair.second)[i] for i in order)
+        more: dict[str, Any] = {}
+        if pair.origins:
+            names = ("chosen_policy", "rejected_policy")
+            more = dict(zip(names, (pair.origins[i] for i in order), strict=True))
+        lead = 0.0 if each.winner == "tie" else abs(each.read_first + each.read_second - 1)
+        strength = round(lead, 6)
+        yield pair_row(
+            pair.prompt, chosen, rejected, strength=strength, annotators=[annotator], **more
+        )
 
 
 def verdict_lines(judged: Sequence[Judged]) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """Which pairs a judge is asked about, and what is kept of its verdicts."""
 
 import json
+from collections import Counter
 
 from datamodules.records import Prompt
 from datamodules.sources.files import Files
-from harness.feedback.answers import Answer, AnsweredPrompt, prompt_id
-from harness.feedback.pairs import write_pairs
+from harness.feedback.answers import Answer, AnsweredPrompt, prompt_id, write_answers
+from harness.feedback.item_files import read_items
+from harness.feedback.pairs import write_rows
 from harness.judging.both_orders import Judged, Pair, columns, in_both_orders
-from harness.judging.pairs import labels, pairs_of_answers, verdict_lines
+from harness.judging.pairs import label_rows, pairs_of_items, verdict_lines
 from tests.harness.judging.planted import PlantedJudge
 from tests.lightning_modules.judges.asked import judge_at
 from tests.lightning_modules.judges.server import serving
@@ -19,52 +21,49 @@ def answered(name, *texts):
     return AnsweredPrompt(prompt_id(prompt), prompt, tuple(answers))
 
 
-ROWS = [
-    answered("q1", ("old", "a"), ("old", "b"), ("new", "c"), ("new", "a ")),
-    answered("q2", ("old", "a"), ("new", "a")),
-    answered("q3", ("old", "alone")),
-]
-
-
-def test_every_two_answers_that_differ_are_a_pair():
-    asked = pairs_of_answers(ROWS, None, None, seed=0)
-    texts = [(pair.first, pair.second) for pair in asked.pairs]
-    assert texts == [("a", "b"), ("a", "c"), ("b", "c"), ("b", "a "), ("c", "a ")]
+def test_pairs_of_answers_are_those_that_people_would_be_asked_about(tmp_path):
+    rows = [
+        answered("q1", ("old", "a"), ("new", "b")),
+        answered("q2", ("old", "a"), ("new", "a")),
+        answered("q3", ("old", "c"), ("new", "d")),
+    ]
+    write_answers(tmp_path / "answers.jsonl", rows)
+    counts = Counter()
+    items = read_items(str(tmp_path / "answers.jsonl"), "pair", counts)
+    asked = pairs_of_items(items, None, counts)
+    assert [(pair.first, pair.second) for pair in asked.pairs] == [("a", "b"), ("c", "d")]
     assert asked.pairs[1].origins == ("old", "new")
-    assert sum(asked.left_out.values()) == 2  # "a" and "a ", and those of q2
+    assert asked.left_out["identical"] == 1
     assert not asked.labelled
-
-
-def test_some_pairs_of_a_prompt_are_drawn_by_seed_and_prompt_alone():
-    few = pairs_of_answers(ROWS, 2, None, seed=0).pairs
-    assert len(few) == 2
-    assert pairs_of_answers(ROWS[:1], 2, None, seed=0).pairs == few
-    draws = {tuple(pairs_of_answers(ROWS, 2, None, seed=seed).pairs) for seed in range(20)}
-    assert len(draws) > 3
+    assert [pair.first for pair in pairs_of_items(items, 1).pairs] == ["a"]
 
 
 PAIR = Pair(Prompt.from_text("q"), "one", "two")
 
 
-def test_labels_are_the_pairs_whose_orders_agree_and_are_read_as_data(tmp_path):
+def test_labels_are_read_as_data_and_disagreement_of_the_orders_is_a_tie(tmp_path):
     judged = [
         Judged(PAIR, 1.0, 0.8),
-        Judged(Pair(Prompt.from_text("r"), "one", "two"), 0.1, 0.4),
-        Judged(PAIR, 0.9, 0.4),
+        Judged(Pair(Prompt.from_text("r"), "one", "two", ("old", "new")), 0.1, 0.4),
+        Judged(Pair(Prompt.from_text("s"), "one", "two"), 0.9, 0.4),
         Judged(PAIR, None, 0.0, "no answer"),
     ]
-    found = list(labels(judged, "toy"))
-    assert [(x.chosen, x.rejected, x.strength) for x in found] == [
+    rows = list(label_rows(judged, "toy"))
+    assert [(x["chosen"], x["rejected"], x["strength"]) for x in rows] == [
         ("one", "two", 0.8),
         ("two", "one", 0.5),
+        ("one", "two", 0.0),
     ]
-    write_pairs(tmp_path / "pairs.jsonl", found)
+    assert (rows[1]["chosen_policy"], rows[1]["rejected_policy"]) == ("new", "old")
+    write_rows(tmp_path / "pairs.jsonl", rows)
     source = Files(path=str(tmp_path / "pairs.jsonl"), held_out=0.5)
     read = {r.prompt.text: r for s in ("train", "val") for r in source.preferences(s)}
     assert (read["r"].chosen, read["r"].rejected, read["r"].strength) == ("two", "one", 0.5)
-    rows = [json.loads(line) for line in verdict_lines(judged)]
-    assert [row["winner"] for row in rows] == ["first", "second", "tie", "unscored"]
-    assert rows[3]["why_not"] == "no answer"
+    assert read.keys() == {"q", "r"}
+    assert source.counts["tie"] == 1
+    kept = [json.loads(line) for line in verdict_lines(judged)]
+    assert [row["winner"] for row in kept] == ["first", "second", "tie", "unscored"]
+    assert kept[3]["why_not"] == "no answer"
 
 
 def test_both_orders_are_asked_and_turned_back(tmp_path):

@@ -106,11 +106,11 @@ def test_answers_of_two_policies_are_labelled_and_the_policies_compared(configur
         for i in range(10)
     ]
     write_answers(tmp_path / "answers.jsonl", rows)
-    given = ("task=judge", f"answers={tmp_path / 'answers.jsonl'}", f"judge.cache={tmp_path}/judge")
+    given = ("task=judge", f"items={tmp_path / 'answers.jsonl'}", f"judge.cache={tmp_path}/judge")
     with judging(lambda a, b: prefers_good(a, b) if "good" in a + b else None) as (server, to):
         summary = judge(configure(tmp_path / "run", *given, *to))
         assert len(server.bodies) == 2 * len(rows) + 1
-        few = judge(configure(tmp_path / "few", *given, *to, "judging.pairs=4"))
+        few = judge(configure(tmp_path / "few", *given, *to, "pairs=4"))
     assert few["judge/pairs"] == 4
     assert summary["judge/old/against/new/win_rate"] == 0.1
     assert summary["judge/labelled"] == 8
@@ -127,17 +127,15 @@ def test_what_cannot_be_judged_is_said(configure, tmp_path):
     folder, to = tmp_path / "run", ("task=judge", "judge.model=none")
     with pytest.raises(OptionError, match=r"judge=none: give the rubric"):
         judge(configure(folder, "task=judge", "judge=none"))
-    with pytest.raises(
-        OptionError, match=r"judging\.split=held_out: must be one of train, val, all"
-    ):
-        judge(configure(folder, *to, "judging.split=held_out"))
-    with pytest.raises(OptionError, match=r"judging\.pairs=0"):
-        judge(configure(folder, *to, "judging.pairs=0"))
+    with pytest.raises(OptionError, match=r"split=held_out: must be one of train, val, all"):
+        judge(configure(folder, *to, "split=held_out"))
+    with pytest.raises(OptionError, match=r"pairs=0"):
+        judge(configure(folder, *to, "pairs=0"))
     with pytest.raises(DataError, match=r"no\.jsonl"):
-        judge(configure(folder, *to, f"answers={tmp_path}/no.jsonl"))
+        judge(configure(folder, *to, f"items={tmp_path}/no.jsonl"))
     with judging(prefers_good, silent=("a", "b")) as (_, options):
         given = ("task=judge", *options, f"judge.cache={tmp_path}/judge")
-        with pytest.raises(RunError, match=r"no prompt in it has two answers that differ"):
-            judge(configure(folder, *given, f"answers={tmp_path}/same.jsonl"))
+        with pytest.raises(DataError, match=r"no pair in it \(1 rows, 1 identical\)"):
+            judge(configure(folder, *given, f"items={tmp_path}/same.jsonl"))
         with pytest.raises(RunError, match=r"no verdict on any pair"):
-            judge(configure(folder, *given, f"answers={tmp_path}/ok.jsonl"))
+            judge(configure(folder, *given, f"items={tmp_path}/ok.jsonl"))
