@@ -25,6 +25,7 @@ from harness.judging.report import summary_table, write_report
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
 from harness.parts.parts import Parts
+from harness.pipeline.rungs import told_if_stopped
 from harness.progress.counting import Counting
 from harness.quiet import quiet_transformers
 from harness.reports.console import draw, make_console, places, say
@@ -34,6 +35,7 @@ from harness.reports.plain_console import WHOLE, line
 from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
+from harness.signals import remember
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 from harness.typed import from_here
@@ -68,7 +70,9 @@ def label_chosen(
             say(parts.console, [*run.notes, _beginning(parts, asked, judge)])
             if asked.labelled:
                 say_lessons(parts.console, parts.source, splits[-1])
-            return _labelled(parts, asked, judge)
+            with told_if_stopped(parts):
+                remember("what was answered, in the judge's cache")
+                return _labelled(parts, asked, judge)
     finally:
         run.release()
 
@@ -133,9 +137,9 @@ def _kept(parts: Parts, asked: Asked, numbers: Mapping[str, float]) -> dict[str,
 
 def _what_is_where(parts: Parts, labelled: int, winners: int) -> list[Text]:
     folder, ties = parts.run.folder, labelled - winners
-    told = f" {counted(labelled, 'pair')} for data=files, {ties:,} of them ties"
+    told = f" ({counted(labelled, 'pair')} for data=files, {ties:,} of them ties)"
     return [
-        line("labels   ", (from_here(folder / PAIRS), WHOLE), told),
-        line("verdicts ", (from_here(folder / VERDICTS), WHOLE)),
+        line("labels    ", (from_here(folder / PAIRS), WHOLE), told),
+        line("verdicts  ", (from_here(folder / VERDICTS), WHOLE)),
         *places(folder),
     ]

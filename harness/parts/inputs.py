@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.sources.reading.several import digests, files_of
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
 from harness.parts.players import players_of
@@ -53,6 +54,8 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
             [name, None if place == REFERENCE else pretrained_identity(place)]
             for name, place in players_of("policies", config["policies"]).items()
         ]
+    if config.get("items"):
+        found["items"] = digests(files_of("items", config["items"]))
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):

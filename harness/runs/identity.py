@@ -34,8 +34,8 @@ OF_REQUESTS = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies|against"
-    r"|reward(\.rewards\.\w+)*\.path"
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies"
+    r"|against|items|reward(\.rewards\.\w+)*\.path"
 )
 
 
