@@ -98,7 +98,7 @@ def taken_for_answers(
     config, origin = _as_run_had_it(config, run, written, typed, sections)
     if cfg.temperature is None:
         config.temperature = float(config.algo.get("temperature", 1.0))
-    if config.data.get("max_response_tokens") is None:
+    if "data" in sections and config.data.get("max_response_tokens") is None:
         config.data.max_response_tokens = _longest_response(run)
     of = f"model {config.model.get('name')}, temperature {config.temperature:g}, seed {config.seed}"
     data = f"data {config.data.get('name')}, " * ("data" in sections)

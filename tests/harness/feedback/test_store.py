@@ -85,8 +85,8 @@ def test_with_overlap_each_item_has_so_many_annotators_and_no_more(make):
 
 
 def test_the_urgent_ones_come_first_then_those_that_were_first(make):
-    store = make(0)
-    store.add(items(4), [0.0, 2.0, 0.0, 1.0])
+    store = make(4)
+    store.prioritise({items(4)[1].id: 2.0, items(4)[3].id: 1.0})
     seen = []
     while (showing := store.next("ann")) is not None:
         seen.append(showing.item.prompt.text[-1])
