@@ -194,7 +194,7 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    "task", ["train", "evaluate", "export", "compare", "cache", "generate", "label"]
+    "task", ["train", "evaluate", "export", "compare", "cache", "generate", "judge", "label"]
 )
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
@@ -222,6 +222,9 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "data.suits.beta=1",
         "task=compare runs=nothing",
         "task=evaluate evaluation.prompts=0",
+        "task=evaluate judge=helpful judge.model=x",
+        "task=judge judge.model=x pairs=0",
+        "task=judge judge.model=x items=nothing.jsonl",
         "task=export",
         "task=export run=nothing",
         "task=cache clear=nothing",

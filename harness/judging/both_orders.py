@@ -11,7 +11,9 @@ from lightning_modules.judges.judge import Judge
 from lightning_modules.judges.verdict import Verdict
 from lightning_modules.metrics.judgements import BothOrders, column
 
-ROUNDS = 4  # of as many questions as are asked at a time, before it is told how far they are
+# What is asked before it is told how far it is: of an endpoint, so many rounds of the questions that
+# it gets at a time; of a model in this process, so many pairs.
+ROUNDS, IN_PROCESS = 4, 4
 UNSCORED = "unscored"
 
 
@@ -63,7 +65,8 @@ def in_both_orders(
     JudgeError where the judge does.
     """
     done: list[Judged] = []
-    size = max(1, judge.options.concurrency * ROUNDS // 2)
+    options = judge.options
+    size = IN_PROCESS if options.local else options.concurrency * ROUNDS // 2
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
         found = _asked(judge, [pair for pair in part if pair.first != pair.second])

@@ -27,6 +27,7 @@ WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one"
 OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
+JUDGE = Needs("a judge; tests/harness/tasks/test_judge.py runs it with one")
 TRL = Needs("TRL, and data of its own size")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
@@ -39,6 +40,28 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge.model=<folder>",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge=helpful"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=<name>",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500 judge.model=<folder>",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> judge=helpful judge.model=<folder>",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> against=<run> judge=pairwise"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=<name>",
+    ): JUDGE,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
