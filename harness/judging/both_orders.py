@@ -11,8 +11,8 @@ from lightning_modules.judges.judge import Judge
 from lightning_modules.judges.verdict import Verdict
 from lightning_modules.metrics.judgements import BothOrders, column
 
-# What is asked before it is told how far it is: of an endpoint, so many rounds of the questions that
-# it gets at a time; of a model in this process, so many pairs.
+# What is asked before it is told how far it is: of an endpoint, so many rounds of the questions
+# that it gets at a time; of a model in this process, so many pairs.
 ROUNDS, IN_PROCESS = 4, 4
 UNSCORED = "unscored"
 

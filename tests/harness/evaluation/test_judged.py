@@ -24,7 +24,7 @@ def trained(configure, tmp_path):
 
 
 def rows_of(folder):
-    lines = (folder / "samples.jsonl").read_text("utf-8").splitlines()
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

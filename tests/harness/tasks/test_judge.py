@@ -54,9 +54,9 @@ def test_agreement_is_what_was_planted_and_labels_are_data(labelled, tmp_path):
     pairs = [pair for split in ("train", "val") for pair in source.preferences(split)]
     assert len(pairs) == PAIRS
     assert all("good" in pair.chosen and "bad" in pair.rejected for pair in pairs)
-    row = json.loads((tmp_path / "run" / "pairs.jsonl").read_text("utf-8").splitlines()[0])
+    row = json.loads((tmp_path / "run" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert row["annotator"].startswith("toy at http://127.0.0.1:")
-    report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "agrees with 75% of the labels" in report
     assert "No leaning to either place is shown" in report
 
@@ -73,7 +73,7 @@ def test_a_leaning_to_what_is_read_first_is_found(labelled, tmp_path):
     assert summary["judge/ties"] == pytest.approx(0.4, abs=0.2)
     assert summary["judge/labelled"] == PAIRS * (1 - summary["judge/ties"])
     assert summary["judge/read_first"] == pytest.approx(0.5 + summary["judge/ties"] / 2)
-    report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "It leans towards the response that is read first" in report
     assert "Where the two orders disagree most" in report
 
@@ -116,7 +116,7 @@ def test_answers_of_two_policies_are_labelled_and_the_policies_compared(configur
     assert summary["judge/labelled"] == 8
     assert summary["judge/ties"] == 0.2
     assert "judge/agreement" not in summary
-    report = (tmp_path / "run" / "report.md").read_text("utf-8")
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "| old | new | 0.100 [" in report
 
 
