@@ -42,25 +42,25 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
     (
         "feedback.md",
-        "python run.py task=judge items=answers.jsonl judge.model=<folder>",
+        "python run.py task=judge items=answers.jsonl judge.model=./my_judge",
     ): JUDGE,
     (
         "feedback.md",
         "python run.py task=judge items=answers.jsonl judge=helpful"
-        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=<name>",
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
     ): JUDGE,
     (
         "feedback.md",
-        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500 judge.model=<folder>",
+        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500 judge.model=./my_judge",
     ): JUDGE,
     (
         "feedback.md",
-        "python run.py task=evaluate policy=<run> judge=helpful judge.model=<folder>",
+        "python run.py task=evaluate policy=<run> judge=helpful judge.model=./my_judge",
     ): JUDGE,
     (
         "feedback.md",
         "python run.py task=evaluate policy=<run> against=<run> judge=pairwise"
-        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=<name>",
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
     ): JUDGE,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
