@@ -51,7 +51,8 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ): JUDGE,
     (
         "feedback.md",
-        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500 judge.model=./my_judge",
+        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500"
+        " judge.model=./my_judge",
     ): JUDGE,
     (
         "feedback.md",
