@@ -150,6 +150,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
         metrics |= self._largest_gap(rollout)
+        metrics |= self._reward_counts()
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
         if (adaptive := self.options.adaptive_beta) and not self.warming_up:
@@ -167,6 +168,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             return {}
         largest = self.trainer.strategy.reduce(gap.max(), reduce_op="max")
         return {"rollout/sampler_gap_max": float(largest)}
+
+    def _reward_counts(self) -> dict[str, float]:
+        """What the reward tells of its work since the last iteration, over all ranks."""
+        counts = self.collector.reward.counts()
+        if not counts:
+            return {}
+        total = self.sum_over_ranks(torch.tensor(list(counts.values()), dtype=torch.float64))
+        return dict(zip(counts, total.tolist(), strict=True))
 
     def _count_episodes(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         sizes = torch.tensor([len(rollout), rollout.response_mask.sum()], dtype=torch.float64)

@@ -36,3 +36,8 @@ class Choices:
         data.pop(ADVICE, None)
         self.source: Source = instantiate(data)
         require_suited_loss(cfg, self.source)
+
+
+def has_judge(cfg: DictConfig) -> bool:
+    """Whether a judge is chosen."""
+    return "_target_" in cfg.judge

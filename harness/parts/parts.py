@@ -31,12 +31,14 @@ from harness.parts.hardware import (
     prepare_device,
     with_precision,
 )
+from harness.parts.judge import judge_encoder, judge_of
 from harness.parts.rates import with_rates
 from harness.progress.plan import Plan
 from harness.ranks import this_rank
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
+from lightning_modules.judges.judge import JudgeContext
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import LoadOptions, fetch_config
@@ -80,6 +82,7 @@ class Parts:
         # Whether reward model and critic may be adapters on the policy's weights.
         self.one_base = bool(self.lora and cfg.adapter.get("one_base"))
         self.reward = instantiate(cfg.reward)
+        self.judge = judge_of(cfg)
         # How models are loaded: those that are not trained, and those that training changes or puts
         # adapters on.
         trained = LoadOptions(
@@ -234,6 +237,16 @@ class Parts:
         """Whether this is the model that `model.chat_template` speaks of."""
         model = self.language_model
         return not model.embedded and model_folder(path) == model_folder(model.pretrained)
+
+    def judge_context(self) -> JudgeContext:
+        """What a judge may use."""
+        return JudgeContext(
+            folder=self.run.folder if hasattr(self, "run") else None,
+            encoder=lambda path: judge_encoder(path, self.chat.date),
+            how=self.frozen,
+            device=self.device,
+            say=lambda line: say(self.console, [line]),
+        )
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from functools import partial
 from peft import PeftModel, TaskType
 from torch import nn
 
+from datamodules.prompts import batch_of
 from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.forward.passes import plain
@@ -29,6 +30,7 @@ from lightning_modules.options.paths import critic_folder, value_adapter
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rollouts.collection import Vocabulary
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 
 
 def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
@@ -52,6 +54,12 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
             encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
         ),
         gold=pipeline.source.gold,
+    )
+    pipeline.reference_responses = ReferenceResponses(
+        algorithm.collector,
+        partial(batch_of, encoder.within(*pipeline.limits.tokens)),
+        pipeline.cfg.seed,
+        pipeline.run.folder,
     )
     return encoder
 

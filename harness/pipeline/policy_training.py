@@ -102,6 +102,8 @@ def train_policy(
         if not trainer.is_global_zero:
             return {}, []
         result = loggers[0].last_values()
+        if pipeline.judge:
+            result["judge"] = pipeline.judge.words
         for kept in best:
             # What is exported is described.
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}

@@ -14,7 +14,6 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
-from lightning_modules.rewards.programmed import FunctionReward
 from lightning_modules.rewards.reward import Reward
 
 
@@ -116,8 +115,6 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         return " + ".join(
             f"{reward.weights[name]:g} x {reward_words(part, data, stages)}" for name, part in parts
         )
-    if isinstance(reward, FunctionReward):
-        return f"the function {reward.path}"
     if reward.words:
         return reward.words
     if not isinstance(reward, ModelReward):

@@ -28,10 +28,16 @@ FOR_THE_MACHINE = (
     "batch_size",
 )
 
+# Of a judge, what says how its verdicts are got, and not what they are.
+OF_REQUESTS = (
+    *("key_from", "concurrency", "timeout", "retries", "backoff", "max_requests"),
+    *("failures_in_a_row", "cache"),
+)
+
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies|against"
-    r"|reward(\.rewards\.\w+)*\.path"
+    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies"
+    r"|against|items|reward(\.rewards\.\w+)*\.path"
 )
 
 
@@ -90,6 +96,8 @@ def identity(config: dict[str, Any], *, places: bool = True) -> dict[str, Any]:
     by their content: these may lie elsewhere.
     """
     shaping = {key: value for key, value in config.items() if key not in FREE}
+    if isinstance(judge := shaping.get("judge"), dict):
+        shaping["judge"] = {k: v for k, v in judge.items() if k not in OF_REQUESTS}
     return shaping if places else _without_places(shaping)
 
 

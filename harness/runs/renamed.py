@@ -19,6 +19,7 @@ LATER_OF = {
     "datamodules.sources.landmarks.Landmarks": {"train_thumbs": 0, "val_thumbs": 0},
 }
 LATER_COLUMNS = {"response": "response", "label": "label"}
+NO_JUDGE = {"name": "none"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -86,6 +87,8 @@ def with_new_names(config: Any) -> Any:
     renamed = LATER_OF.get(renamed.get("_target_"), {}) | renamed
     if isinstance(columns := renamed.get("columns"), dict) and "chosen" in columns:
         renamed["columns"] = LATER_COLUMNS | columns
+    if "algo" in renamed and "reward" in renamed:  # a whole config
+        renamed.setdefault("judge", NO_JUDGE)
     return _multiplied(_for_the_machine(renamed))
 
 

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from lightning_modules.judges.judge import Judge, JudgeContext
 from lightning_modules.models.loading import LoadOptions
 
 
@@ -49,6 +50,8 @@ class RewardContext:
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
     tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
     `folder()` is where the run keeps its files, `tell(line)` says something to its user.
+    `judge` is the run's judge if there is one, `judging()` what that needs from the run, and
+    `reference_responses(prompts)` the reference's response to each prompt, always the same one.
     """
 
     reward_model: Callable[[], Path]
@@ -59,6 +62,9 @@ class RewardContext:
     policy: Callable[[], PeftModel | None] = lambda: None
     folder: Callable[[], Path] = Path
     tell: Callable[[str], None] = lambda line: None
+    judge: Judge | None = None
+    judging: Callable[[], JudgeContext] = JudgeContext
+    reference_responses: Callable[[Sequence[Any]], list[str]] | None = None
 
 
 class Reward:
@@ -114,6 +120,10 @@ class Reward:
     def watch(self, responses: Responses) -> Tensor | None:
         """Scores (B,) that no policy is trained on, to watch over it; None if there are none."""
         return None
+
+    def counts(self) -> dict[str, int]:
+        """What has happened since this was called last, by the names of metrics."""
+        return {}
 
     def score(self, responses: Responses) -> Tensor:
         """The same of responses of a rollout, on their device."""

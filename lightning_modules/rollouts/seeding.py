@@ -17,7 +17,8 @@ class Stream(IntEnum):
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
     DROPOUT = 5
-    ANSWERS = 6
+    JUDGED_AGAINST = 6
+    ANSWERS = 7
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

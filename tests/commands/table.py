@@ -28,6 +28,7 @@ OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
 PEOPLE = Needs("people; tests/harness/web/test_people_reward.py has scripted ones")
+JUDGE = Needs("a judge; tests/harness/tasks/test_judge.py runs it with one")
 TRL = Needs("TRL, and data of its own size")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
@@ -53,6 +54,29 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
         " data.path=pairs.jsonl algo.prompts_per_iteration=2 algo.samples_per_prompt=4"
         " algo.iterations=5 algo.val_prompts=4 algo.evaluate_every=5",
     ): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge=helpful"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500"
+        " judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> judge=helpful judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> against=<run> judge=pairwise"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
+    ): JUDGE,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
