@@ -30,6 +30,7 @@ FLOORS = (
     "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
+    "harness.rounds",
     "harness.comparison",
     "harness.web",
     "harness.chat",

@@ -40,8 +40,10 @@ STAGE_CODE = [
 def recipe(parts: Parts, name: str) -> dict[str, Any]:
     """Everything that shapes the result of the stage `name`, but for the stages before it."""
     cfg, source = parts.cfg, parts.source
+    added = source.added if name == "reward_model" else None
     return {
         "data": source.identity(),
+        **({"more": added.identity} if added else {}),
         **parts.limits.options(),
         "too_long": source.too_long,
         "model": parts.language_model.identity(),

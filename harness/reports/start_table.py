@@ -80,8 +80,9 @@ def _models(
 ) -> Iterator[Row]:
     learned = "the reward model" if "reward_model" in stages else "the reference"
     actor, collector = algorithm.model, algorithm.collector
-    yield "policy", policy_words(actor, model)
-    yield "reference", reference_words(collector.reference, start)
+    begun = algorithm.options.policy_from
+    yield "policy", policy_words(actor, model) + (f", begun as {begun}" if begun else "")
+    yield "reference", reference_words(collector.reference, start, begun)
     if critic := critic_words(actor, learned, algorithm.options.critic_from):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)

@@ -15,6 +15,7 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    *("host", "port", "instructions"),  # of a page for people
     "to",
 )
 
@@ -36,8 +37,9 @@ OF_REQUESTS = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies"
-    r"|against|items|reward(\.rewards\.\w+)*\.path"
+    r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
+    r"|algo\.(critic|policy)_from|policy|policies|against|items"
+    r"|reward(\.rewards\.\w+)*\.path"
 )
 
 

@@ -155,6 +155,16 @@ def load_adapter(model: PeftModel, name: str, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"), name)
 
 
+def frozen_embeddings(model: PeftModel) -> tuple[str, torch.Tensor] | None:
+    """The weights of the tokens' embeddings and what a model without adapters calls them; None
+    where an adapter changes them.
+    """
+    base = plain(model)
+    weight = base.get_input_embeddings().weight
+    names = [name for name, p in base.named_parameters() if p is weight and not p.requires_grad]
+    return (names[0], weight) if names and "base_layer" not in names[0] else None
+
+
 def merged(model: nn.Module) -> PreTrainedModel:
     """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights, in
     their 16 or 32 bits where they are packed.
