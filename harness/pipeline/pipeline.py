@@ -60,6 +60,7 @@ class Pipeline(Parts):
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
+            say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:

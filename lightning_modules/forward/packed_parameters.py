@@ -16,7 +16,7 @@ def numbers(parameter: Tensor) -> int:
 
 
 def stands_for(parameter: Tensor) -> Tensor:
-    """The numbers of a parameter or buffer; of a packed one, in the dtype that it was packed from."""
+    """The numbers of a parameter or buffer; of a packed one in the dtype that it had before."""
     if not is_packed(parameter):
         return parameter.detach()
     from transformers.integrations.bitsandbytes import dequantize_bnb_weight

@@ -165,7 +165,7 @@ def merged(model: nn.Module, dtype: torch.dtype = torch.float32) -> PreTrainedMo
     in the host's memory; without adapters, the model itself.
 
     Sums are float32 (float64 of such weights): in 16 bits much of what was learnt would be rounded
-    away. With a `dtype` of 16 bits they are rounded then, layer by layer, before the next is copied.
+    away. With a `dtype` of 16 bits they are rounded then, each layer before the next is copied.
     """
     if not isinstance(model, PeftModel):
         return model if dtype == torch.float32 else _rounded(_copied(model, {}), dtype)

@@ -1,5 +1,6 @@
 """The interface of rewards: responses in, one score each out."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,7 +48,8 @@ class RewardContext:
     `check_reward_model()` raises for if there can be none, `policy()` the policy where a reward
     model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
-    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
+    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained, `say`
+    what shows a line to a person.
     """
 
     reward_model: Callable[[], Path]
@@ -56,6 +58,7 @@ class RewardContext:
     frozen: LoadOptions
     check_reward_model: Callable[[], None] = lambda: None
     policy: Callable[[], PeftModel | None] = lambda: None
+    say: Callable[[str], None] = warnings.warn
 
 
 class Reward:
