@@ -185,23 +185,32 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     checkpointing: all that autograd saves, and the gradients of the logits.
 
     With checkpointing the peak is where a layer is computed again: its activations take the place
-    of those of the last layer, which are counted as they are kept.
+    of those of the last layer, which are counted as they are kept. Where samples read their prompt
+    once, a response has its share of it.
     """
     lm = module.model.lm
     vocabulary = vocabulary_size(lm)
     chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
 
-    def forward(rows: int) -> Iterator[object]:
+    def forward(rows: int, prompt_of: Tensor | None = None) -> Iterator[object]:
         device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        yield from module.passes(sequences, prompt_mask, response_mask)
+        yield from module.passes(sequences, prompt_mask, response_mask, prompt_of)
+
+    def of_one_prompt(rows: int) -> Iterator[object]:
+        yield from forward(rows + 1, torch.zeros(rows + 1, dtype=torch.long, device=lm.device))
 
     with whole_up_to(0 if chunked else sys.maxsize):
         kept, checkpointed = saved_growth(module.model, forward)
+        if module.collector.shares_prompts:
+            more = saved_growth(module.model, of_one_prompt)
+            samples = module.options.samples_per_prompt
+            kept = with_prompts(kept, more[0].each, samples)
+            checkpointed = with_prompts(checkpointed, more[1].each, samples)
     if chunked:
         fixed, each = vocabulary * chunk_tokens(vocabulary, lm.device) * CHUNKED_LOGIT, 0
     else:
@@ -210,6 +219,14 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
         Growth(kept.fixed + fixed, kept.each + each),
         Growth(checkpointed.fixed + fixed, checkpointed.each + each),
     )
+
+
+def with_prompts(whole: Growth, response: int, samples: int) -> Growth:
+    """What rows of a prompt need that is read once for so many `samples`, where another response
+    needs `response` bytes: of one prompt more than their number says, as parts end within one.
+    """
+    prompt = max(whole.each - response, 0)
+    return Growth(whole.fixed + prompt, response + prompt // samples)
 
 
 @torch.no_grad()

@@ -54,6 +54,8 @@ def make_room(
     device = trainer.strategy.root_device
     module.to(device)
     module.collector.to(device)
+    if module.options.samples_per_prompt > 1:
+        module.collector.share_prompts()
     free = free_bytes(device, trainer.num_devices)
     if free is None:
         return

@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from datamodules.tokenization.encoder import Encoder
 from harness.checks import memory
 from harness.checks.memory import Sizes, estimate, sampling_bytes, states_per_weight, update_bytes
+from lightning_modules.forward.saved import saved_bytes
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import new_scorer
@@ -112,6 +113,23 @@ def test_an_update_grows_with_the_micro_batch_and_with_the_length(bench):
     assert update_bytes(module, large) == pytest.approx(2 * small, rel=0.01)
     longer = Sizes(8, 4, 20, 32)
     assert 1.9 * small < update_bytes(module, longer) < 3 * small
+
+
+def test_a_prompt_that_is_read_once_counts_once(bench):
+    """Against what is saved of 16 responses to 4 prompts."""
+    module = bench.module("rloo", samples_per_prompt=4, micro_batch_size=16)
+    sizes = Sizes(sequences=16, micro_batch=16, prompt_tokens=60, response_tokens=8)
+    apart = update_bytes(module, sizes)
+    module.collector.share_prompts()
+    assert module.collector.shares_prompts
+    together = update_bytes(module, sizes)
+    prompt_mask = torch.ones(16, 60, dtype=torch.bool)
+    prompt_mask[:, 0] = False
+    rows = torch.zeros(16, 68, dtype=torch.long), prompt_mask, torch.ones(16, 8, dtype=torch.bool)
+    held = saved_bytes(module.model, lambda: module.passes(*rows, torch.arange(16) // 4))
+    held += 16 * 8 * len(bench.encoder.tokenizer) * memory.WHOLE_LOGIT
+    # A part may end within a prompt: there is one more than 4.
+    assert held < together < 1.25 * held < apart
 
 
 def test_half_precision_halves_what_most_layers_keep(bench, monkeypatch):
