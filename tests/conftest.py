@@ -1,6 +1,8 @@
 """Small real parts: a tokenizer trained on the embedded world, and random models of both kinds."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,11 +17,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
+from tests.commands.serving import serving
 from tests.real_model import Unavailable
 from tests.real_model import real_model as make_real_model
 
 torch.set_num_threads(1)  # the models are so small that a second thread only waits
 
+ROOT = Path(__file__).parents[1]
 MOST_WORKERS = 4  # each needs up to 4 GiB, the runs that its tests start included
 ARCHITECTURES = ("llama", "gpt2")
 # Both ask for dropout, which no RL computation may follow.
@@ -95,6 +99,13 @@ def lm(architecture, encoder):
     for parameter in model.parameters():
         parameter.data.mul_(3.0)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory) -> Iterator[list[str]]:
+    """Words to put in the place of `python`: processes of their own with the libraries loaded."""
+    with serving(tmp_path_factory.mktemp("warm") / "socket", ROOT, os.environ) as socket:
+        yield ["env", f"WARM={socket}", sys.executable, "-IS", str(ROOT / "tests/commands/ask.py")]
 
 
 @pytest.fixture(scope="session")

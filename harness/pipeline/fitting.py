@@ -15,6 +15,7 @@ from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.memory import size
 from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
@@ -207,9 +208,11 @@ def fit_supervised(
         callbacks=[best, saving, *callbacks],
     )
     checkpointing = hardware.get("checkpointing", False)
-    make_room_for_supervised(module, trainer, data, checkpointing)
+    held = make_room_for_supervised(module, trainer, data, checkpointing)
     if console and is_checkpointed(module.model):
         say(console, ["  activations are computed again in the backward pass"])
+    if console and (held or 0) > 2**30:
+        say(console, [f"  a micro-batch holds about {size(held)}; less with fewer {module.limit}"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

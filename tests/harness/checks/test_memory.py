@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks import memory
+from harness.checks.forward_passes import check_repeats
 from harness.checks.memory import Sizes, estimate, sampling_bytes, states_per_weight, update_bytes
 from lightning_modules.forward.saved import saved_bytes
 from lightning_modules.models.parameters import frozen
@@ -130,6 +131,44 @@ def test_a_prompt_that_is_read_once_counts_once(bench):
     held += 16 * 8 * len(bench.encoder.tokenizer) * memory.WHOLE_LOGIT
     # A part may end within a prompt: there is one more than 4.
     assert held < together < 1.25 * held < apart
+
+
+class Saved:
+    """What a graph holds of one tensor; `now` and `most` are of all."""
+
+    now = most = 0
+
+    def __init__(self, x):
+        self.x = x
+        Saved.now += x.nbytes
+        Saved.most = max(Saved.most, Saved.now)
+
+    def __del__(self):
+        Saved.now -= self.x.nbytes
+
+
+def most_saved(passes) -> int:
+    Saved.now = Saved.most = 0
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.x):
+        passes()
+    return Saved.most
+
+
+@pytest.mark.parametrize("critic", ["head", "copy"])
+def test_the_check_of_passes_holds_one_graph_at_a_time_as_an_update_does(critic, bench):
+    module = bench.module(critic=critic, micro_batch_size=4, minibatches=1)
+    prompts = bench.world.prompts("train")[:8]
+    ids, mask = bench.encoder.pad(bench.encoder.prompts(prompts), "left")
+    batch = {"prompt_ids": ids, "prompt_mask": mask, "prompts": prompts}
+    noise = torch.Generator().manual_seed(0)
+    rollout, _, _ = module.collector.collect(batch, noise, 1, with_reference=False)
+    part = rollout.select(torch.arange(4))
+
+    def update() -> None:
+        for new in module.passes(part.sequences, part.prompt_mask, part.response_mask):
+            del new
+
+    assert 0 < most_saved(lambda: check_repeats(module, rollout)) <= 1.1 * most_saved(update)
 
 
 def test_half_precision_halves_what_most_layers_keep(bench, monkeypatch):

@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,18 +31,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def run(real_model, tmp_path_factory):
+def run(real_model, warm_python, tmp_path_factory):
     """run(folder, *overrides): what a command says that ends well, and its folder."""
     root = tmp_path_factory.mktemp("runs")
     (root / "rewards_of_this_test.py").write_text(REWARD, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(root)}
 
     def start(folder: str, *overrides: str) -> tuple[Path, str]:
         options = (f"hydra.run.dir={root / folder}", f"cache_dir={root / 'cache'}", *overrides)
         done = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *BUDGET, *options],
+            [*warm_python, str(ROOT / "run.py"), *BUDGET, *options],
             cwd=root,
-            env=environment,
             capture_output=True,
             text=True,
             encoding="utf-8",
