@@ -139,7 +139,7 @@ class Saved:
     now = most = 0
 
     def __init__(self, x):
-        self.x = x
+        self.x = x.detach()  # itself would be a circle
         Saved.now += x.nbytes
         Saved.most = max(Saved.most, Saved.now)
 
