@@ -10,12 +10,10 @@ gradients are gathered in over devices, and the gaps that an allocator leaves. O
 process on a CPU holds. A stage trained before, such as a reward model, needs memory of its own.
 """
 
-import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +40,6 @@ WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
 SAMPLING_LOGITS = 4 + 3 * 8
 # Of a large vocabulary in float32 what they are divided by, and the softmax.
 SAMPLING_LOGITS_IN_BLOCKS = 4 + 2 * 4
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -270,50 +266,3 @@ def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:
 def vocabulary_size(lm: nn.Module) -> int:
     """How many logits a position has."""
     return lm.config.get_text_config().vocab_size
-
-
-def free_bytes(device: torch.device, processes: int) -> int | None:
-    """What one of `processes` on this machine may still take on `device`; None if unknown."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch has set aside and does not use is free for it.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    _give_back()
-    known = [x for x in (_available(), _left_in_container()) if x is not None]
-    return min(known) // processes if device.type == "cpu" and known else None
-
-
-def _give_back() -> None:
-    """What this process has freed goes to the system. glibc keeps gigabytes of it after the passes
-    of a reward model's training, which would count as taken.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def _available(path: Path = MEMINFO) -> int | None:
-    """MemAvailable of Linux, in bytes."""
-    if not path.is_file():
-        return None
-    lines = dict(
-        line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line
-    )
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
-
-
-def _left_in_container(folder: Path = CGROUP) -> int | None:
-    """What a container's limit leaves, in bytes; None where there is no limit."""
-    limit, used, stat = (folder / f"memory.{name}" for name in ("max", "current", "stat"))
-    if not (limit.is_file() and used.is_file() and stat.is_file()):
-        return None
-    if limit.read_text(encoding="utf-8").strip() == "max":
-        return None
-    # Files that are cached are given up when memory is short.
-    cached = dict(line.split() for line in stat.read_text(encoding="utf-8").splitlines())["file"]
-    return max(
-        int(limit.read_text(encoding="utf-8"))
-        - int(used.read_text(encoding="utf-8"))
-        + int(cached),
-        0,
-    )

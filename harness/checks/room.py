@@ -11,7 +11,6 @@ from torch import nn
 
 from datamodules.micro_batches import SupervisedDataModule
 from harness.checks.memory import (
-    free_bytes,
     sizes_of,
     states_per_weight,
     tensor_bytes,
@@ -22,6 +21,7 @@ from lightning_modules.forward.checkpointing import (
     is_checkpointed,
     set_checkpointing,
 )
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.forward.saved import saved_growth
 from lightning_modules.manual import ManualModule
 from lightning_modules.options.policies import AUTO

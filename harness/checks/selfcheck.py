@@ -21,7 +21,7 @@ from harness.checks.forward_passes import (
     check_reference,
     check_repeats,
 )
-from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
+from harness.checks.memory import estimate, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
     check_causality,
@@ -32,6 +32,7 @@ from harness.checks.plain_pass import (
 )
 from harness.durations import duration
 from harness.errors import USER_ERRORS
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
 

@@ -18,6 +18,7 @@ from datamodules.tokenization.encoder import Encoder
 from harness.checks import memory
 from harness.checks.forward_passes import check_repeats
 from harness.checks.memory import Sizes, estimate, sampling_bytes, states_per_weight, update_bytes
+from lightning_modules.forward import free_memory
 from lightning_modules.forward.saved import saved_bytes
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import ScalarModel
@@ -205,23 +206,34 @@ def test_free_memory_is_the_least_of_what_machine_and_container_leave(tmp_path, 
         "stat": "anon 1\nfile 500000",
     }.items():
         (tmp_path / f"memory.{name}").write_text(text + "\n", encoding="utf-8")
-    assert memory._available(meminfo) == 4000 * 1024
-    assert memory._left_in_container(tmp_path) == 1_000_000
+    assert free_memory._available(meminfo) == 4000 * 1024
+    assert free_memory._left_in_container(tmp_path) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert memory._left_in_container(tmp_path) is None
-    assert memory._available(tmp_path / "none") is None
-    monkeypatch.setattr(memory, "_available", lambda: 4_000_000)
-    monkeypatch.setattr(memory, "_left_in_container", lambda: 1_000_000)
-    assert memory.free_bytes(torch.device("cpu"), 2) == 500_000
+    assert free_memory._left_in_container(tmp_path) is None
+    assert free_memory._available(tmp_path / "none") is None
+    monkeypatch.setattr(free_memory, "_available", lambda: 4_000_000)
+    monkeypatch.setattr(free_memory, "_left_in_container", lambda: 1_000_000)
+    assert free_memory.free_bytes(torch.device("cpu"), 2) == 500_000
     for name in ("_available", "_left_in_container"):
-        monkeypatch.setattr(memory, name, lambda: None)
-    assert memory.free_bytes(torch.device("cpu"), 1) is None
+        monkeypatch.setattr(free_memory, name, lambda: None)
+    assert free_memory.free_bytes(torch.device("cpu"), 1) is None
 
 
 def status(name: str) -> int:
     """Bytes that Linux counts for this process: VmRSS of now, VmHWM at most."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines())
     return int(lines[name].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc and /proc")
+def test_what_this_process_has_freed_is_free():
+    pieces = [torch.ones(16_000) for _ in range(3000)]  # 192 MB, too small to be mapped each
+    last = pieces[-1]  # what is below it stays with the heap
+    del pieces
+    before = status("VmRSS")
+    free_memory.free_bytes(torch.device("cpu"), 1)
+    assert before - status("VmRSS") > 100 * 2**20
+    assert last.sum() == 16_000
 
 
 def measure(bench: Bench, result: Queue) -> None:
