@@ -209,12 +209,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             "beta": self.beta,
             "shaping": self.shaping.state(),
             "micro_batch_tokens": self.micro_batches.tokens,
+            "sampled_at_a_time": self.collector.at_a_time.sequences,
         }
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         self.episodes, self.tokens = progress["episodes"], progress["tokens"]
         self.beta = progress["beta"]
         self.shaping.load(progress["shaping"])
+        self.collector.at_a_time.sequences = progress.get("sampled_at_a_time")
         if self.options.micro_batch_tokens == AUTO:  # as before, to the bit
             self.micro_batches.tokens = progress.get(
                 "micro_batch_tokens", self.micro_batches.tokens

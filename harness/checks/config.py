@@ -106,6 +106,13 @@ def check_config(cfg: DictConfig) -> None:
         head,
         "must be float32, or null for the precision of the layers",
     )
+    exported = plain["callbacks"].get("export_precision", "float32")
+    require(
+        exported in ("float32", "bfloat16"),
+        "callbacks.export_precision",
+        exported,
+        "must be float32 or bfloat16",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(

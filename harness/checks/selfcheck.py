@@ -23,7 +23,7 @@ from harness.checks.forward_passes import (
     check_repeats,
     mean_kl,
 )
-from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
+from harness.checks.memory import estimate, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
     check_causality,
@@ -34,6 +34,7 @@ from harness.checks.plain_pass import (
 )
 from harness.durations import duration
 from harness.errors import USER_ERRORS
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.objectives.divergences import k3
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import Responses, Reward

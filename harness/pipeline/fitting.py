@@ -17,6 +17,7 @@ from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.records import Thumb
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.memory import size
 from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
@@ -226,9 +227,11 @@ def fit_supervised(
         callbacks=[best, saving, *callbacks],
     )
     checkpointing = hardware.get("checkpointing", False)
-    make_room_for_supervised(module, trainer, data, checkpointing)
+    held = make_room_for_supervised(module, trainer, data, checkpointing)
     if console and is_checkpointed(module.model):
         say(console, ["  activations are computed again in the backward pass"])
+    if console and (held or 0) > 2**30:
+        say(console, [f"  a micro-batch holds about {size(held)}; less with fewer {module.limit}"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

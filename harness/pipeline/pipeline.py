@@ -64,10 +64,10 @@ class Pipeline(Parts):
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
             folder=lambda: self.run.folder,
-            tell=lambda line: say(self.console, [line]),
             judge=self.judge,
             judging=self.judge_context,
             reference_responses=lambda prompts: self.reference_responses(prompts),
+            say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:

@@ -1,5 +1,6 @@
 """The interface of rewards: responses in, one score each out."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,8 +49,8 @@ class RewardContext:
     `check_reward_model()` raises for if there can be none, `policy()` the policy where a reward
     model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
-    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
-    `folder()` is where the run keeps its files, `tell(line)` says something to its user.
+    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained, `say`
+    what shows a line to a person. `folder()` is where the run keeps its files.
     `judge` is the run's judge if there is one, `judging()` what that needs from the run, and
     `reference_responses(prompts)` the reference's response to each prompt, always the same one.
     """
@@ -61,10 +62,10 @@ class RewardContext:
     check_reward_model: Callable[[], None] = lambda: None
     policy: Callable[[], PeftModel | None] = lambda: None
     folder: Callable[[], Path] = Path
-    tell: Callable[[str], None] = lambda line: None
     judge: Judge | None = None
     judging: Callable[[], JudgeContext] = JudgeContext
     reference_responses: Callable[[Sequence[Any]], list[str]] | None = None
+    say: Callable[[str], None] = warnings.warn
 
 
 class Reward:
