@@ -22,6 +22,7 @@ from lightning_modules.forward.checkpointing import (
     is_checkpointed,
     set_checkpointing,
 )
+from lightning_modules.forward.heap import hand_back_freed_memory
 from lightning_modules.forward.saved import saved_growth
 from lightning_modules.manual import ManualModule
 from lightning_modules.options.policies import AUTO
@@ -54,6 +55,7 @@ def make_room(
     device = trainer.strategy.root_device
     module.to(device)
     module.collector.to(device)
+    hand_back_freed_memory()  # of the stages before
     free = free_bytes(device, trainer.num_devices)
     if free is None:
         return

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.forward.heads import states_only
+from lightning_modules.forward.last_layer import last_layer_from
 from lightning_modules.forward.log_probs import chunked_head, token_log_probs
 from lightning_modules.forward.passes import at_least_float32, position_ids
 from lightning_modules.forward.shared_prompts import SharedPrompt, continuing, read_for_states
@@ -45,8 +46,12 @@ def response_outputs(
     """
     actions = sequences[:, prompt_mask.shape[1] :]
     head = chunked_head(lm, actions.numel())
-    given, places = _reading(lm, sequences, prompt_mask, response_mask, prompt)
-    with nullcontext() if head is None else states_only(head.linear) as states:
+    given, start = _reading(lm, sequences, prompt_mask, response_mask, prompt)
+    with (
+        nullcontext() if head is None else states_only(head.linear) as states,
+        last_layer_from(lm, start) as skipped,
+    ):
+        places = torch.arange(actions.shape[1], device=actions.device) + start - skipped
         outputs = lm(**given, logits_to_keep=places, output_hidden_states=hidden)
     if head is None:
         found = _of_logits(outputs.logits, actions, temperature, entropy=entropy)
@@ -66,12 +71,11 @@ def _reading(
     prompt_mask: Tensor,
     response_mask: Tensor,
     prompt: SharedPrompt | None,
-) -> tuple[dict[str, Any], Tensor]:
-    """What the model is given, and the places (T,) of s_0 .. s_{T-1} in it."""
-    places = torch.arange(response_mask.shape[1], device=sequences.device)
+) -> tuple[dict[str, Any], int]:
+    """What the model is given, and the place of s_0 in it; s_1 .. s_{T-1} follow."""
     if prompt is not None:
         ids, mask, before = read_for_states(prompt, sequences, response_mask)
-        return continuing(lm, before, ids, mask), places
+        return continuing(lm, before, ids, mask), 0
     attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
     given = {
         "input_ids": sequences,
@@ -79,7 +83,7 @@ def _reading(
         "position_ids": position_ids(attention_mask),
         "use_cache": False,
     }
-    return given, places + prompt_mask.shape[1] - 1
+    return given, prompt_mask.shape[1] - 1
 
 
 def _of_logits(

@@ -50,9 +50,16 @@ class ScalarModel(nn.Module):
         """What makes scores of hidden states, (D) to (n)."""
         return plain(self.model).score
 
+    @property
+    def network(self) -> nn.Module:
+        """The Hugging Face model, adapters included."""
+        return self.model
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        """A context in which the returned model has the hidden states that the head reads."""
-        return nullcontext(self.model)
+        """A context in which `network`, which it returns, has the hidden states that the head
+        reads.
+        """
+        return nullcontext(self.network)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
@@ -124,8 +131,12 @@ class AdapterScalar(ScalarModel):
     def head(self) -> nn.Module:
         return self.own_head
 
+    @property
+    def network(self) -> nn.Module:
+        return self._lm[0]
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        return active_adapters(self._lm[0], *self.adapters)
+        return active_adapters(self.network, *self.adapters)
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
