@@ -90,7 +90,9 @@ def _of_logits(
     logits: Tensor, actions: Tensor, temperature: float, *, entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities of actions (B, T) and entropies from logits (B, T, V)."""
-    logits = at_least_float32(logits) / temperature
+    logits = at_least_float32(logits)
+    if temperature != 1:  # dividing by 1 would copy them all
+        logits = logits / temperature
     normaliser = logits.logsumexp(-1)
     logprobs = logits.gather(-1, actions[..., None]).squeeze(-1) - normaliser
     if not entropy:
