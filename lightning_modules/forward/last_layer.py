@@ -44,6 +44,15 @@ def last_layer_from(model: nn.Module, start: int) -> Iterator[int]:
         yield start
 
 
+def read_until(skipped: int) -> int | None:
+    """Where sequences end whose last token is only an action, and no state of it is read.
+
+    Where the last layer is whole it is read too: for small models, whose recorded figures are those
+    of gradients that were added up with it.
+    """
+    return -1 if skipped else None
+
+
 def _last_layer(backbone: nn.Module) -> nn.Module | None:
     """None where it is not clear which it is."""
     found = list(stacks(backbone))

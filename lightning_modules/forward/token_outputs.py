@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.forward.heads import states_only
-from lightning_modules.forward.last_layer import last_layer_from
+from lightning_modules.forward.last_layer import last_layer_from, read_until
 from lightning_modules.forward.log_probs import chunked_head, token_log_probs
 from lightning_modules.forward.passes import at_least_float32, position_ids
 from lightning_modules.forward.shared_prompts import SharedPrompt, continuing, read_for_states
@@ -46,11 +46,12 @@ def response_outputs(
     """
     actions = sequences[:, prompt_mask.shape[1] :]
     head = chunked_head(lm, actions.numel())
-    given, start = _reading(lm, sequences, prompt_mask, response_mask, prompt)
+    start = prompt_mask.shape[1] - 1 if prompt is None else 0
     with (
         nullcontext() if head is None else states_only(head.linear) as states,
         last_layer_from(lm, start) as skipped,
     ):
+        given = _reading(lm, sequences, prompt_mask, response_mask, prompt, end=read_until(skipped))
         places = torch.arange(actions.shape[1], device=actions.device) + start - skipped
         outputs = lm(**given, logits_to_keep=places, output_hidden_states=hidden)
     if head is None:
@@ -71,19 +72,19 @@ def _reading(
     prompt_mask: Tensor,
     response_mask: Tensor,
     prompt: SharedPrompt | None,
-) -> tuple[dict[str, Any], int]:
-    """What the model is given, and the place of s_0 in it; s_1 .. s_{T-1} follow."""
+    end: int | None,
+) -> dict[str, Any]:
+    """What the model is given: its output on s_0 .. s_{T-1} is that on T places in a row."""
     if prompt is not None:
         ids, mask, before = read_for_states(prompt, sequences, response_mask)
-        return continuing(lm, before, ids, mask), 0
-    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
-    given = {
-        "input_ids": sequences,
+        return continuing(lm, before, ids, mask)
+    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)[:, :end]
+    return {
+        "input_ids": sequences[:, :end],
         "attention_mask": attention_mask,
         "position_ids": position_ids(attention_mask),
         "use_cache": False,
     }
-    return given, prompt_mask.shape[1] - 1
 
 
 def _of_logits(

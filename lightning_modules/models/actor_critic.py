@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.forward.last_layer import last_layer_from
+from lightning_modules.forward.last_layer import last_layer_from, read_until
 from lightning_modules.forward.passes import plain
 from lightning_modules.forward.shared_prompts import (
     SharedPrompt,
@@ -136,10 +136,12 @@ class ActorCritic(nn.Module):
             read = read_for_states(prompt, sequences, response_mask)
             return masked(self._states_valued(*read), response_mask)
         start = prompt_mask.shape[1] - 1
-        read = (sequences, torch.cat([prompt_mask, response_mask], dim=1))
+        mask = torch.cat([prompt_mask, response_mask], dim=1)
         with last_layer_from(self._values_from, start) as skipped:
-            values = self._states_valued(*read)
-        return masked(values[:, start - skipped : -1], response_mask)
+            end = read_until(skipped)
+            values = self._states_valued(sequences[:, :end], mask[:, :end])
+        values = values[:, start - skipped :][:, : response_mask.shape[1]]
+        return masked(values, response_mask)
 
     def _states_valued(self, *read: Any) -> Tensor:
         """V after each place of what is read (hidden_states), if there is a value function."""

@@ -216,7 +216,7 @@ ROWS = (
     ),
     Mutation(
         bug="steps of the value function move the policy",
-        target="lightning_modules.models.actor_critic:ActorCritic._values",
+        target="lightning_modules.models.actor_critic:ActorCritic._states_valued",
         old="with torch.no_grad():",
         new="with torch.enable_grad():",
         tests=(f"{A2C}::test_further_updates_leave_the_policy_to_the_bit",),

@@ -102,7 +102,7 @@ def test_the_last_layer_sees_responses_alone_and_the_others_all():
     lm, given = family("llama"), inputs()
     ActorCritic(lm)(*given, 1.0)  # tries the model
     seen = rows_seen(lm, "mlp", lambda: ActorCritic(lm)(*given, 1.0))
-    assert seen == [PROMPT + RESPONSE, RESPONSE + 1]
+    assert seen == [PROMPT + RESPONSE - 1, RESPONSE]
 
 
 def test_shared_prompts_end_with_the_keys_and_values_of_the_last_layer(monkeypatch):
