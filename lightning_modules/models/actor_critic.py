@@ -85,6 +85,11 @@ class ActorCritic(nn.Module):
         """Whether values are read off the hidden states that give the log-probabilities."""
         return self.value_head is not None and self.value_adapter is None
 
+    @property
+    def values_have_a_pass(self) -> bool:
+        """Whether values come of a pass of their own."""
+        return self.kind is not None and not self.shares_states
+
     def passes(
         self,
         sequences: Tensor,
@@ -102,7 +107,7 @@ class ActorCritic(nn.Module):
         changes.
         """
         inputs = (sequences, prompt_mask, response_mask)
-        if self.shares_states or (self.value_head is None and self.critic is None):
+        if not self.values_have_a_pass:
             yield self(*inputs, temperature, entropy=entropy, prompt_of=prompt_of)
             return
         prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
