@@ -1,10 +1,10 @@
 """What of a device's memory a process may still take."""
 
-import ctypes
-import sys
 from pathlib import Path
 
 import torch
+
+from lightning_modules.forward.heap import hand_back_freed_memory
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -16,18 +16,9 @@ def free_bytes(device: torch.device, processes: int) -> int | None:
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch has set aside and does not use is free for it.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    _give_back()
+    hand_back_freed_memory()
     known = [x for x in (_available(), _left_in_container()) if x is not None]
     return min(known) // processes if device.type == "cpu" and known else None
-
-
-def _give_back() -> None:
-    """What this process has freed goes to the system. glibc keeps gigabytes of it after the passes
-    of a reward model's training, which would count as taken.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def _available(path: Path = MEMINFO) -> int | None:

@@ -147,16 +147,16 @@ ROWS = (
     ),
     Mutation(
         bug="log-probabilities one position late",
-        target="lightning_modules.forward.token_outputs:_reading",
-        old="places + prompt_mask.shape[1] - 1",
-        new="places + prompt_mask.shape[1]",
+        target="lightning_modules.forward.token_outputs:response_outputs",
+        old="+ start - skipped",
+        new="+ start - skipped + 1",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="values of a critic one position late",
         target="lightning_modules.models.actor_critic:ActorCritic._values",
-        old="values[:, prompt_mask.shape[1] - 1 : -1]",
-        new="values[:, prompt_mask.shape[1] :]",
+        old="values[:, start - skipped :]",
+        new="values[:, start - skipped + 1 :]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
     ),
     Mutation(

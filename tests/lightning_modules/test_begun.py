@@ -1,0 +1,77 @@
+"""The pass that gives old log-probabilities is the first optimiser step's where both are one."""
+
+import pytest
+import torch
+
+from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.policy import PolicyModule
+from tests.lightning_modules.test_out_of_memory import fault
+from tests.lightning_modules.tiny_runs import run, weights
+
+ONE_STEP = {"minibatches": 1, "epochs": 2, "iterations": 2}
+
+
+def trained(algorithm, folder, **options):
+    """Where weights end and what is logged, but for times."""
+    module, rows, _ = run(algorithm, folder, **options)
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith(("time/", "throughput/"))} for row in rows
+    ]
+    return weights(*module.model.parameters()), rows
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """How often the policy's layers were run with gradients."""
+    calls, forward = [], ActorCritic.passes
+
+    def counted(self, *args, **kwargs):
+        calls.append(torch.is_grad_enabled())
+        yield from forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(ActorCritic, "passes", counted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ("reinforce", {"importance": "token"}),
+        ("rloo", {"samples_per_prompt": 4, "kind": "llama", "importance": "token"}),
+        ("a2c", {"critic": "adapter", "lora": True}),
+        ("ppo", {"critic": "head", "entropy_coef": 0.1}),
+        ("ppo", {"critic": "copy", "kind": "llama", "micro_batch_tokens": 10**6}),
+        ("ppo", {"critic": "copy", "lora": True, "one_base": True, "critic_warmup": 1}),
+    ],
+)
+def test_a_run_is_the_same_to_the_bit_without_it(
+    algorithm, options, tmp_path, forwards, monkeypatch
+):
+    ends, rows = trained(algorithm, tmp_path / "begun", **ONE_STEP | options)
+    updates = ONE_STEP["epochs"] * (ONE_STEP["iterations"] - options.get("critic_warmup", 0))
+    assert forwards == [True] * updates
+    monkeypatch.setattr(PolicyModule, "_begins_early", lambda self: False)
+    others, rows_of_others = trained(algorithm, tmp_path / "anew", **ONE_STEP | options)
+    assert len(forwards) == 2 * updates
+    assert torch.equal(ends, others)
+    assert rows == rows_of_others
+
+
+@pytest.mark.parametrize("options", [{"minibatches": 2}, {"micro_batch_size": 3}])
+def test_where_the_step_is_another_it_has_passes_of_its_own(options, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "lightning_modules.rollouts.collection.Collector.begun_on",
+        lambda self, rollout: begun.append(self._begun) or [],
+    )
+    run("ppo", tmp_path, **ONE_STEP | {"critic": "copy"} | options)
+    assert begun == [None, None]
+
+
+def test_a_step_that_runs_out_of_memory_is_begun_anew(tmp_path, monkeypatch):
+    options = ONE_STEP | {"critic": "copy", "iterations": 1}
+    expected, _ = trained("ppo", tmp_path / "well", **options)
+    fault(monkeypatch, PolicyModule, "manual_backward", {0})
+    with pytest.warns(UserWarning, match="out of memory"):
+        found, _ = trained("ppo", tmp_path / "failing", **options)
+    assert (found - expected).abs().max() < 1e-10
