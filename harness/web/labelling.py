@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from harness.durations import roughly
-from harness.errors import DiskError
+from harness.errors import RunError
 from harness.feedback.items import ChoiceError
 from harness.feedback.store import Progress, Store
 from harness.web.annotators import annotator, set_name
@@ -95,10 +95,10 @@ class Labelling:
             try:
                 said = act(name, asked)
                 return JSONResponse({"said": said, "card": self.card(name)})
-            except (ChoiceError, KeyError, TypeError, ValueError) as error:
-                return _said(str(error), 400)
-            except DiskError as error:
+            except RunError as error:  # of the disk: the page sends it again
                 return _said(str(error), 503)
+            except (KeyError, TypeError, ValueError) as error:
+                return _said(str(error), 400)
 
         async def answer(request: Request) -> Response:
             if not (name := annotator(request)):

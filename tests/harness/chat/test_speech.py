@@ -66,7 +66,7 @@ def test_it_comes_token_by_token_and_stops_when_nobody_listens(player):
 def test_letters_come_when_all_their_bytes_are_there(player, encoder):
     ids = encoder.responses(["héllo 👩 Kraków"], [False])[0]
     assert any("\ufffd" in encoder.decode(ids[:n]) for n in range(1, len(ids)))
-    speech = Speech(player, Prompt.from_text("x"), [torch.Generator()])
+    speech = Speech("a", player, Prompt.from_text("x"), [torch.Generator()])
     told = []
     for token in ids:
         speech.ids.append(token)

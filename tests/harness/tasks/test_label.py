@@ -74,6 +74,7 @@ class Page:
 @pytest.fixture
 def page(tmp_path):
     """page(*options): a process of task=label, which is gone at the end."""
+    pytest.importorskip("uvicorn", reason="the extra [label] is not installed")
     pages = []
 
     def make(*options: str) -> Page:
@@ -189,6 +190,8 @@ def test_a_model_is_trained_on_what_was_exported(configure, tmp_path, capsys):
         ("overlap=0", "overlap=0: must be at least 1"),
         ("lease=0", "lease=0: must be above 0"),
         ("port=70000", "port=70000: must lie in"),
+        ("policies=x", "samples=1: makes 1 answer to a prompt, and a pair needs 2"),
+        ("order=disagreement", "reward_model=None: order=disagreement needs the folder"),
     ],
 )
 def test_a_wrong_option_is_named(configure, tmp_path, option, message):
