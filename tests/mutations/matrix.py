@@ -3,6 +3,7 @@
 from tests.mutations import (
     aggregation,
     chats,
+    judges,
     log_probabilities,
     losses,
     masks_and_positions,
@@ -16,6 +17,7 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Log-probabilities": log_probabilities.ROWS,
     "Rewards, advantages and losses": losses.ROWS,
     "Preferences, reward models and what they score": reward_models.ROWS,
+    "Judges: what they are asked, how they are read, what is kept": judges.ROWS,
     "Chats: what ends, what is text, what is cut": chats.ROWS,
     "Models as they come": models.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
