@@ -21,6 +21,7 @@ class Long:
 
 
 GPU = Needs("a GPU")
+ENDPOINT = Needs("a model that is served")
 NETWORK = Needs("a network")
 ACCOUNT = Needs("an account of W&B")
 WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one")
@@ -77,6 +78,11 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
         "python run.py task=evaluate policy=<run> against=<run> judge=pairwise"
         " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
     ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py reward=judge judge=helpful judge.base_url=http://127.0.0.1:8000/v1"
+        " judge.model=some-model",
+    ): ENDPOINT,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
