@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import LlamaConfig
 
 from datamodules.records import DataError
 from datamodules.sources.files import Files
@@ -10,6 +11,7 @@ from harness.errors import RunError
 from harness.feedback.answers import Answer, AnsweredPrompt, write_answers
 from harness.tasks.judge import judge
 from lightning_modules.errors import JudgeError, OptionError
+from lightning_modules.models.loading import random_causal_lm
 from tests.harness.judging.planted import judging
 from tests.harness.judging.test_pairs import answered
 
@@ -139,3 +141,33 @@ def test_what_cannot_be_judged_is_said(configure, tmp_path):
             judge(configure(folder, *given, f"items={tmp_path}/same.jsonl"))
         with pytest.raises(RunError, match=r"no verdict on any pair"):
             judge(configure(folder, *given, f"items={tmp_path}/ok.jsonl"))
+
+
+def test_a_model_in_this_process_judges_once_and_then_from_the_cache(configure, encoder, tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    tokenizer = encoder.tokenizer
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=8192,
+        eos_token_id=tokenizer.eos_token_id,
+        **sizes,
+        **heads,
+    )
+    random_causal_lm(config, seed=0).save_pretrained(tmp_path / "toy")
+    tokenizer.save_pretrained(tmp_path / "toy")
+    rows = [answered(f"q{i}", ("old", f"{BAD} {i}"), ("new", GOOD * i)) for i in range(1, 7)]
+    write_answers(tmp_path / "answers.jsonl", rows)
+    given = ("task=judge", f"items={tmp_path / 'answers.jsonl'}", f"judge.model={tmp_path / 'toy'}")
+    given += (f"judge.cache={tmp_path}/judge",)
+    first = judge(configure(tmp_path / "run", *given))
+    again = judge(configure(tmp_path / "again", *given))
+    assert first["judge/from_cache"] == first["judge/unscored"] == 0
+    assert again["judge/from_cache"] == again["judge/asked"] == 2 * len(rows)
+    texts = [(tmp_path / run / "verdicts.jsonl").read_bytes() for run in ("run", "again")]
+    assert texts[0] == texts[1]
+    read = [json.loads(line) for line in texts[0].splitlines()]
+    assert all(0 < row["read_first"] < 1 and 0 < row["read_second"] < 1 for row in read)
+    # Of verdicts that are probabilities, those for what is read first.
+    places = [row["read_first"] > 0.5 for row in read] + [row["read_second"] < 0.5 for row in read]
+    assert first["judge/read_first"] == pytest.approx(sum(places) / len(places))
