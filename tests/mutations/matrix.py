@@ -11,6 +11,7 @@ from tests.mutations import (
     masks_and_positions,
     models,
     reward_models,
+    rounds,
 )
 from tests.mutations.mutation import Mutation
 
@@ -24,6 +25,7 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Chats: what ends, what is text, what is cut": chats.ROWS,
     "Labels of people": feedback.ROWS,
     "Models as they come": models.ROWS,
+    "Labels from elsewhere, and rounds": rounds.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)
