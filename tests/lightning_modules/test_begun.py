@@ -1,5 +1,7 @@
 """The pass that gives old log-probabilities is the first optimiser step's where both are one."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def forwards(monkeypatch):
     [
         ("reinforce", {"importance": "token"}),
         ("rloo", {"samples_per_prompt": 4, "kind": "llama", "importance": "token"}),
-        ("a2c", {"critic": "adapter", "lora": True}),
+        ("a2c", {"critic": "adapter", "lora": True, "epochs": 1}),
         ("ppo", {"critic": "head", "entropy_coef": 0.1}),
         ("ppo", {"critic": "copy", "kind": "llama", "micro_batch_tokens": 10**6}),
         ("ppo", {"critic": "copy", "lora": True, "one_base": True, "critic_warmup": 1}),
@@ -48,7 +50,7 @@ def test_a_run_is_the_same_to_the_bit_without_it(
     algorithm, options, tmp_path, forwards, monkeypatch
 ):
     ends, rows = trained(algorithm, tmp_path / "begun", **ONE_STEP | options)
-    updates = ONE_STEP["epochs"] * (ONE_STEP["iterations"] - options.get("critic_warmup", 0))
+    updates = (ONE_STEP | options)["epochs"] * ONE_STEP["iterations"]
     assert forwards == [True] * updates
     monkeypatch.setattr(PolicyModule, "_begins_early", lambda self: False)
     others, rows_of_others = trained(algorithm, tmp_path / "anew", **ONE_STEP | options)
@@ -69,7 +71,9 @@ def test_where_the_step_is_another_it_has_passes_of_its_own(options, tmp_path, m
 
 
 def test_a_step_that_runs_out_of_memory_is_begun_anew(tmp_path, monkeypatch):
-    options = ONE_STEP | {"critic": "copy", "iterations": 1}
+    # Adam would divide what is rounding in some gradients by as little.
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    options = ONE_STEP | {"critic": "copy", "iterations": 1, "optimizer": optimizer}
     expected, _ = trained("ppo", tmp_path / "well", **options)
     fault(monkeypatch, PolicyModule, "manual_backward", {0})
     with pytest.warns(UserWarning, match="out of memory"):
