@@ -220,7 +220,7 @@ class Collector:
         order: Tensor | None = None,
     ) -> list[Tensor | None]:
         """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts;
-        with `order` (B,), of the parts that an optimiser step on them in this order has.
+        with `order` (B,), of all at once in that order, where they are one part.
         """
         limits = self.micro_batches
 
@@ -229,7 +229,8 @@ class Collector:
             for rows in self._parts(prompt_mask, response_mask, prompt_of, order):
                 masks = prompt_mask[rows], response_mask[rows]
                 start, end = 0, response_mask.shape[1]
-                if limits.tokens is not None or order is not None:
+                at_once = order is not None and len(rows) == len(sequences)
+                if limits.tokens is not None or at_once:
                     start, end = real_columns(*masks)
                 said = outputs(
                     sequences[rows, start : prompt_mask.shape[1] + end],
@@ -253,10 +254,10 @@ class Collector:
         prompt_of: Tensor | None,
         order: Tensor | None,
     ) -> list[Tensor]:
-        """The rows of each micro-batch."""
-        per_row = (prompt_mask.sum(-1), response_mask.sum(-1), prompt_of)
-        if order is None:
-            return grouped(*per_row[:2], *self.micro_batches.limits, prompt_of)
-        ordered = [x if x is None else x[order] for x in per_row]
-        parts = grouped(*ordered[:2], *self.micro_batches.limits, ordered[2])
-        return [order[rows] for rows in parts]
+        """The rows of each micro-batch; of one alone as an optimiser step in this order has it."""
+        limits, lengths = self.micro_batches.limits, (prompt_mask.sum(-1), response_mask.sum(-1))
+        parts = grouped(*lengths, *limits, prompt_of)
+        if order is None or len(parts) > 1:
+            return parts
+        owners = None if prompt_of is None else prompt_of[order]
+        return [order[rows] for rows in grouped(*(x[order] for x in lengths), *limits, owners)]

@@ -8,7 +8,7 @@ import torch
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.policy import PolicyModule
 from tests.lightning_modules.test_out_of_memory import fault
-from tests.lightning_modules.tiny_runs import run, weights
+from tests.lightning_modules.tiny_runs import fit, make, ready, run, weights
 
 ONE_STEP = {"minibatches": 1, "epochs": 2, "iterations": 2}
 
@@ -16,10 +16,11 @@ ONE_STEP = {"minibatches": 1, "epochs": 2, "iterations": 2}
 def trained(algorithm, folder, **options):
     """Where weights end and what is logged, but for times."""
     module, rows, _ = run(algorithm, folder, **options)
-    rows = [
-        {k: v for k, v in row.items() if not k.startswith(("time/", "throughput/"))} for row in rows
-    ]
-    return weights(*module.model.parameters()), rows
+    return weights(*module.model.parameters()), list(map(untimed, rows))
+
+
+def untimed(row):
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "throughput/"))}
 
 
 @pytest.fixture
@@ -79,3 +80,12 @@ def test_a_step_that_runs_out_of_memory_is_begun_anew(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="out of memory"):
         found, _ = trained("ppo", tmp_path / "failing", **options)
     assert (found - expected).abs().max() < 1e-10
+
+
+def test_a_run_that_stops_goes_on_to_the_bit(tmp_path):
+    options = ONE_STEP | {"critic": "copy", "iterations": 3}
+    whole, rows, _ = run("ppo", tmp_path / "whole", **options)
+    again, _ = ready(make("ppo", **options))
+    later = fit(again, tmp_path / "again", resume=tmp_path / "whole" / "epoch=0.ckpt")
+    assert torch.equal(weights(*again.model.parameters()), weights(*whole.model.parameters()))
+    assert [untimed(row) for row in later] == [untimed(row) for row in rows[-len(later) :]]
