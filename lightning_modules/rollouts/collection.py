@@ -16,8 +16,8 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked, masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
-from lightning_modules.rollouts.rollout import Rollout, real_columns
+from lightning_modules.rollouts.micro_batches import MicroBatches
+from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
@@ -185,12 +185,13 @@ class Collector:
         prompt_of: Tensor | None,
         first_step: torch.Generator | None,
     ) -> TokenOutputs:
-        order, self._begun = None, None
+        order = None
         if first_step is not None:
             order = torch.randperm(len(sequences), generator=first_step).to(sequences.device)
 
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
             given = (*part, self.temperature, True, prompt_of)
+            self._begun = None
             if order is None or len(part[0]) < len(sequences):
                 return self.model(*given)
             with torch.enable_grad():
@@ -202,62 +203,10 @@ class Collector:
             return first
 
         tensors = (sequences, prompt_mask, response_mask, prompt_of)
-        return TokenOutputs(*self._in_micro_batches(outputs, *tensors, order))
+        return TokenOutputs(*self.micro_batches.of_all(outputs, *tensors, order))
 
     def _reference_logprobs(self, *tensors: Tensor | None) -> Tensor:
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> tuple[Tensor]:
             return (self.reference.logprobs(*part, self.temperature, prompt_of),)
 
-        return self._in_micro_batches(outputs, *tensors)[0]
-
-    def _in_micro_batches(
-        self,
-        outputs: Callable[..., tuple[Tensor | None, ...]],
-        sequences: Tensor,
-        prompt_mask: Tensor,
-        response_mask: Tensor,
-        prompt_of: Tensor | None,
-        order: Tensor | None = None,
-    ) -> list[Tensor | None]:
-        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts;
-        with `order` (B,), of all at once in that order, where they are one part.
-        """
-        limits = self.micro_batches
-
-        def step() -> list[Tensor | None]:
-            whole: list[Tensor | None] = []
-            for rows in self._parts(prompt_mask, response_mask, prompt_of, order):
-                masks = prompt_mask[rows], response_mask[rows]
-                start, end = 0, response_mask.shape[1]
-                at_once = order is not None and len(rows) == len(sequences)
-                if limits.tokens is not None or at_once:
-                    start, end = real_columns(*masks)
-                said = outputs(
-                    sequences[rows, start : prompt_mask.shape[1] + end],
-                    masks[0][:, start:],
-                    masks[1][:, :end],
-                    prompt_of=None if prompt_of is None else prompt_of[rows],
-                )
-                if not whole:
-                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
-                for all_rows, x in zip(whole, said, strict=True):
-                    if x is not None:
-                        all_rows[rows, :end] = x.detach()
-            return whole
-
-        return limits.within_memory(step, len(sequences))
-
-    def _parts(
-        self,
-        prompt_mask: Tensor,
-        response_mask: Tensor,
-        prompt_of: Tensor | None,
-        order: Tensor | None,
-    ) -> list[Tensor]:
-        """The rows of each micro-batch; of one alone as an optimiser step in this order has it."""
-        limits, lengths = self.micro_batches.limits, (prompt_mask.sum(-1), response_mask.sum(-1))
-        parts = grouped(*lengths, *limits, prompt_of)
-        if order is None or len(parts) > 1:
-            return parts
-        owners = None if prompt_of is None else prompt_of[order]
-        return [order[rows] for rows in grouped(*(x[order] for x in lengths), *limits, owners)]
+        return self.micro_batches.of_all(outputs, *tensors)[0]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_modules.models.actor_critic import ActorCritic
+from lightning_modules.models.reference import Reference
 from lightning_modules.policy import PolicyModule
 from tests.lightning_modules.test_out_of_memory import fault
 from tests.lightning_modules.tiny_runs import fit, make, ready, run, weights
@@ -71,12 +72,16 @@ def test_where_the_step_is_another_it_has_passes_of_its_own(options, tmp_path, m
     assert begun == [None, None]
 
 
-def test_a_step_that_runs_out_of_memory_is_begun_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(PolicyModule, "manual_backward"), (Reference, "logprobs"), (ActorCritic, "values")],
+)
+def test_a_step_that_runs_out_of_memory_is_begun_anew(owner, name, tmp_path, monkeypatch):
     # Adam would divide what is rounding in some gradients by as little.
     optimizer = partial(torch.optim.SGD, lr=0.1)
     options = ONE_STEP | {"critic": "copy", "iterations": 1, "optimizer": optimizer}
     expected, _ = trained("ppo", tmp_path / "well", **options)
-    fault(monkeypatch, PolicyModule, "manual_backward", {0})
+    fault(monkeypatch, owner, name, {0})
     with pytest.warns(UserWarning, match="out of memory"):
         found, _ = trained("ppo", tmp_path / "failing", **options)
     assert (found - expected).abs().max() < 1e-10

@@ -238,7 +238,7 @@ ROWS = (
     ),
     Mutation(
         bug="a minibatch loses its last column",
-        target="lightning_modules.rollouts.rollout:real_columns",
+        target="lightning_modules.rollouts.micro_batches:real_columns",
         old=".sum(-1).max())",
         new=".sum(-1).max()) - 1",
         tests=(
@@ -347,7 +347,7 @@ ROWS = (
     ),
     Mutation(
         bug="a first step that was begun has the rows in another order",
-        target="lightning_modules.rollouts.collection:Collector._parts",
+        target="lightning_modules.rollouts.micro_batches:MicroBatches._parts",
         old="[order[rows] for rows in grouped(",
         new="[order.flip(0)[rows] for rows in grouped(",
         tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_without_it",),
@@ -355,8 +355,8 @@ ROWS = (
     Mutation(
         bug="every step of an iteration takes the passes of the first",
         target="lightning_modules.updates:UpdatingModule._gradient",
-        old="begun.pop() if begun",
-        new="begun[0] if begun",
+        old="begun.pop()",
+        new="begun[0]",
         tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_without_it",),
     ),
     Mutation(
