@@ -132,7 +132,10 @@ class UpdatingModule(ManualModule):
         parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
             masks = (part.prompt_mask, part.response_mask)
-            passes = begun.pop() if begun else self.passes(part.sequences, *masks, part.prompt_of)
+            if begun and len(parts) == 1:  # memory may have run out since then
+                passes = begun.pop()
+            else:
+                passes = self.passes(part.sequences, *masks, part.prompt_of)
             for new in passes:
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:

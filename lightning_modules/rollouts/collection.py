@@ -17,8 +17,8 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked, masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
-from lightning_modules.rollouts.rollout import Rollout, real_columns
+from lightning_modules.rollouts.micro_batches import MicroBatches
+from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
@@ -191,12 +191,13 @@ class Collector:
         prompt_of: Tensor | None,
         first_step: torch.Generator | None,
     ) -> TokenOutputs:
-        order, self._begun = None, None
+        order = None
         if first_step is not None:
             order = torch.randperm(len(sequences), generator=first_step).to(sequences.device)
 
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
             given = (*part, self.temperature, True, prompt_of)
+            self._begun = None
             if order is None or len(part[0]) < len(sequences):
                 return self.model(*given)
             with torch.enable_grad():
@@ -208,61 +209,10 @@ class Collector:
             return first
 
         tensors = (sequences, prompt_mask, response_mask, prompt_of)
-        return TokenOutputs(*self._in_micro_batches(outputs, *tensors, order))
+        return TokenOutputs(*self.micro_batches.of_all(outputs, *tensors, order))
 
     def _reference_logprobs(self, *tensors: Tensor | None) -> Tensor:
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> tuple[Tensor]:
             return (self.reference.logprobs(*part, self.temperature, prompt_of),)
 
-        return self._in_micro_batches(outputs, *tensors)[0]
-
-    def _in_micro_batches(
-        self,
-        outputs: Callable[..., tuple[Tensor | None, ...]],
-        sequences: Tensor,
-        prompt_mask: Tensor,
-        response_mask: Tensor,
-        prompt_of: Tensor | None,
-        order: Tensor | None = None,
-    ) -> list[Tensor | None]:
-        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts;
-        with `order` (B,), of the parts that an optimiser step on them in this order has.
-        """
-        limits = self.micro_batches
-
-        def step() -> list[Tensor | None]:
-            whole: list[Tensor | None] = []
-            for rows in self._parts(prompt_mask, response_mask, prompt_of, order):
-                masks = prompt_mask[rows], response_mask[rows]
-                start, end = 0, response_mask.shape[1]
-                if limits.tokens is not None or order is not None:
-                    start, end = real_columns(*masks)
-                said = outputs(
-                    sequences[rows, start : prompt_mask.shape[1] + end],
-                    masks[0][:, start:],
-                    masks[1][:, :end],
-                    prompt_of=None if prompt_of is None else prompt_of[rows],
-                )
-                if not whole:
-                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
-                for all_rows, x in zip(whole, said, strict=True):
-                    if x is not None:
-                        all_rows[rows, :end] = x.detach()
-            return whole
-
-        return limits.within_memory(step, len(sequences))
-
-    def _parts(
-        self,
-        prompt_mask: Tensor,
-        response_mask: Tensor,
-        prompt_of: Tensor | None,
-        order: Tensor | None,
-    ) -> list[Tensor]:
-        """The rows of each micro-batch."""
-        per_row = (prompt_mask.sum(-1), response_mask.sum(-1), prompt_of)
-        if order is None:
-            return grouped(*per_row[:2], *self.micro_batches.limits, prompt_of)
-        ordered = [x if x is None else x[order] for x in per_row]
-        parts = grouped(*ordered[:2], *self.micro_batches.limits, ordered[2])
-        return [order[rows] for rows in parts]
+        return self.micro_batches.of_all(outputs, *tensors)[0]

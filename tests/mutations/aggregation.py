@@ -116,7 +116,7 @@ ROWS = (
     ),
     Mutation(
         bug="the rows of a micro-batch come back in another order",
-        target="lightning_modules.rollouts.collection:Collector._in_micro_batches",
+        target="lightning_modules.rollouts.micro_batches:MicroBatches.of_all",
         old="all_rows[rows, :end] = x",
         new="all_rows[rows.flip(0), :end] = x",
         tests=(f"{COLLECTION}::test_micro_batches_change_nothing",),
