@@ -127,23 +127,10 @@ class Parts:
         if isinstance(self.algorithm, RewardModel):
             self.check_scorer_base()
         elif isinstance(self.algorithm, PolicyModule):
-            self._check_starts(self.algorithm.options)
+            _check_starts(self, self.algorithm.options)
 
-    def _check_starts(self, options: PolicyOptions) -> None:
-        model = self.language_model
-        if start := options.policy_from:
-            check_policy(start, self.source.least_tokens, self.base.attention)
-            require_same_tokens("algo.policy_from", start, *self._tokenizers(model_folder(start)))
-            if self.lora:
-                check_policy_adapter(start, model.skeleton(), self.lora)
-        if start := options.critic_from:
-            config = critic_config(start)
-            require_same_tokens("algo.critic_from", start, *self._tokenizers(critic_folder(start)))
-            check_critic(options, config, model.skeleton(), self.lora)
-        elif options.critic == "copy":
-            self.check_scorer_base()
-
-    def _tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+    def tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+        """The policy's, and that of the model in `folder`."""
         own = self.language_model.pretrained, self.language_model.revision
         yield (self.load_unlimited(*own) if own[0] else self._unlimited).tokenizer
         yield self.load_unlimited(folder, None, player=True).tokenizer
@@ -268,6 +255,22 @@ class Parts:
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.hardware) else "cpu")
+
+
+def _check_starts(parts: Parts, options: PolicyOptions) -> None:
+    """Raise unless policy and critic can begin as they are to."""
+    model = parts.language_model
+    if start := options.policy_from:
+        check_policy(start, parts.source.least_tokens, parts.base.attention)
+        require_same_tokens("algo.policy_from", start, *parts.tokenizers(model_folder(start)))
+        if parts.lora:
+            check_policy_adapter(start, model.skeleton(), parts.lora)
+    if start := options.critic_from:
+        config = critic_config(start)
+        require_same_tokens("algo.critic_from", start, *parts.tokenizers(critic_folder(start)))
+        check_critic(options, config, model.skeleton(), parts.lora)
+    elif options.critic == "copy":
+        parts.check_scorer_base()
 
 
 def _training(place: str, config: DictConfig) -> Any:
