@@ -54,6 +54,7 @@ class Labelling:
         return page("label.html", annotator=name, card=self.card(name) if name else None)
 
     def next(self, name: str, asked: Asked) -> str:
+        """Only see what there is."""
         return ""
 
     def vote(self, name: str, asked: Asked) -> str:
@@ -71,6 +72,7 @@ class Labelling:
         return LATE if outcome == "late" else ""
 
     def undo(self, name: str, asked: Asked) -> str:
+        """Take the last vote back."""
         return UNDONE[self.store.undo(name)]
 
     def card(self, name: str) -> Markup:

@@ -83,6 +83,7 @@ def test_what_another_page_sends_is_not_heard(served):
             assert status == 403
         assert store.votes() == []
         assert asked(address, "/vote", "POST", "x" * 2_000_000)[0] == 413
+        assert asked(address, "/vote", "POST", iter([b"x"] * 9))[0] == 413  # in pieces, without end
         assert ann.post("/vote", {"item": item, "choice": "first", "seconds": 1})[0] == 200
         assert len(store.votes()) == 1
 
