@@ -27,7 +27,7 @@ WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one"
 OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
-PEOPLE = Needs("people; tests/harness/web/test_people_reward.py has scripted ones")
+PEOPLE = Needs("people in front of a browser; tests/harness/web has scripted ones")
 TRL = Needs("TRL, and data of its own size")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
@@ -40,6 +40,8 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("feedback.md", "python run.py task=label items=answers.jsonl"): PEOPLE,
+    ("feedback.md", "python run.py task=label export=pairs.jsonl"): PEOPLE,
     (
         "feedback.md",
         "python run.py algo=ppo stages.reward_model.loss=thumbs data.train_pairs=0 data.val_pairs=0"
@@ -130,6 +132,7 @@ NEWEST_REWARD_MODEL = "$(ls -td outputs/runs/*_reward_model_* | head -1)"
 PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<run>"): NEWEST_RUN,
     ("README.md", "<name>"): NEWEST_CHECKPOINT,
+    ("feedback.md", "<run>"): "my_run",
     ("models.md", "<folder>"): "my_model",
     ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
     ("runs.md", "<run>"): NEWEST_RUN,
@@ -138,6 +141,7 @@ PLACEHOLDERS: dict[tuple[str, str], str] = {
 }
 # What a document takes for granted.
 BEFORE = {
+    "feedback.md": "python run.py hydra.run.dir=my_run\n",
     "runs.md": "python run.py data=files 'data.path=\"${oc.env:SCRATCH}/pairs.jsonl\"'"
     " hydra.run.dir=my_run\n",
 }

@@ -3,6 +3,7 @@
 from tests.mutations import (
     aggregation,
     chats,
+    feedback,
     log_probabilities,
     losses,
     masks_and_positions,
@@ -17,6 +18,7 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Rewards, advantages and losses": losses.ROWS,
     "Preferences, reward models and what they score": reward_models.ROWS,
     "Chats: what ends, what is text, what is cut": chats.ROWS,
+    "Labels of people": feedback.ROWS,
     "Models as they come": models.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
