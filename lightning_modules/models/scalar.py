@@ -45,10 +45,12 @@ class ScalarModel(nn.Module):
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.register_parameter("thumbs_bias", None)
 
-    def learn_thumbs_bias(self, start: float) -> None:
-        """A score for each head at which a thumb is as likely up as down, to be trained."""
-        heads = torch.full((self.heads_count,), start, device=self.head.weight.device)
-        self.thumbs_bias = nn.Parameter(heads)
+    def learn_thumbs_bias(self, start: Tensor | float) -> None:
+        """A score for each head at which a thumb is as likely up as down, to be trained; `start`
+        is one for all, or (n,).
+        """
+        place = self.head.weight.device
+        self.thumbs_bias = nn.Parameter(torch.zeros(self.heads_count, device=place) + start)
 
     @property
     def config(self) -> PretrainedConfig:
