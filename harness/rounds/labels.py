@@ -1,5 +1,6 @@
 """Who says which answer of a pair is better, as rows of a file that `data.more` reads."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,12 @@ def by_people(
                 if site.ended.wait(1.0):
                     raise RunError("the page for labels has ended; the same command goes on")
         return rows_by_kind(store.items(), store.votes()).get("pair", [])
+
+
+def teaches(file: Path) -> bool:
+    """Whether one of the labels in a file is no tie."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return any(json.loads(line).get("strength") != 0 for line in lines)
 
 
 def _is_done(store: Store) -> bool:

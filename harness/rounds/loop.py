@@ -25,7 +25,7 @@ from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.rounds.accuracy import accuracy
 from harness.rounds.command import as_command, round_overrides
-from harness.rounds.labels import by_gold, by_judge, by_people
+from harness.rounds.labels import by_gold, by_judge, by_people, teaches
 from harness.rounds.pairs import Pair, sample_pairs
 from harness.rounds.table import kept, rounds_table, told
 from harness.runs.summary import write_summary
@@ -68,10 +68,10 @@ def _rounds(pipeline: Pipeline) -> dict[str, Any]:
 
 def _pairs(pipeline: Pipeline, number: int, before: Path | None) -> list[Pair]:
     """Those that are labelled in round `number`; the run `before` has trained the policy so far."""
-    start = before or pipeline.cfg.algo.policy_from
+    start = before or pipeline.cfg.algo.get("policy_from")
     policy = (start, None) if start else pipeline.reference()
     path = pipeline.run.folder / "answers" / f"round-{number}.jsonl"
-    name = "reference" if start is None else f"round {number - 1}"
+    name = f"round {number - 1}" if before else start or "reference"
     return sample_pairs(pipeline, policy, name, path, number=number)
 
 
@@ -107,7 +107,7 @@ def _said(pipeline: Pipeline, number: int, pairs: list[Pair]) -> list[Row]:
 def _train(pipeline: Pipeline, number: int, before: Path | None) -> dict[str, Any]:
     """The run of a round; returns its summary."""
     files = [_labels(pipeline, k) for k in range(1, number + 1)]
-    files = [file for file in files if file.stat().st_size]
+    files = [file for file in files if teaches(file)]
     folder = pipeline.run.folder / f"round-{number}"
     overrides = round_overrides(pipeline.cfg, number, folder, before, files)
     with as_command(overrides, folder) as cfg:
