@@ -12,6 +12,8 @@ from harness.feedback.items import Item
 from harness.feedback.pairs import Row, pair_row
 from harness.judging.both_orders import UNSCORED, Judged, Pair
 
+NOT_ASKED = "not asked about, by `pairs`"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -28,7 +30,8 @@ def pairs_of_data(source: Source, splits: Sequence[Split], most: int | None) -> 
     """The pairs of a data set, at most so many, spread over all of them."""
     records = [record for split in splits for record in source.preferences(split)]
     chosen = records if most is None else spread(records, most)
-    return Asked([Pair(r.prompt, r.chosen, r.rejected) for r in chosen], labelled=True)
+    pairs = [Pair(r.prompt, r.chosen, r.rejected) for r in chosen]
+    return Asked(pairs, labelled=True, left_out={NOT_ASKED: len(records) - len(pairs)})
 
 
 def pairs_of_items(
@@ -37,7 +40,8 @@ def pairs_of_items(
     """The pairs that people would be asked about, at most so many, spread over all of them."""
     chosen = list(items) if most is None else spread(items, most)
     pairs = [Pair(item.prompt, *item.responses, item.origins or None) for item in chosen]
-    return Asked(pairs, labelled=False, left_out=left_out or {})
+    not_asked = {NOT_ASKED: len(items) - len(pairs)}
+    return Asked(pairs, labelled=False, left_out={**(left_out or {}), **not_asked})
 
 
 def label_rows(judged: Sequence[Judged], annotator: str) -> Iterator[Row]:

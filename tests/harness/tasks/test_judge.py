@@ -114,6 +114,7 @@ def test_answers_of_two_policies_are_labelled_and_the_policies_compared(configur
         assert len(server.bodies) == 2 * len(rows) + 1
         few = judge(configure(tmp_path / "few", *given, *to, "pairs=4"))
     assert few["judge/pairs"] == 4
+    assert few["data/not asked about, by `pairs`"] == 6
     assert summary["judge/old/against/new/win_rate"] == 0.1
     assert summary["judge/labelled"] == 8
     assert summary["judge/ties"] == 0.2
