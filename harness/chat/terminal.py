@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 from rich.console import Console
 
@@ -90,7 +91,9 @@ class Terminal:
             self._note(f"more than the model reads: {what} left out")
         stops: list[bool] = []
         self.console.print(line((f"{speech.name}>", NAME)), end=" ")
-        with on_ctrl_c(lambda: stops.append(True)):
+        # Between pipes there is nobody to go on with.
+        stoppable = on_ctrl_c(lambda: stops.append(True)) if sys.stdin.isatty() else nullcontext()
+        with stoppable:
             for piece in speech:
                 sys.stdout.write(printable(piece, self.console.encoding))
                 sys.stdout.flush()

@@ -17,7 +17,7 @@ from harness.checks.config import rewards
 from harness.disk.files import CONFIG, STATE, SUMMARY, read_json
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
-from harness.parts.choices import ADVICE
+from harness.parts.choices import ADVICE, has_judge
 from harness.runs.command import run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
 from harness.runs.identity import differences, read_state
@@ -31,6 +31,8 @@ from lightning_modules.options.paths import MODEL
 TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
+# Of models that no run says the reward of, a judge compares alone.
+NO_REWARD = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
 # What can be given in the place of a stage that is gone.
 INSTEAD = {
     "reward_model": "reward=learned, which trains one on these, or another reward",
@@ -65,6 +67,9 @@ def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
     place = cfg.reward.get("path") if cfg.policy is None else None
     if (run := run_of(place)) and _has_trained(run, "reward.path"):
         return _of_reward(cfg, run, typed)
+    if cfg.policy and has_judge(cfg) and "reward" not in map(place_of, typed):
+        cfg = OmegaConf.merge(cfg)  # a copy
+        cfg.reward = NO_REWARD
     return Taken(cfg, notes=_defaults(cfg, typed))
 
 

@@ -12,7 +12,6 @@ from harness.evaluation.of_run import taken_for_answers
 from harness.feedback.store import FILE
 from harness.overrides import require_names
 from harness.parts.choices import Choices
-from harness.parts.players import players_of
 from harness.runs.foreign import MADE_OF
 from harness.surroundings import require_writable
 from harness.tasks.label import PACKAGES
@@ -30,7 +29,8 @@ def chat(cfg: DictConfig) -> None:
     it that the policy is of.
     """
     require_names(cfg)
-    players_of("policy", cfg.policy)
+    rule = "give the folder of a run or of a model, or a hub id"
+    require(bool(cfg.policy), "policy", cfg.policy, rule)
     for name in ("system", "annotator"):
         require(cfg[name] is None or isinstance(cfg[name], str), name, cfg[name], "must be text")
     require(cfg.max_tokens >= 1, "max_tokens", cfg.max_tokens, "must be at least 1")

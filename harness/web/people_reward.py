@@ -57,7 +57,7 @@ class PeopleReward(Reward):
         self.settled = Settled(folder / SCORES)
         self._open.callback(self.settled.close)
         self.store.retire(self.settled.scores())
-        self.tell = context.tell
+        self.say = context.say
         self._serve()
 
     def release(self) -> None:
@@ -88,7 +88,7 @@ class PeopleReward(Reward):
         """Wait until all items have their votes or the time is over; what each is worth."""
         limit, began, told = 60 * self.options.minutes, time.monotonic(), 0.0
         count, answers = len(items), f"{len(items)} response{'s' * (len(items) != 1)}"
-        self.tell(f"people: {answers} to judge at {self.address}, for {duration(limit)} at most")
+        self.say(f"people: {answers} to judge at {self.address}, for {duration(limit)} at most")
         before = 0
         while True:
             votes = self._votes(items)
@@ -98,11 +98,11 @@ class PeopleReward(Reward):
                 break
             if done != before and passed - told >= SPACING:
                 before, told = done, passed
-                self.tell(f"people: {done} of {answers} judged")
+                self.say(f"people: {done} of {answers} judged")
             time.sleep(POLL)
         left = count - len(votes)
         end = f"; time is up, {left} without a thumb stay unscored" if left else ""
-        self.tell(f"people: {done} of {answers} judged in {duration(passed)}{end}")
+        self.say(f"people: {done} of {answers} judged in {duration(passed)}{end}")
         worth = {item: sum(of_item) / len(of_item) for item, of_item in votes.items()}
         return {item: worth.get(item) for item in items}
 
@@ -124,4 +124,4 @@ class PeopleReward(Reward):
         app = Labelling(self.store, self.options.instructions).app()
         site = self._open.enter_context(serving(app, self.options.host, self.options.port))
         self.address = site.address
-        self.tell(f"people: open {site.address} to judge responses; ctrl-c keeps all votes")
+        self.say(f"people: open {site.address} to judge responses; ctrl-c keeps all votes")

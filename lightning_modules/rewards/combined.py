@@ -1,5 +1,6 @@
 """Several rewards as one: their weighted sum."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,12 @@ class CombinedReward(Reward):
 
     def score(self, responses: Responses) -> Tensor:
         return self._sum(lambda reward: reward.score(responses))
+
+    def counts(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for reward in self.rewards.values():
+            found.update(reward.counts())
+        return dict(found)
 
     def _sum(self, score: Callable[[Reward], Tensor]) -> Tensor:
         """The weighted sum of what each reward says."""

@@ -18,6 +18,9 @@ class Stream(IntEnum):
     SELFCHECK = 4
     DROPOUT = 5
     ANSWERS = 6
+    PAIRS = 7  # of answers, to be labelled
+    LABELS = 8
+    JUDGED_AGAINST = 9
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

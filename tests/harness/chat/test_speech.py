@@ -48,6 +48,22 @@ def test_it_says_what_stands_in_a_file_of_answers(player, world):
     assert len(texts) > 30
 
 
+def test_what_was_answered_before_is_left_out_and_changes_no_batch(player, world, monkeypatch):
+    prompts, batches, batch = world.prompts("val")[:8], [], player.batch
+
+    def noted(part):
+        batches.append(part)
+        return batch(part)
+
+    monkeypatch.setattr(player, "batch", noted)
+    how = {"samples": 2, "seed": 0, "at_once": 6}
+    whole = list(answer({"a": player}, prompts, **how))
+    whole_batches = [*batches]
+    batches.clear()
+    assert list(answer({"a": player}, prompts, **how, skip=4)) == whole[4:]
+    assert batches == whole_batches[1:] == [prompts[3:6], prompts[6:]]
+
+
 def test_it_comes_token_by_token_and_stops_when_nobody_listens(player):
     read = []
     hook = player.lm.register_forward_pre_hook(lambda *_: read.append(1))

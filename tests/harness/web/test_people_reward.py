@@ -95,7 +95,7 @@ def people(tmp_path):
             encoder=None,
             frozen=FLOAT32,
             folder=lambda: tmp_path,
-            tell=reward.said.append,
+            say=reward.said.append,
         )
         reward.check(context)
         reward.bind(context)
