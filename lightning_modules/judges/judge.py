@@ -80,7 +80,9 @@ class Judge:
             return
         verdict = self._verdicts([self._question(*TRIED)])[0]
         if verdict.value is None:
-            raise JudgeError(f"judge={self.name}: {self.words}: {verdict.why_not}")
+            hint = "; a larger model may give one, or judge.verdicts=tokens"
+            hint *= self.counts.malformed > 0
+            raise JudgeError(f"judge={self.name}: {self.words}: {verdict.why_not}{hint}")
 
     def bind(self, context: JudgeContext) -> None:
         """Make ready for many questions."""
