@@ -30,12 +30,18 @@ FLOORS = (
     "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
+    "harness.rounds",
     "harness.comparison",
+    "harness.web",
+    "harness.chat",
     "harness.evaluation",
+    "harness.judging",
+    "harness.generation",
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
     "harness.progress",
+    "harness.feedback",
     "harness.reports",
     "harness.tracking",
     "harness.pictures",
@@ -188,7 +194,10 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
+@pytest.mark.parametrize(
+    "task",
+    ["train", "evaluate", "export", "compare", "cache", "generate", "judge", "label", "chat"],
+)
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -219,9 +228,17 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "data.suits.beta=1",
         "task=compare runs=nothing",
         "task=evaluate evaluation.prompts=0",
+        "task=evaluate judge=helpful judge.model=x",
+        "task=judge judge.model=x pairs=0",
+        "task=judge judge.model=x items=nothing.jsonl",
         "task=export",
         "task=export run=nothing",
         "task=cache clear=nothing",
+        "task=label store=nowhere",
+        "task=label items=nothing store=nowhere",
+        "task=label export=pairs.jsonl store=nowhere",
+        "task=generate samples=0 policy=nowhere",
+        "task=chat",
         "callbacks.keep_checkpoints=0",
     ],
 )

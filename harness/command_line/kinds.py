@@ -23,8 +23,11 @@ KINDS = {
     **{f"data.{rows}": int for rows in ("train_demonstrations", "train_pairs", "val_pairs")},
     "data.limit": int | None,
     "data.workers": int | None,
+    "prompts": int | None,
+    "temperature": float | None,
     "data.max_prompt_tokens": int | None,
     "data.max_response_tokens": int | None,
+    "pairs": int | None,
     "callbacks.checkpoint_minutes": float | None,
     "callbacks.keep_checkpoints": int | str,  # a number, or all
     **{f"model.lr.{task}": float | None for task in LEARNERS},

@@ -15,6 +15,8 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    *("host", "port", "instructions"),  # of a page for people
+    "to",
 )
 
 # What may be given anew where a run goes on: it changes memory and time, and no result but in its
@@ -22,6 +24,9 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    # How people are asked, whose votes are kept.
+    *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
+    "batch_size",
 )
 
 # Of a judge, what says how its verdicts are got, and not what they are.
@@ -32,7 +37,8 @@ OF_REQUESTS = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
+    r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
+    r"|algo\.(critic|policy)_from|policy|policies|against|items"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 

@@ -88,3 +88,20 @@ def test_nobody_judged_in_an_old_run_and_how_a_judge_is_asked_shapes_no_result()
     more = asked | {"max_requests": None, "key_from": "B", "retries": 9}
     assert identity(old | {"judge": asked}) == identity(old | {"judge": more})
     assert identity(old | {"judge": asked}) != identity(old | {"judge": asked | {"model": "b"}})
+
+
+def test_an_old_run_had_no_thumbs():
+    new = {
+        "data": {"columns": {"chosen": "good", "response": "response", "label": "label"}},
+        "stages": {
+            "reward_model": {
+                "_target_": "lightning_modules.reward_model.RewardModel",
+                "thumb_weight": 1.0,
+            }
+        },
+    }
+    old = {
+        "data": {"columns": {"chosen": "good"}},
+        "stages": {"reward_model": {"_target_": "lightning_modules.reward_model.RewardModel"}},
+    }
+    assert with_new_names(old) == with_new_names(new) == new
