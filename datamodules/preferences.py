@@ -81,7 +81,7 @@ class PreferenceDataModule(SupervisedDataModule):
         super().__init__(source, encoder, batch_size, micro_batch_tokens, seed)
 
     def encode(self, source: Source, split: Split) -> list[EncodedFeedback]:
-        feedback = source.feedback(split)
+        feedback = source.taught(split)
         prompts = self.encoder.prompts([told.prompt for told in feedback])
         texts = [text for told in feedback for text in told.responses]
         responses = iter(self.encoder.responses(texts))

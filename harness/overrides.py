@@ -19,8 +19,9 @@ from lightning_modules.errors import OptionError
 
 # In places `~` is the home folder.
 PLACES = (
-    r"data\.(val_)?path",
+    r"data\.(val_path|path|more)",
     r"model\.(pretrained|chat_template)",
+    r"algo\.(policy|critic)_from",
     r"reward(\.rewards\.\w+)*\.path",
     "policy|policies|against|run|runs|to|resume|cache_dir",
     "items|store|export|reward_model",
@@ -37,7 +38,7 @@ NAMES = (
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
 TAKES_LIST = re.compile(
-    r"data\.(val_)?path|data\.subset|policies|runs|clear|experiment|logger\.tags|items"
+    r"data\.(val_path|path|more|subset)|policies|runs|clear|experiment|logger\.tags|items"
 )
 # Those that nothing else checks.
 UNCHECKED = (

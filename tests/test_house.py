@@ -30,6 +30,7 @@ FLOORS = (
     "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
+    "harness.rounds",
     "harness.comparison",
     "harness.web",
     "harness.chat",
@@ -194,7 +195,8 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(
-    "task", ["train", "evaluate", "export", "compare", "cache", "generate", "judge", "label"]
+    "task",
+    ["train", "evaluate", "export", "compare", "cache", "generate", "judge", "label", "chat"],
 )
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
@@ -236,6 +238,7 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "task=label items=nothing store=nowhere",
         "task=label export=pairs.jsonl store=nowhere",
         "task=generate samples=0 policy=nowhere",
+        "task=chat",
         "callbacks.keep_checkpoints=0",
     ],
 )

@@ -19,10 +19,12 @@ TRANSCRIPTS = "prompts that were transcripts, read as turns"
 TOLD = "prompts with a dialogue that ends with the assistant, kept as one turn"
 CONTRADICTORY = "contradictory pairs"
 REPEATED = "repeated pairs"
+ADDED = "rows of data.more"
+OF_MORE = "of data.more: "  # before what is counted of its rows
 CONTRADICTORY_THUMBS = "contradictory thumbs"
 REPEATED_THUMBS = "repeated thumbs"
 NO_LOSS = (
-    *("rows", "kept"),
+    *("rows", "kept", ADDED),
     *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, CUT_MARKERS, CUT_ENDS),
     *(TRANSCRIPTS, TOLD, CONTRADICTORY, REPEATED, CONTRADICTORY_THUMBS, REPEATED_THUMBS),
 )

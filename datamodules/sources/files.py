@@ -41,6 +41,8 @@ class Files(Source):
     set.
     """
 
+    option = "data.path"  # that names the files
+
     def __init__(
         self,
         *,
@@ -62,7 +64,9 @@ class Files(Source):
             too_long=too_long,
         )
         if not path:
-            raise DataError("data.path is missing: give a file of pairs, data.path=pairs.jsonl")
+            raise DataError(
+                f"{self.option} is missing: give a file of pairs, {self.option}=pairs.jsonl"
+            )
         require_share(held_out)
         require_limit(limit)
         require_best(best)
@@ -72,13 +76,13 @@ class Files(Source):
                 f"data.columns.{min(unknown)}: no such column; those that can be mapped are"
                 f" {', '.join(COLUMNS)}"
             )
-        self.files = files_of("data.path", path)
+        self.files = files_of(self.option, path)
         self.val_files = files_of("data.val_path", val_path) if val_path else []
         self.columns = {c: _name(columns or {}, c) for c in COLUMNS}
         self.best = best
         self.held_out = held_out
         self.limit = limit
-        self._places: dict[Prompt, str] = {}
+        self.places: dict[Prompt, str] = {}
         self._unread: Counter[str] = Counter()
         self._ranks: list[bool] = []  # of each row with ratings, whether they look like ranks
         self._against: Counter[str] = Counter()  # rows by what rates the rejected response higher
@@ -112,7 +116,7 @@ class Files(Source):
     def refuse(self, refused: Mapping[Prompt, str]) -> NoReturn:
         """DataError that names the first row whose prompt is `refused`, with the reason."""
         prompt, reason = next(iter(refused.items()))
-        raise DataError(f"{self._places[prompt]}: {reason}")
+        raise DataError(f"{self.places[prompt]}: {reason}")
 
     def _read(self) -> dict[str, list[Feedback | Asked]]:
         rows = self._feedback(self.files)
@@ -155,7 +159,7 @@ class Files(Source):
         self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
         self._against.update(lesson.against for lesson in lessons if lesson.against)
         for lesson in lessons:
-            self._places.setdefault(lesson.prompt, lesson.where)
+            self.places.setdefault(lesson.prompt, lesson.where)
         return [lesson.feedback() for lesson in lessons]
 
     def _lessons(self, files: Sequence[Path], reader: RowReader) -> list[Lesson]:

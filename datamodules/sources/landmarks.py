@@ -227,13 +227,16 @@ class Landmarks(Source):
             a, b = self._response(rng, topic), self._response(rng, topic)
             if a == b:
                 continue
-            margin = self.gold(prompt, a) - self.gold(prompt, b)
-            prefers_a = 1 / (1 + np.exp(-self._options["decisiveness"] * margin))
-            if rng.random() < prefers_a:
-                rows.append(Preference(prompt, a, b, float(prefers_a)))
-            else:
-                rows.append(Preference(prompt, b, a, float(1 - prefers_a)))
+            rows.append(self.annotate(prompt, a, b, rng))
         return rows
+
+    def annotate(self, prompt: Prompt, a: str, b: str, rng: np.random.Generator) -> Preference:
+        """Which of two responses an annotator prefers, drawn from `rng`."""
+        margin = self.gold(prompt, a) - self.gold(prompt, b)
+        prefers_a = 1 / (1 + np.exp(-self._options["decisiveness"] * margin))
+        if rng.random() < prefers_a:
+            return Preference(prompt, a, b, float(prefers_a))
+        return Preference(prompt, b, a, float(1 - prefers_a))
 
     def thumbs(self, split: Split) -> list[Thumb]:
         rng = self._rng(split, 2)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from datamodules.records import (
@@ -21,6 +22,17 @@ Split = Literal["train", "val"]
 TOO_LONG = ("cut", "leave_out")
 
 
+@dataclass(frozen=True)
+class Added:
+    """Feedback from elsewhere, where each prompt was first found, and plain values that change
+    when, and only when, the feedback may change.
+    """
+
+    feedback: list[Feedback]
+    places: Mapping[Prompt, str]
+    identity: dict[str, Any]
+
+
 class Source(ABC):
     """Feedback of one kind. A subclass yields comparisons, or thumbs on single responses, or both;
     the rest follows from them.
@@ -29,12 +41,17 @@ class Source(ABC):
     `counts` says how many rows were read, why any were left out, and what was put right in others.
     `max_prompt_tokens` and `max_response_tokens` are None where the data say what suits.
     `notes` are lines that a user should read before anything is trained, `cautions` those that must
-    not be missed. `best` is the rating that is the best in the source's own words.
+    not be missed. `best` is the rating that is the best in the source's own words. `added` teaches
+    reward models and nothing else: prompts, demonstrations, tokenizers and limits stay what they
+    are without it.
     """
 
     # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
+    # What an annotator of a source that makes its own data prefers: (prompt, a, b, rng) -> a pair.
+    annotate: ClassVar[Callable[[Any, Prompt, str, str, Any], Preference] | None] = None
     best: str | None = None
+    added: Added | None = None
 
     def __init__(
         self,
@@ -105,6 +122,11 @@ class Source(ABC):
                 comparison.preferences() if isinstance(comparison, Ranking) else [comparison]
             )
         ]
+
+    def taught(self, split: Split) -> list[Feedback]:
+        """What reward models learn from: the feedback, and to train on what was added to it."""
+        own = self.feedback(split)
+        return [*own, *self.added.feedback] if self.added and split == "train" else own
 
     def demonstrations(self, split: Split) -> list[Demonstration]:
         """Responses to imitate: every distinct response that was chosen, ranked first or liked,

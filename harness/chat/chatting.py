@@ -1,21 +1,21 @@
 """A chat from the loading of its policy to its end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from datamodules.records import Prompt
 from harness.chat.speech import Voice
 from harness.chat.talk import Talk
-from harness.chat.terminal import Terminal
 from harness.chat.votes import Votes
 from harness.feedback.store import FILE
 from harness.generation.player import Player, check_players
 from harness.parts.choices import Choices
-from harness.parts.players import names_of
+from harness.parts.players import names_of, short_name
 from harness.pipeline.pipeline import Pipeline
 from harness.quiet import quiet_transformers
 from harness.reports.console import make_console, say
-from harness.reports.plain_console import NAME, line
+from harness.reports.plain_console import NAME, PlainConsole, line
 from harness.runs.folder import Run, today
 from harness.runs.used_stages import REFERENCE
 from lightning_modules.errors import OptionError
@@ -28,8 +28,12 @@ UNKNOWN_POSITIONS = 4096
 CHECKED = ("What is the capital of France?", "Name a fruit.")
 
 
-def chat_chosen(choices: Choices, annotator: str, notes: Sequence[str] = ()) -> None:
-    """Talk with `cfg.policy` until whoever types has had enough. Votes are `annotator`'s."""
+# Makes a conversation for who votes in it, and leads it until it has an end.
+Lead = Callable[[Callable[[str], Talk], PlainConsole], None]
+
+
+def chat_chosen(choices: Choices, lead: Lead, notes: Sequence[str] = ()) -> None:
+    """Load `cfg.policy` and have `lead` talk with it. `notes` say where the options come from."""
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(alone=True))
     cfg, console = pipeline.cfg, pipeline.console
@@ -39,22 +43,28 @@ def chat_chosen(choices: Choices, annotator: str, notes: Sequence[str] = ()) -> 
     check_players(pipeline, players, ())
     say(console, notes)
     names = names_of([cfg.policy, against or REFERENCE])
+    if against == cfg.policy:
+        names = [short_name(against), f"{short_name(against)} (2)"]
 
     def voice(number: int, path: str | Path, revision: str | None) -> Voice:
         return Voice(names[number], _player(pipeline, path, revision), number, cfg.seed)
 
+    @cache
     def other() -> Voice:
         path = (against, None) if against else _reference(pipeline)
         say(console, [f"loading {names[1]}"])
         return voice(1, *path)
 
-    votes = Votes(Path(cfg.store).expanduser() / FILE, annotator)
-    talk = Talk(voice(0, cfg.policy, None), other, votes)
-    talk.system = cfg.system
-    limit = talk.voice.player.encoder.max_response_tokens
-    how = f", temperature {cfg.temperature:g}, up to {limit} tokens an answer; /help lists commands"
+    speaker = voice(0, cfg.policy, None)
+
+    def begin(annotator: str) -> Talk:
+        votes = Votes(Path(cfg.store).expanduser() / FILE, annotator)
+        return Talk(speaker, other, votes, cfg.system)
+
+    limit = speaker.player.encoder.max_response_tokens
+    how = f", temperature {cfg.temperature:g}, up to {limit} tokens an answer"
     console.print(line((names[0], NAME), how))
-    Terminal(talk, console).run()
+    lead(begin, console)
 
 
 def _player(pipeline: Pipeline, path: str | Path, revision: str | None) -> Player:

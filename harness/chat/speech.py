@@ -16,11 +16,13 @@ INCOMPLETE = "\ufffd"  # a letter of which some bytes are still to come
 class Speech:
     """Iterating draws the tokens, and yields the text as far as it is certain; `text` is all of it.
 
-    What has been said so far stays when nobody goes on. `left_out` of the conversation's messages
-    were too much for the model. DataError if the prompt cannot be written, or not be cut.
+    What has been said so far stays when nobody goes on. `name` says who speaks; `left_out` of the
+    conversation's messages were too much for the model. DataError if the prompt cannot be written,
+    or not be cut.
     """
 
-    def __init__(self, player: Player, prompt: Prompt, noise: Sequence[torch.Generator]):
+    def __init__(self, name: str, player: Player, prompt: Prompt, noise: Sequence[torch.Generator]):
+        self.name = name
         self.player = player
         self.batch = player.batch([prompt])
         kept = player.encoder.cut_prompts.get(prompt, prompt)
@@ -78,7 +80,7 @@ class Voice:
     def speak(self, prompt: Prompt, sample: int) -> Speech:
         """The answer number `sample` to a prompt."""
         noise = answer_noise(self.seed, prompt, self.number, 1, first=sample)
-        return Speech(self.player, prompt, noise)
+        return Speech(self.name, self.player, prompt, noise)
 
     def set_temperature(self, temperature: float) -> None:
         self.player.collector.temperature = temperature

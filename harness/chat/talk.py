@@ -12,6 +12,7 @@ from harness.chat.votes import Votes
 class Speaking(Protocol):
     """An answer while it is spoken (harness/chat/speech.py)."""
 
+    name: str
     left_out: int
     is_cut: bool
     stopped: bool
@@ -53,12 +54,18 @@ class Talk:
     is to be called with it then, whole or not.
     """
 
-    def __init__(self, voice: Speaker, other: Callable[[], Speaker], votes: Votes):
+    def __init__(
+        self,
+        voice: Speaker,
+        other: Callable[[], Speaker],
+        votes: Votes,
+        system: str | None = None,
+    ):
         self.voice = voice
         self.load_other = other
         self.other: Speaker | None = None
         self.votes = votes
-        self.system: str | None = None
+        self.system = system
         self.temperature: float | None = None
         self.turns: list[Turn] = []
 
@@ -88,12 +95,12 @@ class Talk:
                 self.other.set_temperature(self.temperature)
         return self.other.speak(turn.prompt, turn.sample)
 
-    def heard(self, speaker: Speaker, speech: Speaking) -> None:
+    def heard(self, speech: Speaking) -> None:
         """Keep what was said. What was stopped before its first word was not asked for."""
         turn = self.turns[-1]
         if speech.text or speech.stopped:
-            before = {} if speaker is self.voice else turn.answers
-            turn.answers = before | {speaker.name: speech.text}
+            before = {} if speech.name == self.voice.name else turn.answers
+            turn.answers = before | {speech.name: speech.text}
             turn.ended = time.monotonic()
         elif not turn.answers:
             self.turns.pop()

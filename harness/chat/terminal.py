@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 from rich.console import Console
 
-from harness.chat.talk import NothingSaid, Speaker, Speaking, Talk
+from harness.chat.talk import NothingSaid, Speaking, Talk
 from harness.errors import USER_ERRORS
 from harness.printable import printable
 from harness.reports.console import say
@@ -53,6 +54,7 @@ class Terminal:
 
     def run(self) -> None:
         """Read lines until the input ends, or /quit."""
+        self._note("/help lists commands")
         for text in typed(self.console):
             if text.strip() in ("/quit", "/exit"):
                 return
@@ -75,29 +77,30 @@ class Terminal:
             self._note(str(error))
 
     def _voice(self, ask: Callable[[], Speaking]) -> None:
-        went_on = self._hear(self.talk.voice, ask())
+        went_on = self._hear(ask())
         if self.shows_both and went_on:
             self._beside()
 
     def _beside(self) -> None:
-        speech = self.talk.beside()
-        self._hear(self.talk.other, speech)
+        self._hear(self.talk.beside())
 
-    def _hear(self, speaker: Speaker, speech: Speaking) -> bool:
+    def _hear(self, speech: Speaking) -> bool:
         """Show an answer while it is spoken; False if ctrl-c has stopped it."""
         if speech.is_cut:
             what = f"the first {speech.left_out} messages" if speech.left_out else "the beginning"
             self._note(f"more than the model reads: {what} left out")
         stops: list[bool] = []
-        self.console.print(line((f"{speaker.name}>", NAME)), end=" ")
-        with on_ctrl_c(lambda: stops.append(True)):
+        self.console.print(line((f"{speech.name}>", NAME)), end=" ")
+        # Between pipes there is nobody to go on with.
+        stoppable = on_ctrl_c(lambda: stops.append(True)) if sys.stdin.isatty() else nullcontext()
+        with stoppable:
             for piece in speech:
                 sys.stdout.write(printable(piece, self.console.encoding))
                 sys.stdout.flush()
                 if stops:
                     break
         sys.stdout.write("\n")
-        self.talk.heard(speaker, speech)
+        self.talk.heard(speech)
         if stops:
             self._note("stopped")
         elif not speech.stopped:

@@ -31,6 +31,7 @@ from lightning_modules.options.rewards import (
     FunctionRewardOptions,
     JudgeRewardOptions,
     LearnedRewardOptions,
+    PeopleRewardOptions,
 )
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
 
@@ -49,6 +50,7 @@ OPTIONS = {
     "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
     "lightning_modules.rewards.judged.JudgeReward": JudgeRewardOptions,
     "lightning_modules.rewards.combined.CombinedReward": CombinedRewardOptions,
+    "harness.web.people_reward.PeopleReward": PeopleRewardOptions,
     "lightning_modules.judges.judge.Judge": JudgeOptions,
 }
 SIMPLE = {
@@ -103,6 +105,13 @@ def check_config(cfg: DictConfig) -> None:
         "hardware.head_precision",
         head,
         "must be float32, or null for the precision of the layers",
+    )
+    exported = plain["callbacks"].get("export_precision", "float32")
+    require(
+        exported in ("float32", "bfloat16"),
+        "callbacks.export_precision",
+        exported,
+        "must be float32 or bfloat16",
     )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")

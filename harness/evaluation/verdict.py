@@ -81,6 +81,7 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
             draw(pipeline.console, *drawings, partial(places, run.folder))
             return summary
     finally:
+        pipeline.reward.release()
         run.release()
 
 

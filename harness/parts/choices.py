@@ -5,6 +5,7 @@ import time
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.added import add_feedback
 from datamodules.sources.source import Source
 from harness.checks.config import check_config
 from harness.parts.suited_loss import require_suited_loss
@@ -34,7 +35,10 @@ class Choices:
         self.origin = origin
         data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
         data.pop(ADVICE, None)
+        more = data.pop("more", None)
         self.source: Source = instantiate(data)
+        if more:
+            add_feedback(self.source, more)
         require_suited_loss(cfg, self.source)
 
 

@@ -19,12 +19,15 @@ from lightning_modules.options.identities import (
     code_identity,
     critic_identity,
     file_hash,
+    policy_identity,
     pretrained_identity,
 )
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
 from lightning_modules.options.supervised import SupervisedOptions
 
 PLAYERS = ("policy", "against")  # of an evaluation
+# What a policy or its critic begins as, where that is no part of the data or the model.
+STARTS = {"policy_from": policy_identity, "critic_from": critic_identity}
 
 
 def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
@@ -33,16 +36,14 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     model = config["model"]
-    # Which rows a template refuses follows from the model and is found later.
-    data = {key: value for key, value in source.identity().items() if key != "refused"}
-    found: dict[str, Any] = {"data": data}
+    found = _data(source)
     if model.get("pretrained") is not None:
         found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
-    if (start := config["algo"].get("critic_from")) is not None:
-        found["algo.critic_from"] = critic_identity(start)
+    starts = {option: config["algo"].get(option) for option in STARTS}
+    found |= {f"algo.{o}": STARTS[o](start) for o, start in starts.items() if start is not None}
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
@@ -68,6 +69,12 @@ def _judged(config: dict[str, Any]) -> dict[str, Any]:
     if judge.get("model") is not None and judge.get("base_url") is None:
         found["judge.model"] = pretrained_identity(judge["model"])
     return found
+
+
+def _data(source: Source) -> dict[str, Any]:
+    """Which rows a template refuses follows from the model and is found later."""
+    data = {key: value for key, value in source.identity().items() if key != "refused"}
+    return {"data": data} | ({"data.more": source.added.identity} if source.added else {})
 
 
 def _environment(cfg: DictConfig, config: dict[str, Any]) -> dict[str, str]:

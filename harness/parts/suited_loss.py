@@ -5,7 +5,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from datamodules.sources.source import Source
+from datamodules.records import Thumb
+from datamodules.sources.source import Source, Split
 from harness.checks.config import OPTIONS, rewards
 from lightning_modules.errors import OptionError
 from lightning_modules.options.rewards import LearnedRewardOptions
@@ -17,11 +18,11 @@ PAIRS, THUMBS = "bradley_terry", "thumbs"
 def require_suited_loss(cfg: DictConfig, source: Source) -> None:
     """Raise OptionError if a reward model that will be needed does not learn from what there is."""
     for place, loss in _losses(OmegaConf.to_container(cfg, resolve=True)):
-        told = {split: source.thumbs(split) for split in ("train", "val")}
+        told = {split: _thumbs(source, split) for split in ("train", "val")}
         thumbs = sum(map(len, told.values()))
         if loss != THUMBS and not thumbs:
             continue
-        pairs = len(source.comparisons("train"))
+        pairs = len(source.taught("train")) - len(told["train"])
         if loss != THUMBS:
             beside = f" beside {pairs:,} comparisons" if pairs else " and no comparisons"
             raise OptionError(
@@ -42,6 +43,11 @@ def require_suited_loss(cfg: DictConfig, source: Source) -> None:
                 f"{place}.loss={THUMBS}: all {len(told['train']):,} thumbs of the training split"
                 f" are {'up' if kinds.pop() else 'down'}, so nothing tells responses apart"
             )
+
+
+def _thumbs(source: Source, split: Split) -> list[Thumb]:
+    """Those that a reward model is taught or judged by."""
+    return [told for told in source.taught(split) if isinstance(told, Thumb)]
 
 
 def _losses(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

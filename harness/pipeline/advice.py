@@ -68,7 +68,7 @@ def _trainings(parts: Parts) -> Iterator[str]:
 
 def _about_toy(parts: Parts) -> Text:
     size = parts.language_model.parameters()
-    rows = len(parts.source.feedback("train"))
+    rows = len(parts.source.taught("train"))
     typed = (word(o) for o in typed_overrides() if not OF_A_TOY.match(o))
     return line(
         f"model={parts.cfg.model.name} is a toy of {size / 1e6:.1f} million parameters, trained"

@@ -63,9 +63,11 @@ class Pipeline(Parts):
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
+            folder=lambda: self.run.folder,
             judge=self.judge,
             judging=self.judge_context,
             reference_responses=lambda prompts: self.reference_responses(prompts),
+            say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:

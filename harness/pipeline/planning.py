@@ -63,7 +63,7 @@ class Costs:
         return supervised(rows, held_out, self.lengths.sequence, options.epochs, lora=lora)
 
     def reward_model(self, options: RewardModelOptions) -> Cost:
-        rows, held_out = (self.source.feedback(split) for split in ("train", "val"))
+        rows, held_out = (self.source.taught(split) for split in ("train", "val"))
         shown = min(DEMONSTRATIONS, len(self.source.demonstrations("val")))
         judged = 2 * len(self.source.preferences("val")) + len(self.source.thumbs("val"))
         return supervised(

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from datamodules.records import DataError, Preference, Prompt, Thumb
-from datamodules.sources.cleaning import NO_LOSS
+from datamodules.sources.cleaning import NO_LOSS, OF_MORE
 from datamodules.sources.source import Source
 from harness.disk.files import write_text
 from harness.reports.markdown import one_line
@@ -97,4 +97,8 @@ def judge(
 def _losses(counts: Mapping[str, int]) -> dict[str, int]:
     """Counts of what was read and kept are no losses."""
     kept = (*NO_LOSS, "prompts", "responses")
-    return {what: count for what, count in counts.items() if what not in kept and count}
+    return {
+        what: count
+        for what, count in counts.items()
+        if what.removeprefix(OF_MORE) not in kept and count
+    }

@@ -25,7 +25,8 @@ def say_lessons(console: Console, source: Source, split: Split = "train") -> Non
         say(console, ["data: " + ", ".join(counts)])
     say(console, source.notes)
     warn(console, source.cautions)
-    comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
+    pairs = (told for told in source.taught(split) if not isinstance(told, Thumb))
+    comparison = next(filter(_has_pair, pairs), None)
     what = "as it will be taught" if split == "train" else "as it is read"
     if comparison:
         lines = pair_lines(comparison, source.best, min(console.width, WIDTH))

@@ -13,9 +13,7 @@ from lightning_modules.models.adapters import adapter_parameters
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
-from lightning_modules.rewards.judged import JudgeReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
-from lightning_modules.rewards.programmed import FunctionReward, NoReward
 from lightning_modules.rewards.reward import Reward
 
 
@@ -75,13 +73,14 @@ def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
     return next(iter(names.values()), "no parameters")
 
 
-def reference_words(reference: Reference, start: str) -> str:
-    """`start`: where the policy comes from."""
+def reference_words(reference: Reference, start: str, begun: str | None = None) -> str:
+    """`start`: where the reference comes from; `begun`: where the policy does, if not there."""
     if reference.shares_policy:
         return f"the same with its adapters off: {start}"
     with reference.active() as lm:
         held = _dtypes(lm.parameters())
-    return f"a frozen copy of what the policy begins as: {start}, {held}"
+    what = "a frozen model" if begun else "a frozen copy of what the policy begins as"
+    return f"{what}: {start}, {held}"
 
 
 def critic_words(model: ActorCritic, start: str, begun: str | None) -> str | None:
@@ -117,13 +116,8 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         return " + ".join(
             f"{reward.weights[name]:g} x {reward_words(part, data, stages)}" for name, part in parts
         )
-    if isinstance(reward, FunctionReward):
-        return f"the function {reward.path}"
-    if isinstance(reward, NoReward):
-        return "none, the judge alone compares"
-    if isinstance(reward, JudgeReward):
-        wins = ", wins against the reference" if reward.options.form == "win" else ""
-        return f"a judge, {reward.judge.words}{wins}"
+    if reward.words:
+        return reward.words
     if not isinstance(reward, ModelReward):
         return f"{reward.name}, which {data} knows"
     name = getattr(reward.options, "path", None) or f"a reward model trained here on {data}"

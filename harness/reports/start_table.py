@@ -80,8 +80,9 @@ def _models(
 ) -> Iterator[Row]:
     learned = "the reward model" if "reward_model" in stages else "the reference"
     actor, collector = algorithm.model, algorithm.collector
-    yield "policy", policy_words(actor, model)
-    yield "reference", reference_words(collector.reference, start)
+    begun = algorithm.options.policy_from
+    yield "policy", policy_words(actor, model) + (f", begun as {begun}" if begun else "")
+    yield "reference", reference_words(collector.reference, start, begun)
     if critic := critic_words(actor, learned, algorithm.options.critic_from):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)
@@ -206,7 +207,5 @@ def thumbs_line(source: Source, weight: float) -> str:
         told.append(f"{len(thumbs):,} {name}{share}")
     line = f"{'; '.join(told)}; how often they are up is the bias's to learn, not the scores'"
     if pairs := len(source.comparisons("train")):
-        line += (
-            f"; {pairs:,} comparisons beside them, of which each counts as {1 / weight:g} thumbs"
-        )
+        line += f"; {counted(pairs, 'comparison')} beside them; a thumb weighs {weight:g} of one"
     return line

@@ -195,8 +195,8 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
     was = with_new_names(state["config"])
     places = state.get("inputs") is None
     differing = differences(identity(was, places=places), identity(config, places=places))
-    grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
-    for option in (*FOR_THE_MACHINE, *(["algo.iterations"] if grown else [])):
+    grown = _grown(was, config)
+    for option in (*FOR_THE_MACHINE, *grown):
         differing.pop(option, None)
     if differing:
         lines = [f"  {key}: {was!r} then, {now!r} now" for key, (was, now) in differing.items()]
@@ -221,6 +221,14 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
         run.checkpoint, notes = _checkpoint(folder, alone=True)
         run.notes += notes
     return run
+
+
+def _grown(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The option by which a run is to go on beyond its end: its rounds or its iterations."""
+    if "rounds" in was:
+        return ["rounds"] if now.get("rounds", 0) > was["rounds"] else []
+    more = now["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
+    return ["algo.iterations"] if more else []
 
 
 def _join(config: dict[str, Any]) -> Run:

@@ -15,6 +15,7 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    *("host", "port", "instructions"),  # of a page for people
     "to",
 )
 
@@ -23,6 +24,8 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    # How people are asked, whose votes are kept.
+    *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
     "batch_size",
 )
 
@@ -34,8 +37,9 @@ OF_REQUESTS = (
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|policies"
-    r"|against|items|reward(\.rewards\.\w+)*\.path"
+    r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
+    r"|algo\.(critic|policy)_from|policy|policies|against|items"
+    r"|reward(\.rewards\.\w+)*\.path"
 )
 
 

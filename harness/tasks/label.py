@@ -15,18 +15,19 @@ from harness.feedback.report import summary_lines, summary_table
 from harness.feedback.store import FILE, Store
 from harness.feedback.summary import summarise
 from harness.overrides import require_names
+from harness.parts.players import players_of
 from harness.reports.console import make_console, say
 from harness.signals import Stopped, remember
 from harness.surroundings import require_writable
 from harness.tasks.generate import generate
-from harness.typed import from_here, option
+from harness.typed import from_here, option, program
+from harness.web import PACKAGES
 from lightning_modules.options.require import one_of, require, require_package
 
 ORDERS = ("given", "disagreement")
 # What does not shape answers.
 OWN = ("items", "kind", "store", "overlap", "order", "reward_model", "instructions", "lease")
 OWN += ("host", "port", "export")
-PACKAGES = ("starlette", "uvicorn", "jinja2", "markdown_it", "pygments")
 
 
 def label(cfg: DictConfig) -> dict[str, Any]:
@@ -61,8 +62,9 @@ def label(cfg: DictConfig) -> dict[str, Any]:
 def _check(cfg: DictConfig) -> None:
     require(cfg.kind in SIZES, "kind", cfg.kind, one_of(list(SIZES)))
     require(cfg.order in ORDERS, "order", cfg.order, one_of(ORDERS))
-    both = cfg["items"] is not None and cfg.policies is not None
-    require(not both, "policies", cfg.policies, "give them or items, not both")
+    if cfg.policies is not None:
+        require(cfg["items"] is None, "policies", cfg.policies, "give them or items, not both")
+        _check_count(cfg.kind, len(players_of("policies", cfg.policies)) * cfg.samples, cfg.samples)
     if cfg.order == "disagreement":
         rule = "order=disagreement needs the folder of an ensemble of reward models"
         require(bool(cfg.reward_model), "reward_model", cfg.reward_model, rule)
@@ -74,6 +76,15 @@ def _check(cfg: DictConfig) -> None:
     from harness.web.server import require_free
 
     require_free(cfg.host, cfg.port)
+
+
+def _check_count(kind: str, answers: int, samples: int) -> None:
+    """OptionError unless what policies will say of a prompt makes an item of this kind."""
+    least, most = SIZES[kind]
+    rule = f"makes {answers} answer{'s' * (answers != 1)} to a prompt, and a {kind} needs {least}"
+    require(answers >= least, "samples", samples, rule)
+    rule = f"makes {answers} answers to a prompt, and a {kind} has at most {most}"
+    require(kind != "ranking" or answers <= most, "samples", samples, rule)
 
 
 def _answered(cfg: DictConfig, folder: Path) -> str:
@@ -143,5 +154,6 @@ def _export(place: Path, to: Path) -> dict[str, Any]:
     say(console, summary_lines(summary))
     console.print(summary_table(summary))
     written = [f"{count} rows in {from_here(file)}" for file, count in files.items()]
-    say(console, [*written, f"train on them: {option('data.path', from_here(to))} data=files"])
+    training = f"{program()} data=files {option('data.path', from_here(to))}"
+    say(console, [*written, f"to train on them: {training}"])
     return {"items": summary.items, "labels": summary.labels}

@@ -36,6 +36,8 @@ class GoldReward(Reward):
 class NoReward(Reward):
     """Says nothing of any response, where only a judge is to compare them: all are worth 0."""
 
+    words = "none, the judge alone compares"
+
     def __init__(self, *, name: str = "none"):
         self.name = name
 
@@ -52,6 +54,7 @@ class FunctionReward(Reward):
         self.options = FunctionRewardOptions(**options)
         self.name = self.options.name
         self.path = self.options.path
+        self.words = f"the function {self.path}"
         self.function = self.options.load()
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:

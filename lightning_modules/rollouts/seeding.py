@@ -17,8 +17,10 @@ class Stream(IntEnum):
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
     DROPOUT = 5
-    JUDGED_AGAINST = 6
-    ANSWERS = 7
+    ANSWERS = 6
+    PAIRS = 7  # of answers, to be labelled
+    LABELS = 8
+    JUDGED_AGAINST = 9
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:

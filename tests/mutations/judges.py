@@ -1,86 +1,82 @@
-"""Bugs of what is made of a judge's verdicts."""
+"""Bugs of judges: what they are asked, how they are read, what is counted and kept."""
 
 from tests.mutations.mutation import Mutation
 
-LENGTHS = "exact/test_length_control.py"
-CONTROL = "lightning_modules.metrics.length_control"
-BY_HAND = "lightning_modules/metrics/test_judgements.py"
-JUDGEMENTS = "lightning_modules.metrics.judgements"
-PAIRS = "harness/judging/test_pairs.py"
+READING = "lightning_modules/judges/test_reading.py"
+LOCAL = "lightning_modules/judges/test_local.py"
+ENDPOINT = "lightning_modules/judges/test_endpoint.py"
+JUDGED = "lightning_modules/rewards/test_judged.py"
 
 ROWS = (
     Mutation(
-        bug="the length-controlled win rate is the plain one",
-        target=f"{CONTROL}:length_controlled",
-        old="_theta(won, x, 0.0, 1.0)",
-        new="_theta(won, 0 * x, 0.0, 1.0)",
-        tests=(f"{LENGTHS}::test_many_comparisons_come_to_the_planted_rate",),
+        bug="a response without a verdict is worth 0",
+        target="lightning_modules.rewards.judged:_or_nan",
+        old="math.nan if value is None",
+        new="0.0 if value is None",
+        tests=(f"{JUDGED}::test_a_rating_is_the_score_and_a_missing_one_is_none",),
     ),
     Mutation(
-        bug="lengths are equal where their difference is the mean one",
-        target=f"{CONTROL}:standardised",
-        old="(difference / spread)",
-        new="((difference - difference.mean()) / spread)",
-        tests=(f"{LENGTHS}::test_differences_are_standardised_around_their_mean_and_read_at_zero",),
-    ),
-    Mutation(
-        bug="the penalty on the effect of length is twice what it says",
-        target=f"{CONTROL}:_phi",
-        old="- PULL * phi",
-        new="- 2 * PULL * phi",
-        tests=(f"{LENGTHS}::test_it_is_the_ridge_regression_of_others",),
-    ),
-    Mutation(
-        bug="the interval takes the effect of length for known",
-        target=f"{CONTROL}:_theta",
-        old="of_theta - both**2 / (of_phi + PULL)",
-        new="of_theta",
-        tests=(f"{LENGTHS}::test_one_policy_always_longer_leaves_what_the_penalty_allows",),
-    ),
-    Mutation(
-        bug="comparisons of one prompt are as many independent ones",
-        target=f"{CONTROL}:length_controlled",
-        old="weight = _independent_share(won, x, cluster, theta, phi)",
-        new="weight = 1.0",
-        tests=(f"{LENGTHS}::test_repeated_comparisons_of_a_prompt_do_not_make_it_surer",),
-    ),
-    Mutation(
-        bug="a response wins that one order alone prefers",
-        target=f"{JUDGEMENTS}:BothOrders.won",
-        old="(self.read_first > 0.5) & (self.read_second > 0.5)",
-        new="(self.read_first > 0.5)",
-        tests=(f"{BY_HAND}::test_a_response_wins_if_both_orders_prefer_it",),
-    ),
-    Mutation(
-        bug="a leaning to what is read first is one to the first response",
-        target=f"{JUDGEMENTS}:BothOrders.for_what_is_read_first",
-        old="(0.5 - second)",
-        new="(second - 0.5)",
+        bug="the second order of a win is read as if it were the first",
+        target="lightning_modules.rewards.judged:JudgeReward._wins",
+        old="(a + 1 - b) / 2",
+        new="(a + b) / 2",
         tests=(
-            f"{BY_HAND}::test_the_leaning_to_a_place_is_that_of_the_verdicts_whoever_is_better",
+            f"{JUDGED}::test_a_win_is_the_mean_of_both_orders_and_the_references_own_words_are_a_tie",
         ),
     ),
     Mutation(
-        bug="Cohen's kappa leaves chance in",
-        target=f"{JUDGEMENTS}:agreement",
-        old="2 * x - 1",
-        new="x",
+        bug="a verdict in tokens is the likeliest one's share of everything",
+        target="lightning_modules.judges.reading:read_tokens",
+        old="for name, p in on.items()) / total",
+        new="for name, p in on.items())",
+        tests=(f"{READING}::test_of_tokens_the_expected_verdict_over_what_lies_on_verdicts",),
+    ),
+    Mutation(
+        bug="marks around what is judged can be known beforehand",
+        target="lightning_modules.judges.rubric:fenced",
+        old="repr(texts)",
+        new="repr(list(texts))",
+        tests=(f"{READING}::test_an_answer_cannot_close_the_marks_around_it_or_open_others",),
+    ),
+    Mutation(
+        bug="a judge in this process is read before what its tokenizer puts ahead of a verdict",
+        target="lightning_modules.judges.local:LocalModel.probabilities",
+        old="[ids + before for ids",
+        new="[ids for ids",
         tests=(
-            f"{BY_HAND}::test_kappa_is_cohens_of_the_table_in_which_either_response_comes_first",
+            f"{LOCAL}::test_a_verdict_is_the_token_that_comes_next_whatever_is_beside_it[llama-True]",
         ),
     ),
     Mutation(
-        bug="a pair without a verdict in one order is a tie",
-        target=f"{JUDGEMENTS}:judged_metrics",
-        old="pairs.where(pairs.scored)",
-        new="pairs",
-        tests=(f"{BY_HAND}::test_the_numbers_of_a_handful",),
+        bug="a judge in this process counts padding among positions",
+        target="lightning_modules.judges.local:LocalModel._next",
+        old="position_ids=position_ids(mask)",
+        new="position_ids=torch.arange(ids.shape[1], device=device)[None].expand_as(ids)",
+        tests=(
+            f"{LOCAL}::test_a_verdict_is_the_token_that_comes_next_whatever_is_beside_it[gpt2-False]",
+        ),
     ),
     Mutation(
-        bug="what the second order says is of the wrong response",
-        target="harness.judging.both_orders:_judged",
-        old="1 - second.value",
-        new="second.value",
-        tests=(f"{PAIRS}::test_both_orders_are_asked_and_turned_back",),
+        bug="other settings of a judge find the answers to earlier ones",
+        target="lightning_modules.judges.asking:Asking._answer",
+        old="key_of(endpoint=self.options.base_url, body=body)",
+        new="key_of(endpoint=self.options.base_url, body=messages)",
+        tests=(f"{ENDPOINT}::test_what_shapes_an_answer_is_asked_anew[other2]",),
+    ),
+    Mutation(
+        bug="a run that goes on has its whole budget again",
+        target="lightning_modules.judges.budget:Budget.begin",
+        old="self.spent = os.fstat(self._file).st_size",
+        new="os.ftruncate(self._file, 0)",
+        tests=(
+            f"{ENDPOINT}::test_a_budget_counts_every_request_over_restarts_and_says_what_to_do",
+        ),
+    ),
+    Mutation(
+        bug="a key that an endpoint repeats is kept with its answer",
+        target="lightning_modules.judges.endpoint:Endpoint._without_key",
+        old="said.replace(self._key, HIDDEN) if self._key else said",
+        new="said",
+        tests=(f"{ENDPOINT}::test_no_file_and_no_message_holds_the_key",),
     ),
 )

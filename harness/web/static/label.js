@@ -64,7 +64,7 @@ function show(html) {
   begin();
   if (waited && item().dataset.wait !== undefined) return;
   window.scrollTo(0, 0);
-  item().querySelector("[tabindex='-1']")?.focus({ preventScroll: true });
+  item().querySelector(".prompt, h1").focus({ preventScroll: true });
   said.textContent = card.querySelector(".top p").textContent;
 }
 

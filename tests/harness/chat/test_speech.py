@@ -48,6 +48,22 @@ def test_it_says_what_stands_in_a_file_of_answers(player, world):
     assert len(texts) > 30
 
 
+def test_what_was_answered_before_is_left_out_and_changes_no_batch(player, world, monkeypatch):
+    prompts, batches, batch = world.prompts("val")[:8], [], player.batch
+
+    def noted(part):
+        batches.append(part)
+        return batch(part)
+
+    monkeypatch.setattr(player, "batch", noted)
+    how = {"samples": 2, "seed": 0, "at_once": 6}
+    whole = list(answer({"a": player}, prompts, **how))
+    whole_batches = [*batches]
+    batches.clear()
+    assert list(answer({"a": player}, prompts, **how, skip=4)) == whole[4:]
+    assert batches == whole_batches[1:] == [prompts[3:6], prompts[6:]]
+
+
 def test_it_comes_token_by_token_and_stops_when_nobody_listens(player):
     read = []
     hook = player.lm.register_forward_pre_hook(lambda *_: read.append(1))
@@ -66,7 +82,7 @@ def test_it_comes_token_by_token_and_stops_when_nobody_listens(player):
 def test_letters_come_when_all_their_bytes_are_there(player, encoder):
     ids = encoder.responses(["héllo 👩 Kraków"], [False])[0]
     assert any("\ufffd" in encoder.decode(ids[:n]) for n in range(1, len(ids)))
-    speech = Speech(player, Prompt.from_text("x"), [torch.Generator()])
+    speech = Speech("a", player, Prompt.from_text("x"), [torch.Generator()])
     told = []
     for token in ids:
         speech.ids.append(token)

@@ -16,6 +16,7 @@ from harness.reports.console import make_console
 
 @dataclass
 class Said:
+    name: str
     pieces: list[str]
     stopped: bool = True
     left_out: int = 0
@@ -41,7 +42,7 @@ class Parrot:
         if words == "refuse":
             raise DataError("the chat template refuses it")
         self.heard.append([tuple(m) for m in prompt.messages])
-        return Said([f"{self.name}{sample}: ", words])
+        return Said(self.name, [f"{self.name}{sample}: ", words])
 
     def set_temperature(self, temperature):
         self.temperature = temperature

@@ -143,4 +143,4 @@ def test_the_summary_counts_by_hand():
     assert "6 labels of 3 items by 3 annotators, 1 skipped; 2.5 s a label (median)" in text
     assert "60.0% of the labels of 3 items with several; Krippendorff's alpha" in text
     assert f"first place won 66.7% [{low:.1%}, {high:.1%}] of 3" in text
-    assert "x was the better one in 62.5%" in text
+    assert "x was better than y in 62.5%" in text

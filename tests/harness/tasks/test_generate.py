@@ -116,7 +116,10 @@ def test_a_file_of_answers_is_a_file_of_prompts(run, written, configure, tmp_pat
     )
     assert summary["val/score"] < 0
     with pytest.raises(DataError, match="prompts alone"):
-        train(configure(tmp_path / "train", *of_file, *short))
+        train(configure(tmp_path / "toy", *of_file, *short))
+    own = (f"model.pretrained={run}/model", "algo=reinforce", "algo.iterations=1")
+    summary = train(configure(tmp_path / "train", *of_file, *short, *own))
+    assert summary["val/score"] < 0
 
 
 @pytest.mark.parametrize(

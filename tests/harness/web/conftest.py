@@ -12,8 +12,6 @@ import pytest
 
 from harness.feedback.items import Item
 from harness.feedback.store import FILE, Store
-from harness.web.labelling import Labelling
-from harness.web.server import serving
 
 
 class Person:
@@ -46,6 +44,9 @@ class Person:
 @pytest.fixture
 def served(tmp_path):
     """served(items, **options) gives, while its block lasts, the address and the store."""
+    pytest.importorskip("uvicorn", reason="the extra [label] is not installed")
+    from harness.web.labelling import Labelling
+    from harness.web.server import serving
 
     @contextmanager
     def serve(

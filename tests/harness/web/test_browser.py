@@ -49,6 +49,7 @@ def visit(browser):
         page.fill("#name", name)
         page.keyboard.press("Enter")
         page.wait_for_selector("[data-item]")
+        settle(page)
         return page
 
     yield open_page
@@ -205,6 +206,8 @@ def test_a_double_click_and_a_key_held_down_are_one_vote(served, visit):
             page.wait_for_timeout(60)
             page.keyboard.down("4")
         page.keyboard.up("4")
+        page.wait_for_selector("text=question 2")
+        settle(page)
         assert [vote.choice for vote in store.votes()] == ["tie", "both_bad"]
 
 

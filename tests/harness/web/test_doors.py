@@ -1,13 +1,17 @@
 """Who gets in, and who does not: over real sockets."""
 
 import socket
+import sqlite3
 from http.client import HTTPConnection
 from urllib.parse import quote_plus, urlsplit
 
 import pytest
 
+pytest.importorskip("uvicorn", reason="the extra [label] is not installed")
+
 from datamodules.records import Prompt
 from harness.errors import RunError
+from harness.feedback import database
 from harness.feedback.items import Item
 from harness.web.doors import is_this_machine
 from harness.web.server import serving
@@ -79,6 +83,7 @@ def test_what_another_page_sends_is_not_heard(served):
             assert status == 403
         assert store.votes() == []
         assert asked(address, "/vote", "POST", "x" * 2_000_000)[0] == 413
+        assert asked(address, "/vote", "POST", iter([b"x"] * 9))[0] == 413  # in pieces, without end
         assert ann.post("/vote", {"item": item, "choice": "first", "seconds": 1})[0] == 200
         assert len(store.votes()) == 1
 
@@ -138,6 +143,23 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_kept(served):
         assert Person(address, "").post("/vote", {"item": item, "choice": "first"})[0] == 409
         assert Person(address, "bob").post("/vote", {"item": item, "choice": "first"})[0] == 400
         assert store.votes() == []
+
+
+def test_a_vote_that_the_disk_refuses_is_not_said_to_be_kept(served, monkeypatch):
+    """Another process holds the file: the page is told to send the vote again."""
+    monkeypatch.setattr(database, "WAIT", 0.05)
+    with served(ITEMS) as (address, store):
+        ann = Person(address, "ann")
+        ann.post("/next", {})
+        vote = {"item": ITEMS[0].id, "choice": "tie", "seconds": 1}
+        with sqlite3.connect(store.path) as other:
+            other.execute("BEGIN IMMEDIATE")
+            status, answer = ann.post("/vote", vote)
+            assert status == 503
+            assert "labels.sqlite: cannot be read or written" in answer["said"]
+        assert store.votes() == []
+        assert ann.post("/vote", vote)[0] == 200
+        assert len(store.votes()) == 1
 
 
 def test_a_port_that_is_taken_is_said_so(served):
