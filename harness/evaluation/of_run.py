@@ -32,7 +32,7 @@ TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
 # Of models that no run says the reward of, a judge compares alone.
-NO_REWARD = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
+JUDGED_ALONE = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
 # What can be given in the place of a stage that is gone.
 INSTEAD = {
     "reward_model": "reward=learned, which trains one on these, or another reward",
@@ -69,7 +69,7 @@ def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
         return _of_reward(cfg, run, typed)
     if cfg.policy and has_judge(cfg) and "reward" not in map(place_of, typed):
         cfg = OmegaConf.merge(cfg)  # a copy
-        cfg.reward = NO_REWARD
+        cfg.reward = JUDGED_ALONE
     return Taken(cfg, notes=_defaults(cfg, typed))
 
 
