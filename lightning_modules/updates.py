@@ -112,7 +112,10 @@ class UpdatingModule(ManualModule):
         )
 
     def _accumulate(
-        self, minibatch: Rollout, statistics: UpdateStatistics, begun: list[Iterator[TokenOutputs]]
+        self,
+        minibatch: Rollout,
+        statistics: UpdateStatistics,
+        begun: list[Iterator[TokenOutputs]] | None = None,
     ) -> None:
         """The gradient of one optimiser step, in micro-batches; `begun`: its passes, if they are,
         which are taken from there.
@@ -124,7 +127,7 @@ class UpdatingModule(ManualModule):
             statistics.add(*seen)
 
     def _gradient(
-        self, minibatch: Rollout, divisor: Tensor, begun: list[Iterator[TokenOutputs]]
+        self, minibatch: Rollout, divisor: Tensor, begun: list[Iterator[TokenOutputs]] | None
     ) -> list[tuple]:
         """Adds up the gradient anew; returns what is to be counted of each micro-batch."""
         self.optimizers().zero_grad()  # of a try that ran out of memory
