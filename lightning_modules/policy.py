@@ -87,7 +87,11 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         """This iteration's rollout, weighed, and the seconds that its parts took."""
         noise = generator(self.options.seed, Stream.SAMPLING, self.current_epoch, self.global_rank)
         rollout, _, seconds = self.collector.collect(
-            batch, noise, self.options.samples_per_prompt, with_reference=self.beta > 0
+            batch,
+            noise,
+            self.options.samples_per_prompt,
+            with_reference=self.beta > 0,
+            first_step=self._order() if self._begins_early() else None,
         )
         if self.sum_over_ranks(rollout.scored.sum().float()) == 0:
             raise TrainingError(
@@ -102,6 +106,11 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             self.beta,
         )
         return self.weigh(replace(rollout, rewards=rewards)), seconds
+
+    def _begins_early(self) -> bool:
+        """Whether the pass that gives old log-probabilities may be that of the first step."""
+        one_rank = self.trainer.world_size == 1  # DDP has a forward pass of its own
+        return self.options.minibatches == 1 and one_rank and not self.warming_up
 
     # -- Lightning ------------------------------------------------------------------------------
 
@@ -150,6 +159,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
         metrics |= self._largest_gap(rollout)
+        metrics |= self._reward_counts()
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
         if (adaptive := self.options.adaptive_beta) and not self.warming_up:
@@ -167,6 +177,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             return {}
         largest = self.trainer.strategy.reduce(gap.max(), reduce_op="max")
         return {"rollout/sampler_gap_max": float(largest)}
+
+    def _reward_counts(self) -> dict[str, float]:
+        """What the reward tells of its work since the last iteration, over all ranks."""
+        counts = self.collector.reward.counts()
+        if not counts:
+            return {}
+        total = self.sum_over_ranks(torch.tensor(list(counts.values()), dtype=torch.float64))
+        return dict(zip(counts, total.tolist(), strict=True))
 
     def _count_episodes(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         sizes = torch.tensor([len(rollout), rollout.response_mask.sum()], dtype=torch.float64)

@@ -1,9 +1,10 @@
 """The start-up check of what models compute: passes repeat, ratios begin at 1, the KL at 0."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from harness.checks.audit import CheckError
 from harness.checks.memory import vocabulary_size
@@ -106,13 +107,20 @@ def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> li
     return [f"log-probabilities from chunks of logits are those of whole ones within {gap:.1g}"]
 
 
-def check_reference(rollout: Rollout, tolerance: float) -> float | None:
-    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+def mean_kl(rollout: Rollout, k: Callable[[Tensor, Tensor], Tensor]) -> float | None:
+    """The KL to the reference in nats a token, by this estimate of it; None if it is not known."""
     if rollout.ref_logprobs is None:
         return None
     tokens = rollout.response_mask.sum().clamp(min=1)
-    pair = (rollout.old_logprobs, rollout.ref_logprobs)
-    means = [float(masked(k(*pair), rollout.response_mask).sum() / tokens) for k in (k1, k3)]
+    of_tokens = masked(k(rollout.old_logprobs, rollout.ref_logprobs), rollout.response_mask)
+    return float(of_tokens.sum() / tokens)
+
+
+def check_reference(rollout: Rollout, tolerance: float) -> float | None:
+    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+    means = [mean_kl(rollout, k) for k in (k1, k3)]
+    if None in means:
+        return None
     worst = max(abs(means[0]), means[1])
     if not worst <= tolerance:
         raise CheckError(

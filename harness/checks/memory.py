@@ -20,7 +20,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lightning_modules.forward.checkpointing import is_checkpointed
-from lightning_modules.forward.log_probs import chunk_tokens, chunked_head, whole_up_to
+from lightning_modules.forward.log_probs import (
+    are_kept,
+    chunk_tokens,
+    chunked_head,
+    whole_up_to,
+)
 from lightning_modules.forward.packed_parameters import held
 from lightning_modules.forward.passes import cache_name
 from lightning_modules.forward.saved import Growth, saved_growth
@@ -36,6 +41,7 @@ UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 # Bytes a logit, beside what autograd saves: the gradients of the log-softmax and of the logits, in
 # float32. Where logits are made in chunks, of a chunk: its probabilities besides.
 WHOLE_LOGIT, CHUNKED_LOGIT = 2 * 4, 3 * 4
+KEPT_LOGIT = 4
 # Sampling holds its logits, and in float64 what they are divided by, softmax and its sums.
 SAMPLING_LOGITS = 4 + 3 * 8
 # Of a large vocabulary in float32 what they are divided by, and the softmax.
@@ -187,7 +193,8 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     """
     lm = module.model.lm
     vocabulary = vocabulary_size(lm)
-    chunked = chunked_head(lm, sizes.micro_batch * sizes.response_tokens) is not None
+    tokens = sizes.micro_batch * sizes.response_tokens
+    chunked = chunked_head(lm, tokens)
 
     def forward(rows: int, prompt_of: Tensor | None = None) -> Iterator[object]:
         device = next(module.model.parameters()).device
@@ -201,17 +208,19 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     def of_one_prompt(rows: int) -> Iterator[object]:
         yield from forward(rows + 1, torch.zeros(rows + 1, dtype=torch.long, device=lm.device))
 
-    with whole_up_to(0 if chunked else sys.maxsize):
+    with whole_up_to(sys.maxsize if chunked is None else 0):
         kept, checkpointed = saved_growth(module.model, forward)
         if module.collector.shares_prompts:
             more = saved_growth(module.model, of_one_prompt)
             samples = module.options.samples_per_prompt
             kept = with_prompts(kept, more[0].each, samples)
             checkpointed = with_prompts(checkpointed, more[1].each, samples)
-    if chunked:
-        fixed, each = vocabulary * chunk_tokens(vocabulary, lm.device) * CHUNKED_LOGIT, 0
-    else:
+    if chunked is None:
         fixed, each = 0, vocabulary * sizes.response_tokens * WHOLE_LOGIT
+    else:
+        fixed, each = vocabulary * chunk_tokens(vocabulary, lm.device) * CHUNKED_LOGIT, 0
+        if chunked.linear.weight.requires_grad and are_kept(tokens, vocabulary, lm.device):
+            fixed += vocabulary * tokens * KEPT_LOGIT
     return (
         Growth(kept.fixed + fixed, kept.each + each),
         Growth(checkpointed.fixed + fixed, checkpointed.each + each),

@@ -159,6 +159,16 @@ def load_adapter(model: PeftModel, name: str, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"), name)
 
 
+def frozen_embeddings(model: PeftModel) -> tuple[str, torch.Tensor] | None:
+    """The weights of the tokens' embeddings and what a model without adapters calls them; None
+    where an adapter changes them.
+    """
+    base = plain(model)
+    weight = base.get_input_embeddings().weight
+    names = [name for name, p in base.named_parameters() if p is weight and not p.requires_grad]
+    return (names[0], weight) if names and "base_layer" not in names[0] else None
+
+
 @torch.no_grad()
 def merged(model: nn.Module, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A plain Hugging Face model with the adapters that are on folded into a copy of its weights,

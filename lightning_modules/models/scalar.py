@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from lightning_modules.forward.last_layer import last_layer_from
 from lightning_modules.forward.passes import at_least_float32, plain
 from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
 from lightning_modules.models.adapters import active_adapters
@@ -16,6 +17,8 @@ from lightning_modules.models.adapters import active_adapters
 # those of states, and of which kind of critic (algo.critic).
 REWARD_CONFIG = "rlhf_ladder"
 VALUES = "values"
+# And the score at which a thumb is as likely up as down, of each head.
+THUMBS_BIAS = "thumbs_bias"
 
 
 class ScalarModel(nn.Module):
@@ -40,6 +43,14 @@ class ScalarModel(nn.Module):
         mean, std = (score_scale(self.config) if normalised else None) or ([0.0], [1.0])
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
+        self.register_parameter("thumbs_bias", None)
+
+    def learn_thumbs_bias(self, start: Tensor | float) -> None:
+        """A score for each head at which a thumb is as likely up as down, to be trained; `start`
+        is one for all, or (n,).
+        """
+        place = self.head.weight.device
+        self.thumbs_bias = nn.Parameter(torch.zeros(self.heads_count, device=place) + start)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -50,9 +61,16 @@ class ScalarModel(nn.Module):
         """What makes scores of hidden states, (D) to (n)."""
         return plain(self.model).score
 
+    @property
+    def network(self) -> nn.Module:
+        """The Hugging Face model, adapters included."""
+        return self.model
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        """A context in which the returned model has the hidden states that the head reads."""
-        return nullcontext(self.model)
+        """A context in which `network`, which it returns, has the hidden states that the head
+        reads.
+        """
+        return nullcontext(self.network)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
@@ -76,11 +94,12 @@ class ScalarModel(nn.Module):
         if prompt is not None and not self.shares_prompts:
             input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
             prompt = None
-        with self.reading() as model:
-            hidden = hidden_states(model, input_ids, attention_mask, prompt)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).argmax(-1)
-        return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        start = int(last.min()) if prompt is None else 0
+        with self.reading() as model, last_layer_from(model, start) as skipped:
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
+        return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last - skipped])
 
     @property
     def heads_count(self) -> int:
@@ -124,14 +143,25 @@ class AdapterScalar(ScalarModel):
     def head(self) -> nn.Module:
         return self.own_head
 
+    @property
+    def network(self) -> nn.Module:
+        return self._lm[0]
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        return active_adapters(self._lm[0], *self.adapters)
+        return active_adapters(self.network, *self.adapters)
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:
     """Mean and standard deviation of each head's scores over held-out demonstrations, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None
+
+
+def thumbs_bias(config: PretrainedConfig) -> list[float] | None:
+    """Of each head the score, as it gives them, at which a thumb is as likely up as down, if it
+    was trained on thumbs.
+    """
+    return (getattr(config, REWARD_CONFIG, None) or {}).get(THUMBS_BIAS)
 
 
 def value_kind(config: PretrainedConfig) -> str | None:

@@ -14,7 +14,7 @@ from lightning_modules.forward.within_memory import AsManyAsFit
 from lightning_modules.models.loading import check_attention
 from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel, thumbs_bias
 from lightning_modules.models.scorers import check_scorer, load_scorer
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -176,6 +176,11 @@ class ModelReward(Reward):
         self.options.require_ensemble(model.heads_count)
         unread = padding_unread(model.config)
         self.scorer = Scorer(frozen(model), context.encoder(path), unread, context.say)
+
+    @property
+    def thumbs_bias(self) -> float | None:
+        biases = thumbs_bias(self.scorer.model.config)
+        return sum(biases) / len(biases) if biases else None
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)

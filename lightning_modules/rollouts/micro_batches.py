@@ -1,5 +1,7 @@
 """Which sequences go through a model together: for memory and speed, and for no result."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,13 @@ from lightning_modules.options.policies import AUTO
 
 # Where it is open how many tokens fit: as many keep two cores busy, and take little memory.
 FEW_TOKENS = 4096
+
+
+def real_columns(prompt_mask: Tensor, response_mask: Tensor) -> tuple[int, int]:
+    """(start, end): where the first prompt begins, and how long the longest response is; what is
+    before and after is padding for all. One slot of a response is left where none is real.
+    """
+    return int(prompt_mask.any(0).long().argmax()), max(1, int(response_mask.sum(-1).max()))
 
 
 def grouped(
@@ -97,3 +106,54 @@ class MicroBatches(AsManyAsFit):
     def halvings(self, rows: int) -> int:
         """Once: where that is not enough, a person is to lower the option."""
         return 1
+
+    def of_all(
+        self,
+        outputs: Callable[..., tuple[Tensor | None, ...]],
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None,
+        order: Tensor | None = None,
+    ) -> list[Tensor | None]:
+        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts;
+        with `order` (B,), of all at once in that order, where they are one part.
+        """
+
+        def step() -> list[Tensor | None]:
+            whole: list[Tensor | None] = []
+            for rows in self._parts(prompt_mask, response_mask, prompt_of, order):
+                masks = prompt_mask[rows], response_mask[rows]
+                start, end = 0, response_mask.shape[1]
+                at_once = order is not None and len(rows) == len(sequences)
+                if self.tokens is not None or at_once:
+                    start, end = real_columns(*masks)
+                said = outputs(
+                    sequences[rows, start : prompt_mask.shape[1] + end],
+                    masks[0][:, start:],
+                    masks[1][:, :end],
+                    prompt_of=None if prompt_of is None else prompt_of[rows],
+                )
+                if not whole:
+                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
+                for all_rows, x in zip(whole, said, strict=True):
+                    if x is not None:
+                        all_rows[rows, :end] = x.detach()
+            return whole
+
+        return self.within_memory(step, len(sequences))
+
+    def _parts(
+        self,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None,
+        order: Tensor | None,
+    ) -> list[Tensor]:
+        """The rows of each micro-batch; of one alone as an optimiser step in this order has it."""
+        lengths = prompt_mask.sum(-1), response_mask.sum(-1)
+        parts = grouped(*lengths, *self.limits, prompt_of)
+        if order is None or len(parts) > 1:
+            return parts
+        owners = None if prompt_of is None else prompt_of[order]
+        return [order[rows] for rows in grouped(*(x[order] for x in lengths), *self.limits, owners)]

@@ -62,7 +62,7 @@ def tiny_policy() -> tuple[str, ...]:
     return (*TINY, *TINY_POLICY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configure(cache_dir) -> Callable[..., DictConfig]:
     """configure(folder, *overrides): what `python run.py <overrides> hydra.run.dir=<folder>` gets,
     at a tiny budget. Not `named`: as if Hydra had chosen the folder.
