@@ -105,8 +105,8 @@ def test_the_export_is_a_plain_model_that_answers(trained, real_model):
     base = AutoModelForCausalLM.from_pretrained(real_model, dtype=torch.float32).eval()
     with torch.no_grad():
         merged, before = model(**asked).logits, base(**asked).logits
-        policy = PeftModel.from_pretrained(base.to(kept).float(), folder / "adapter")
-        adapted = policy(**asked).logits
+        kept_as = AutoModelForCausalLM.from_pretrained(real_model, dtype=kept).float().eval()
+        adapted = PeftModel.from_pretrained(kept_as, folder / "adapter")(**asked).logits
     assert (merged - adapted).abs().max() < 1e-3 * (merged - before).abs().max()
 
 
