@@ -58,7 +58,7 @@ def _explanation(composer: Composer, config: DictConfig, key: str, value: str) -
     near = suggestions(key, known)
     others = {} if is_of_hydra else _of_other_choices(config)
     # Of a name without its section the option of this run is meant: batch_size, temperature.
-    is_here = "." not in key and bool(near) and near[0].rpartition(".")[2] == last
+    is_here = "." not in key and bool(near) and near[0].partition(".")[2] == last
     if key in others and not is_here:
         return f"is an option of {_where(key, others, config)}"
     is_sure = bool(near) and likeness(last, near[0].rpartition(".")[2]) >= SURE
