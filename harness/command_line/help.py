@@ -45,7 +45,9 @@ def help_of(config: DictConfig, flags: Namespace) -> str:
     parts = [
         textwrap.fill(TITLE, width),
         textwrap.fill(
-            f"task={chosen.task}" + _others(composer.choices("task"), chosen.task), width
+            f"task={chosen.task}" + _others(composer.choices("task"), chosen.task),
+            width,
+            break_on_hyphens=False,
         ),
         described(file.head, width),
         f"Options of task={chosen.task}:",
