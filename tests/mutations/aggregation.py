@@ -296,7 +296,8 @@ ROWS = (
         old='not line.endswith(b"\\n") or ',
         new="",
         tests=(
-            "harness/feedback/test_answers.py::test_what_a_kill_has_left_is_kept_as_far_as_it_is_whole[whole but for its end]",
+            "harness/feedback/test_answers.py::"
+            "test_what_a_kill_has_left_is_kept_as_far_as_it_is_whole[whole but for its end]",
         ),
     ),
     Mutation(
