@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from datamodules.records import Feedback, Prompt
+from datamodules.records import DataError, Feedback, Prompt
 from datamodules.sources.source import Source, best_responses
 from datamodules.tokenization.encoder import Encoder
 
@@ -62,18 +62,28 @@ def fit_limits(source: Source, encoder: Encoder, positions: int | None) -> Limit
     feedback = _sample([*source.feedback("train"), *source.feedback("val")])
     measured = ([_prompt_lengths(prompts, encoder)], _response_lengths(feedback, encoder))
     given = (source.max_prompt_tokens, source.max_response_tokens)
-    fits = [max(map(_fitting, groups)) for groups in measured]
+    if not measured[1] and given[1] is None:
+        raise DataError(
+            "data.max_response_tokens has no value, and the data are prompts alone, which do not"
+            " say how long responses are: give data.max_response_tokens=256, for one"
+        )
+    fits = [max(map(_fitting, groups), default=given[1]) for groups in measured]
     wanted = [fits[0], fits[1]]
     if given[0] is None:
         wanted[0] = max(wanted[0], _room_for_system_turns(source, encoder))
     tokens = _allotted(wanted, given, positions)
     limits = (
-        Limit(what, n, own is not None, fit, max(float(np.mean(group > n)) for group in groups))
+        Limit(what, n, own is not None, fit, _share_above(n, groups))
         for what, n, own, fit, groups in zip(
             ("prompt", "response"), tokens, given, fits, measured, strict=True
         )
     )
     return Limits(*limits, positions)
+
+
+def _share_above(tokens: int, groups: Sequence[np.ndarray]) -> float:
+    """Of the lengths that are above a limit, in the group that has most of them."""
+    return max((float(np.mean(group > tokens)) for group in groups), default=0.0)
 
 
 def _sample(rows: Sequence[T]) -> Sequence[T]:

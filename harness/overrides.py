@@ -24,7 +24,7 @@ PLACES = (
     r"algo\.(policy|critic)_from",
     r"reward(\.rewards\.\w+)*\.path",
     "policy|policies|against|run|runs|to|resume|cache_dir",
-    "items|store|export",
+    "items|store|export|reward_model",
     r"hydra\.(run|sweep)\.dir",
 )
 NAMES = (
@@ -43,7 +43,7 @@ TAKES_LIST = re.compile(
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),
-    *("store", "export", "host", "instructions"),
+    *("store", "export", "host", "instructions", "reward_model"),
     *("logger.project", "logger.entity", "logger.group"),
 )
 OVERRIDE = re.compile(r"(\+{0,2})([^=]+)=(.*)", re.DOTALL)

@@ -87,7 +87,11 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         """This iteration's rollout, weighed, and the seconds that its parts took."""
         noise = generator(self.options.seed, Stream.SAMPLING, self.current_epoch, self.global_rank)
         rollout, _, seconds = self.collector.collect(
-            batch, noise, self.options.samples_per_prompt, with_reference=self.beta > 0
+            batch,
+            noise,
+            self.options.samples_per_prompt,
+            with_reference=self.beta > 0,
+            first_step=self._order() if self._begins_early() else None,
         )
         if self.sum_over_ranks(rollout.scored.sum().float()) == 0:
             raise TrainingError(
@@ -102,6 +106,11 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             self.beta,
         )
         return self.weigh(replace(rollout, rewards=rewards)), seconds
+
+    def _begins_early(self) -> bool:
+        """Whether the pass that gives old log-probabilities may be that of the first step."""
+        one_rank = self.trainer.world_size == 1  # DDP has a forward pass of its own
+        return self.options.minibatches == 1 and one_rank and not self.warming_up
 
     # -- Lightning ------------------------------------------------------------------------------
 
@@ -209,12 +218,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             "beta": self.beta,
             "shaping": self.shaping.state(),
             "micro_batch_tokens": self.micro_batches.tokens,
+            "sampled_at_a_time": self.collector.at_a_time.sequences,
         }
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         self.episodes, self.tokens = progress["episodes"], progress["tokens"]
         self.beta = progress["beta"]
         self.shaping.load(progress["shaping"])
+        self.collector.at_a_time.sequences = progress.get("sampled_at_a_time")
         if self.options.micro_batch_tokens == AUTO:  # as before, to the bit
             self.micro_batches.tokens = progress.get(
                 "micro_batch_tokens", self.micro_batches.tokens

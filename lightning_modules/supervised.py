@@ -7,10 +7,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.within_memory import out_of_memory
 from lightning_modules.manual import ManualModule
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.options.supervised import SupervisedOptions
-from lightning_modules.rollouts.micro_batches import out_of_memory
 from lightning_modules.rollouts.seeding import Stream, generator
 from lightning_modules.trained_weights import TrainedWeightsOnly
 

@@ -16,6 +16,7 @@ from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.objectives.losses import value_error
 from lightning_modules.objectives.masked import aggregate, masked
 from lightning_modules.options.policies import PolicyOptions
+from lightning_modules.rollouts.collection import Collector
 from lightning_modules.rollouts.micro_batches import MicroBatches
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator
@@ -27,6 +28,7 @@ class UpdatingModule(ManualModule):
     options: PolicyOptions
     model: ActorCritic
     micro_batches: MicroBatches
+    collector: Collector  # of the rollouts
     beta: float  # the KL coefficient of this iteration
 
     @abstractmethod
@@ -38,8 +40,9 @@ class UpdatingModule(ManualModule):
         optimizer = self.optimizers()
         self._set_learning_rates(optimizer)
         statistics = UpdateStatistics(self.sum_over_ranks)
+        begun = self.collector.begun_on(rollout)
         for minibatch in self._minibatches(rollout):
-            self._accumulate(minibatch, statistics)
+            self._accumulate(minibatch, statistics, begun)
             approx_kl = statistics.approx_kl()
             if self.options.target_kl is not None and approx_kl > self.options.target_kl:
                 optimizer.zero_grad()
@@ -98,28 +101,45 @@ class UpdatingModule(ManualModule):
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
         """Every sequence once an epoch, each epoch in an order of its own."""
-        order = generator(
-            self.options.seed, Stream.MINIBATCHES, self.current_epoch, self.global_rank
-        )
+        order = self._order()
         for _ in range(self.options.epochs):
             yield from rollout.minibatches(self.options.minibatches, order)
 
-    def _accumulate(self, minibatch: Rollout, statistics: UpdateStatistics) -> None:
-        """The gradient of one optimiser step, in micro-batches."""
+    def _order(self) -> torch.Generator:
+        """What the orders of this iteration's epochs are drawn with."""
+        return generator(
+            self.options.seed, Stream.MINIBATCHES, self.current_epoch, self.global_rank
+        )
+
+    def _accumulate(
+        self,
+        minibatch: Rollout,
+        statistics: UpdateStatistics,
+        begun: list[Iterator[TokenOutputs]] | None = None,
+    ) -> None:
+        """The gradient of one optimiser step, in micro-batches; `begun`: its passes, if they are,
+        which are taken from there.
+        """
         # A minibatch may hold no response that was scored.
         divisor = self.sum_over_ranks(self._count(minibatch)).clamp(min=1)
-        gradient = partial(self._gradient, minibatch, divisor)
+        gradient = partial(self._gradient, minibatch, divisor, begun)
         for seen in self.micro_batches.within_memory(gradient, len(minibatch)):
             statistics.add(*seen)
 
-    def _gradient(self, minibatch: Rollout, divisor: Tensor) -> list[tuple]:
+    def _gradient(
+        self, minibatch: Rollout, divisor: Tensor, begun: list[Iterator[TokenOutputs]] | None
+    ) -> list[tuple]:
         """Adds up the gradient anew; returns what is to be counted of each micro-batch."""
         self.optimizers().zero_grad()  # of a try that ran out of memory
         seen = []
         parts = list(minibatch.micro_batches(*self.micro_batches.limits))
         for part in parts:
             masks = (part.prompt_mask, part.response_mask)
-            for new in self.passes(part.sequences, *masks, part.prompt_of):
+            if begun and len(parts) == 1:  # memory may have run out since then
+                passes = begun.pop()
+            else:
+                passes = self.passes(part.sequences, *masks, part.prompt_of)
+            for new in passes:
                 token_losses, stats = self.token_loss(part, new)
                 if self.options.entropy_coef > 0:
                     token_losses = token_losses - self.options.entropy_coef * new.entropy

@@ -30,7 +30,7 @@ from benchmarks.parts.composed import (  # noqa: E402
 from benchmarks.parts.processes import forget_peak, peak_mib  # noqa: E402
 from benchmarks.parts.steps import Steps, mark  # noqa: E402
 from datamodules.records import Prompt  # noqa: E402
-from harness.parts.hardware import frozen_dtype  # noqa: E402
+from harness.parts.hardware import frozen_dtype, prepare_device  # noqa: E402
 from harness.quiet import quiet_transformers  # noqa: E402
 from lightning_modules.models.actor_critic import ActorCritic  # noqa: E402
 from lightning_modules.models.loading import LoadOptions, load_causal_lm  # noqa: E402
@@ -63,6 +63,7 @@ def train(work: dict[str, Any]) -> dict[str, Any]:
     quiet_transformers()
     torch.set_num_threads(work["threads"])
     device = hardware(work["precision"])
+    prepare_device(device)
     steps, module = ready(work, frozen_dtype(device))
     weights = weights_mark(module)
     clock = Clock()

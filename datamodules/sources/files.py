@@ -2,10 +2,10 @@
 
 Rows are `prompt`, `chosen`, `rejected` and, if known, a `strength`; or `prompt`, `responses` and
 their `ratings` (without ratings: best first); or `prompt`, `response` and a `label`, true where
-people liked it; beside them perhaps a `system` message. Texts are text or chat messages ({"role",
-"content"}), where the responses may repeat the prompt's messages (as the public sets do); or,
-without a prompt, conversations that share a beginning, or two transcripts
-"\\n\\nHuman: ...\\n\\nAssistant: ..." (as HH-RLHF has them).
+people liked it; or a `prompt` alone, which only asks; beside them perhaps a `system` message. Texts
+are text or chat messages ({"role", "content"}), where the responses may repeat the prompt's
+messages (as the public sets do); or, without a prompt, conversations that share a beginning, or two
+transcripts "\\n\\nHuman: ...\\n\\nAssistant: ..." (as HH-RLHF has them).
 """
 
 from collections import Counter
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from datamodules.records import Comparison, DataError, Feedback, Prompt, Thumb
 from datamodules.sources.cleaning import (
+    EMPTY,
     TOLD,
     TRANSCRIPTS,
     agreement,
@@ -22,7 +23,7 @@ from datamodules.sources.cleaning import (
     cleaned,
     why_no_thumb,
 )
-from datamodules.sources.lessons import COLUMNS, THUMB, Lesson, RowReader
+from datamodules.sources.lessons import ASKED, COLUMNS, THUMB, Asked, Lesson, RowReader
 from datamodules.sources.mending import mend
 from datamodules.sources.ratings import are_ranks, require_best
 from datamodules.sources.reading.forms import in_our_form
@@ -92,10 +93,13 @@ class Files(Source):
             self.counts.update(agreement_of_thumbs(self.thumbs(split)))
 
     def comparisons(self, split: Split) -> list[Comparison]:
-        return [told for told in self._splits[split] if not isinstance(told, Thumb)]
+        return [told for told in self._splits[split] if not isinstance(told, Thumb | Asked)]
 
     def thumbs(self, split: Split) -> list[Thumb]:
         return [told for told in self._splits[split] if isinstance(told, Thumb)]
+
+    def prompts(self, split: Split) -> list[Prompt]:
+        return list(dict.fromkeys(row.prompt for row in self._splits[split]))
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -114,7 +118,7 @@ class Files(Source):
         prompt, reason = next(iter(refused.items()))
         raise DataError(f"{self.places[prompt]}: {reason}")
 
-    def _read(self) -> dict[str, list[Feedback]]:
+    def _read(self) -> dict[str, list[Feedback | Asked]]:
         rows = self._feedback(self.files)
         if self.val_files:
             splits = {"train": rows, "val": self._feedback(self.val_files)}
@@ -141,7 +145,7 @@ class Files(Source):
             return f"data.limit={self.limit} leaves rows of one prompt only; raise it"
         return "the split is by prompt, so the file must hold at least two different prompts"
 
-    def _feedback(self, files: Sequence[Path]) -> list[Feedback]:
+    def _feedback(self, files: Sequence[Path]) -> list[Feedback | Asked]:
         reader = RowReader(self.columns, self.best, self._unread)
         lessons = self._lessons(files, reader)
         mend(lessons, self.counts)
@@ -177,6 +181,8 @@ class Files(Source):
         question = lesson.prompt.messages[-1].content
         if lesson.kind == THUMB:
             reason = why_no_thumb(question, lesson.responses[0], lesson.ratings[0])
+        elif lesson.kind == ASKED:
+            reason = EMPTY * (not question.strip())
         else:
             lesson.responses, lesson.ratings, reason = cleaned(
                 question, lesson.responses, lesson.ratings

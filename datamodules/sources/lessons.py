@@ -26,9 +26,19 @@ from datamodules.sources.reading.columns import no_column
 PAIR = ("chosen", "rejected")
 RANKING = ("responses",)
 THUMB = ("response",)
+# A prompt alone, which is to be answered; what may stand beside it, as task=generate writes it.
+ASKED = ("prompt",)
+BESIDE = {"id", "answers"}
 # What is said of them there.
-SAID = {PAIR: "strength", RANKING: "ratings", THUMB: "label"}
+SAID = {PAIR: "strength", RANKING: "ratings", THUMB: "label", ASKED: "prompt"}
 COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", *THUMB, "label", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt of which the file says no more."""
+
+    prompt: Prompt
 
 
 @dataclass
@@ -54,7 +64,9 @@ class Lesson:
     def prompt(self) -> Prompt:
         return self.told.prompt
 
-    def feedback(self) -> Feedback:
+    def feedback(self) -> Feedback | Asked:
+        if self.kind == ASKED:
+            return Asked(self.prompt)
         if self.kind == THUMB:
             return Thumb(self.prompt, self.responses[0], liked=self.ratings[0] == 1)
         if self.kind == PAIR:
@@ -112,10 +124,22 @@ class RowReader:
             return RANKING
         if named:
             missing = ["responses"]
+        if missing and self._kind in (None, ASKED) and self._is_asked(row):
+            return ASKED
         if missing:
             others_have_it = self._kind is not None
             raise DataError(no_column(missing[0], row, self.columns, where, others_have_it))
         return PAIR
+
+    def _is_asked(self, row: Mapping) -> bool:
+        """Whether a row has a prompt, and at most what has no names of other people's choice."""
+        own = {self.columns["prompt"], self.columns["system"], *BESIDE}
+        answers = row.get("answers") or []
+        written = isinstance(answers, list) and all(
+            isinstance(each, Mapping) and {"text", "policy"} <= each.keys() for each in answers
+        )
+        others = {name for name, value in row.items() if name not in own and _says(value)}
+        return self.columns["prompt"] in row and written and not others
 
     def _is_thumb(self, row: Mapping) -> bool:
         """Whether a row has one response and what was said of it, and no others. (Tables have the
@@ -137,6 +161,8 @@ class RowReader:
         elif columns == THUMB:
             responses, places = [row[self.columns["response"]]], [self._place("response", where)]
             ratings = [self._thumb(row, where)]
+        elif columns == ASKED:
+            responses, places, ratings = [], [], []
         else:
             responses, given = self._ranked(row, where)
             place = self._place("responses", where)
@@ -208,6 +234,7 @@ class RowReader:
 
     def _note_unread(self, row: Mapping, columns: tuple[str, ...]) -> None:
         read = {self.columns[c] for c in ("prompt", "system", *columns)}
+        read |= BESIDE if columns == ASKED else set()
         read.add(self.columns[SAID[columns]])
         self.unread.update(
             str(name) for name, value in row.items() if name not in read and _says(value)

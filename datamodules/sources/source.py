@@ -94,6 +94,15 @@ class Source(ABC):
         """All that was said of responses: the comparisons, then the thumbs."""
         return [*self.comparisons(split), *self.thumbs(split)]
 
+    def require_feedback(self) -> None:
+        """DataError if there are prompts alone, of which nothing can be learned."""
+        if not self.feedback("train"):
+            raise DataError(
+                f"data={self.name}: has prompts alone, and neither comparisons nor thumbs to learn"
+                " from; for a pretrained policy give a reward that needs none, such as"
+                " reward=checkpoint, reward=function or reward=judge"
+            )
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Plain values that change when, and only when, the records may change."""

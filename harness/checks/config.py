@@ -31,6 +31,7 @@ from lightning_modules.options.rewards import (
     FunctionRewardOptions,
     JudgeRewardOptions,
     LearnedRewardOptions,
+    PeopleRewardOptions,
 )
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
 
@@ -49,6 +50,7 @@ OPTIONS = {
     "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
     "lightning_modules.rewards.judged.JudgeReward": JudgeRewardOptions,
     "lightning_modules.rewards.combined.CombinedReward": CombinedRewardOptions,
+    "harness.web.people_reward.PeopleReward": PeopleRewardOptions,
     "lightning_modules.judges.judge.Judge": JudgeOptions,
 }
 SIMPLE = {
@@ -104,6 +106,13 @@ def check_config(cfg: DictConfig) -> None:
         head,
         "must be float32, or null for the precision of the layers",
     )
+    exported = plain["callbacks"].get("export_precision", "float32")
+    require(
+        exported in ("float32", "bfloat16"),
+        "callbacks.export_precision",
+        exported,
+        "must be float32 or bfloat16",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(
@@ -119,6 +128,7 @@ def check_config(cfg: DictConfig) -> None:
                 _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
     _require_adapters(plain)
     _require_judge(plain)
+    _require_scores(plain)
 
 
 def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -158,6 +168,16 @@ def _require_judge(plain: dict[str, Any]) -> None:
                 f"judge={judge.get('name')}: compares two responses and rates none: give"
                 f" {place}.form=win, or another judge, such as judge=helpful"
             )
+
+
+def _require_scores(plain: dict[str, Any]) -> None:
+    """OptionError if nothing is to be scored and no judge compares either."""
+    judged = "policy" in plain and "_target_" in plain.get("judge", {})
+    if str(plain["reward"].get("_target_")).endswith(".NoReward") and not judged:
+        raise OptionError(
+            "reward=none: nothing would say how good a response is; it is for task=evaluate"
+            " policy=... judge=..."
+        )
 
 
 def check_kinds(plain: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
+from torch import Tensor
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
@@ -22,7 +23,7 @@ from harness.checks.forward_passes import (
     check_repeats,
     mean_kl,
 )
-from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
+from harness.checks.memory import estimate, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
     check_causality,
@@ -33,8 +34,10 @@ from harness.checks.plain_pass import (
 )
 from harness.durations import duration
 from harness.errors import USER_ERRORS
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.objectives.divergences import k3
 from lightning_modules.policy import PolicyModule
+from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
 
@@ -137,12 +140,25 @@ def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
     return module.transfer_batch_to_device(batch, module.device, 0)
 
 
+class Unasked(Reward):
+    """Stands for a reward whose scores are not asked for."""
+
+    def score(self, responses: Responses) -> Tensor:
+        return torch.zeros(len(responses.sequences), device=responses.sequences.device)
+
+
 def take_sample(module: PolicyModule, batch: dict[str, Any]) -> Sample:
     """Two responses to each prompt, with the noise that made them."""
     place = (module.options.seed, Stream.SELFCHECK, batch["places"])
-    rollout, responses, _ = module.collector.collect(
-        batch, prompt_noise(*place), samples=2, with_reference=module.beta > 0
-    )
+    reward = module.collector.reward
+    try:
+        if reward.costly:
+            module.collector.reward = Unasked()
+        rollout, responses, _ = module.collector.collect(
+            batch, prompt_noise(*place), samples=2, with_reference=module.beta > 0
+        )
+    finally:
+        module.collector.reward = reward
     tokens = module.collector.vocabulary.max_response_tokens
     drawn = uniforms(prompt_noise(*place), len(batch["prompts"]), 2, tokens).to(module.device)
     return Sample(rollout, responses, list(responses.prompts), drawn)
@@ -150,6 +166,8 @@ def take_sample(module: PolicyModule, batch: dict[str, Any]) -> Sample:
 
 def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
     """Scores are finite or NaN, and tell responses apart; returns what is to be said of them."""
+    if module.collector.reward.costly:
+        return ["scores: none asked for, as they take people's time"]
     scores = sample.rollout.scores
     known = scores[~scores.isnan()]
     if known.isinf().any():

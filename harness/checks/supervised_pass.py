@@ -12,12 +12,8 @@ from torch import Tensor, nn
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.plain_pass import row_logits
 from lightning_modules.errors import ModelError
-from lightning_modules.forward.passes import last_hidden, plain
-from lightning_modules.forward.shared_prompts import (
-    SharedPrompt,
-    continues_prompts,
-    rounding_in,
-)
+from lightning_modules.forward.passes import last_hidden, plain, rounding_in
+from lightning_modules.forward.shared_prompts import SharedPrompt, continues_prompts
 from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.scalar import ScalarModel
 

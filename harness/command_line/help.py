@@ -44,7 +44,11 @@ def help_of(config: DictConfig, flags: Namespace) -> str:
     own = file if file.options else option_files.read("", "config")
     parts = [
         textwrap.fill(TITLE, width),
-        f"task={chosen.task}" + _others(composer.choices("task"), chosen.task),
+        textwrap.fill(
+            f"task={chosen.task}" + _others(composer.choices("task"), chosen.task),
+            width,
+            break_on_hyphens=False,
+        ),
         described(file.head, width),
         f"Options of task={chosen.task}:",
         options(own, "", config, width),

@@ -27,6 +27,7 @@ KINDS = {
     "temperature": float | None,
     "data.max_prompt_tokens": int | None,
     "data.max_response_tokens": int | None,
+    "pairs": int | None,
     "callbacks.checkpoint_minutes": float | None,
     "callbacks.keep_checkpoints": int | str,  # a number, or all
     **{f"model.lr.{task}": float | None for task in LEARNERS},
@@ -59,11 +60,13 @@ def require_kinds(config: DictConfig) -> None:
             raise OptionError(f"{name}={written(value)}: must be one of {', '.join(allowed)}")
     _require_devices(_at(plain, DEVICES))
     check_kinds(plain)
-    _refuse_keys(plain.get("judge", {}))
+    _refuse_keys(plain.get("judge"))
 
 
-def _refuse_keys(judge: dict[str, Any]) -> None:
+def _refuse_keys(judge: Any) -> None:
     """OptionError if an option holds what is secret, before anything repeats it."""
+    if not isinstance(judge, dict):
+        return
     if judge.get("key_from") is not None:
         check_key_name(judge["key_from"])
     if judge.get("base_url") is not None:

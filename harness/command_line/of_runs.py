@@ -13,6 +13,7 @@ NAMING = {
     "evaluate": ("policy", "against", "reward.path"),
     "export": ("run",),
     "generate": ("policy", "policies"),
+    "label": ("policies",),
     "chat": ("policy", "against"),
 }
 GROUPS = ("algo", "model", "adapter", "data", "reward")

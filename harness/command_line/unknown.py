@@ -57,7 +57,8 @@ def _explanation(composer: Composer, config: DictConfig, key: str, value: str) -
             return _did_you_mean([meant])
     near = suggestions(key, known)
     others = {} if is_of_hydra else _of_other_choices(config)
-    if key in others:
+    # Of a name alone the algorithm's option is meant: batch_size, temperature.
+    if key in others and f"algo.{key}" not in known:
         return f"is an option of {_where(key, others, config)}"
     is_sure = bool(near) and likeness(last, near[0].rpartition(".")[2]) >= SURE
     elsewhere = suggestions(key, list(others))

@@ -1,5 +1,6 @@
 """A policy against another one, on held-out prompts of any source, by any reward."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from lightning_modules.metrics.evaluation import Evaluation
 from lightning_modules.models.reference import Reference
 from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import LearnedReward
+from lightning_modules.rewards.programmed import NoReward
 from lightning_modules.rewards.reward import Responses, Reward
 from lightning_modules.rollouts.collection import Collector
 from lightning_modules.rollouts.reference_responses import ReferenceResponses
 from lightning_modules.rollouts.seeding import Noise
+
+# Metrics that there are not without scores.
+OF_SCORES = re.compile(r"/(score|win_rate|unscored)")
 
 
 class TextReward(Reward):
@@ -128,6 +133,9 @@ def evaluate_policy(
         match.step(player.batch(part) | {"places": places}, i, beta=0.0)
     metrics = match.metrics(torch.clone)
     metrics.pop("val/reward")  # of no beta
+    if isinstance(pipeline.reward, NoReward):
+        metrics = {name: value for name, value in metrics.items() if not OF_SCORES.search(name)}
+        match.rows = [{**row, "score": None, "reference_score": None} for row in match.rows]
     if not comparable:
         for name in ("val/kl", "val/kl_k3"):
             metrics.pop(name)

@@ -4,6 +4,7 @@ It is as if the run's options had been typed before those that were. What a run'
 believed more than `harness.runs.foreign` allows.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.checks.config import rewards
-from harness.disk.files import CONFIG, STATE
+from harness.disk.files import CONFIG, STATE, SUMMARY, read_json
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
-from harness.parts.choices import ADVICE
+from harness.parts.choices import ADVICE, has_judge
 from harness.runs.command import run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
 from harness.runs.identity import differences, read_state
@@ -30,6 +31,8 @@ from lightning_modules.options.paths import MODEL
 TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
+# Of models that no run says the reward of, a judge compares alone.
+JUDGED_ALONE = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
 # What can be given in the place of a stage that is gone.
 INSTEAD = {
     "reward_model": "reward=learned, which trains one on these, or another reward",
@@ -64,6 +67,9 @@ def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
     place = cfg.reward.get("path") if cfg.policy is None else None
     if (run := run_of(place)) and _has_trained(run, "reward.path"):
         return _of_reward(cfg, run, typed)
+    if cfg.policy and has_judge(cfg) and "reward" not in map(place_of, typed):
+        cfg = OmegaConf.merge(cfg)  # a copy
+        cfg.reward = JUDGED_ALONE
     return Taken(cfg, notes=_defaults(cfg, typed))
 
 
@@ -92,9 +98,19 @@ def taken_for_answers(
     config, origin = _as_run_had_it(config, run, written, typed, sections)
     if cfg.temperature is None:
         config.temperature = float(config.algo.get("temperature", 1.0))
+    if "data" in sections and config.data.get("max_response_tokens") is None:
+        config.data.max_response_tokens = _longest_response(run)
     of = f"model {config.model.get('name')}, temperature {config.temperature:g}, seed {config.seed}"
     data = f"data {config.data.get('name')}, " * ("data" in sections)
     return Taken(config, origin, [f"as {name}={run} had it: {data}{of}{_said(sections, typed)}"])
+
+
+def _longest_response(run: Path) -> int | None:
+    """What a finished run had as its limit; None where it does not say."""
+    with contextlib.suppress(RunError):
+        tokens = read_json(run / SUMMARY).get("data/max_response_tokens")
+        return tokens if isinstance(tokens, int) else None
+    return None
 
 
 def _require_model(name: str, place: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from harness.disk.files import STATE, write_text
+from harness.evaluation.judged import judge_responses
 from harness.evaluation.match import (
     evaluate_policy,
     held_out,
@@ -57,6 +58,8 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     if pipeline.cfg.policy:
         players = [(option, pipeline.cfg[option]) for option in ("policy", "against")]
         check_players(pipeline, players, ("val",))
+        if pipeline.judge:
+            pipeline.judge.check(pipeline.judge_context())
         pipeline.check_prompts(held_out(pipeline))
     else:
         pipeline.check_prompts(pipeline.source.prompts("val"))
@@ -78,6 +81,7 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
             draw(pipeline.console, *drawings, partial(places, run.folder))
             return summary
     finally:
+        pipeline.reward.release()
         run.release()
 
 
@@ -97,7 +101,9 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     say(console, [f"{told} {temperature:g}"])
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
-        say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
+        say(console, [_scores(pipeline), *reward_notes(pipeline.reward)])
+        if pipeline.judge:
+            numbers |= judge_responses(pipeline, rows)
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -116,7 +122,7 @@ def player_names(policy: str, against: str | None) -> tuple[str, str]:
     return first, second
 
 
-def _judge(pipeline: Pipeline) -> str:
+def _scores(pipeline: Pipeline) -> str:
     """What gives the scores, once it is loaded."""
     stages = {stage.name: stage for stage in pipeline.stages}
     return f"reward: {reward_words(pipeline.reward, pipeline.cfg.data.name, stages)}"
@@ -147,7 +153,7 @@ def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
         say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
+    say(console, [_scores(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers = judge_held_out(

@@ -41,9 +41,9 @@ def read_items(path: str | Sequence[str], kind: Kind, counts: Counter[str]) -> l
     for where, row in in_our_form(rows_of_all(files), COLUMN):
         counts["rows"] += 1
         prompt, written = _read(row, where)
-        found = list(of_answers(kind, prompt, written, where, counts))
-        counts["repeated"] += sum(item.id in items for item in found)
-        items |= {item.id: item for item in found if item.id not in items}
+        for item in of_answers(kind, prompt, written, where, counts):
+            counts["repeated"] += item.id in items
+            items.setdefault(item.id, item)
     if not items:
         raise DataError(f"{named(files)}: no {kind} in it ({_told(counts)})")
     return list(items.values())
@@ -63,7 +63,10 @@ def of_answers(
     elif kind == "pair":
         groups = _pairs(written)
     else:
-        groups = [list({each.text: each for each in reversed(written)}.values())[::-1]]
+        first: dict[str, Written] = {}
+        for each in written:
+            first.setdefault(each.text, each)
+        groups = [list(first.values())]
     least, most = SIZES[kind]
     if len(written) < least:
         raise DataError(

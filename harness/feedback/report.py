@@ -31,8 +31,10 @@ def summary_lines(summary: Summary) -> Iterator[str]:
         )
     if summary.first_shown:
         yield f"the answer in the first place won {_share(summary.first_shown)} (no bias: 50%)"
-    for origin, share in summary.wins.items():
-        yield f"{origin} was the better one in {_share(share)}, ties counted as half"
+    names = list(summary.wins)
+    for name in names[:1] if len(names) == 2 else names:  # of two the other has the rest
+        against = f" than {names[1]}" if len(names) == 2 else ""
+        yield f"{name} was better{against} in {_share(summary.wins[name])}, ties counted as half"
 
 
 def summary_table(summary: Summary) -> WordTable:

@@ -8,7 +8,7 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -109,23 +109,22 @@ class Store:
         """Let go of the file."""
         self._database.close()
 
-    def add(self, items: Iterable[Item], priorities: Iterable[float] | None = None) -> int:
-        """Add the items that are not there yet; returns how many. Those of the highest priority are
-        asked first, then those that were added first.
-        """
-        items = list(items)
-        urgent = [0.0] * len(items) if priorities is None else list(priorities)
-        rows = [
-            (
-                *(item.id, item.kind, json.dumps(item.prompt.messages)),
-                *(json.dumps(item.responses), json.dumps(item.origins), priority),
-            )
-            for item, priority in zip(items, urgent, strict=True)
-        ]
+    def add(self, items: Iterable[Item]) -> int:
+        """Add the items that are not there yet, to be asked in this order; returns how many."""
         sql = """INSERT INTO items (id, kind, prompt, responses, origins, priority)
-            VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+            VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING"""
+        rows = [
+            (i.id, i.kind, *map(json.dumps, (i.prompt.messages, i.responses, i.origins)))
+            for i in items
+        ]
         with self._database.transaction() as connection:
             return connection.executemany(sql, rows).rowcount
+
+    def prioritise(self, priorities: Mapping[str, float]) -> None:
+        """Ask first for the items of the highest priority, by their ids; others have 0."""
+        sql = "UPDATE items SET priority = ? WHERE id = ?"
+        with self._database.transaction() as connection:
+            connection.executemany(sql, [(value, item) for item, value in priorities.items()])
 
     def retire(self, ids: Iterable[str]) -> None:
         """Ask nobody any more for these items; what was said of them stays."""

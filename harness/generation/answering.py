@@ -8,6 +8,7 @@ import torch
 from datamodules.records import Prompt
 from harness.feedback.answers import Answer, AnsweredPrompt, prompt_id
 from harness.generation.player import Player
+from lightning_modules.errors import TrainingError
 from lightning_modules.rollouts.seeding import Stream, generator
 
 
@@ -58,7 +59,13 @@ def _answers(
     """The answers to each prompt, one for each of its generators."""
     samples = len(noise[0])
     drawn = list(chain.from_iterable(noise))
-    said = player.collector.respond(player.lm, player.batch(prompts), drawn, samples)
+    try:
+        said = player.collector.respond(player.lm, player.batch(prompts), drawn, samples)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the device ran out of memory for {len(drawn)} answers at once; give batch_size="
+            f"{max(1, len(drawn) // 2)}"
+        ) from error
     told = zip(said.texts, said.stopped.tolist(), said.response_mask.sum(1).tolist(), strict=True)
     answers = [
         Answer(text, name, number % samples, stopped, tokens)

@@ -40,3 +40,8 @@ class Choices:
         if more:
             add_feedback(self.source, more)
         require_suited_loss(cfg, self.source)
+
+
+def has_judge(cfg: DictConfig) -> bool:
+    """Whether a judge is chosen."""
+    return "_target_" in cfg.judge

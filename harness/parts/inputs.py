@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.sources.reading.several import digests, files_of
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
 from harness.parts.players import players_of
@@ -46,19 +47,28 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
-    if config.get("policies"):
-        found["policies"] = [
-            [name, None if place == REFERENCE else pretrained_identity(place)]
-            for name, place in players_of("policies", config["policies"]).items()
-        ]
-    judge = config.get("judge", {})
-    if judge.get("model") is not None and judge.get("base_url") is None:
-        found["judge.model"] = pretrained_identity(judge["model"])
+    found |= _judged(config)
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):
         found["environment"] = environment
     return json.loads(json.dumps(found))  # as it will be read from run.json
+
+
+def _judged(config: dict[str, Any]) -> dict[str, Any]:
+    """Policies whose answers are to be judged, answers that are there, and a judge of one's own."""
+    found: dict[str, Any] = {}
+    if config.get("policies"):
+        found["policies"] = [
+            [name, None if place == REFERENCE else pretrained_identity(place)]
+            for name, place in players_of("policies", config["policies"]).items()
+        ]
+    if config.get("items"):
+        found["items"] = digests(files_of("items", config["items"]))
+    judge = config.get("judge", {})
+    if judge.get("model") is not None and judge.get("base_url") is None:
+        found["judge.model"] = pretrained_identity(judge["model"])
+    return found
 
 
 def _data(source: Source) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from harness.parts.hardware import (
     prepare_device,
     with_precision,
 )
-from harness.parts.judge import judge_of
+from harness.parts.judge import judge_encoder, judge_of
 from harness.parts.rates import with_rates
 from harness.parts.starts import (
     check_critic,
@@ -44,6 +44,7 @@ from harness.ranks import this_rank
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
+from lightning_modules.judges.judge import JudgeContext
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import LoadOptions, fetch_config
@@ -126,23 +127,10 @@ class Parts:
         if isinstance(self.algorithm, RewardModel):
             self.check_scorer_base()
         elif isinstance(self.algorithm, PolicyModule):
-            self._check_starts(self.algorithm.options)
+            _check_starts(self, self.algorithm.options)
 
-    def _check_starts(self, options: PolicyOptions) -> None:
-        model = self.language_model
-        if start := options.policy_from:
-            check_policy(start, self.source.least_tokens, self.base.attention)
-            require_same_tokens("algo.policy_from", start, *self._tokenizers(model_folder(start)))
-            if self.lora:
-                check_policy_adapter(start, model.skeleton(), self.lora)
-        if start := options.critic_from:
-            config = critic_config(start)
-            require_same_tokens("algo.critic_from", start, *self._tokenizers(critic_folder(start)))
-            check_critic(options, config, model.skeleton(), self.lora)
-        elif options.critic == "copy":
-            self.check_scorer_base()
-
-    def _tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+    def tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+        """The policy's, and that of the model in `folder`."""
         own = self.language_model.pretrained, self.language_model.revision
         yield (self.load_unlimited(*own) if own[0] else self._unlimited).tokenizer
         yield self.load_unlimited(folder, None, player=True).tokenizer
@@ -253,10 +241,36 @@ class Parts:
         model = self.language_model
         return not model.embedded and model_folder(path) == model_folder(model.pretrained)
 
+    def judge_context(self) -> JudgeContext:
+        """What a judge may use."""
+        return JudgeContext(
+            folder=self.run.folder if hasattr(self, "run") else None,
+            encoder=lambda path: judge_encoder(path, self.chat.date),
+            how=self.frozen,
+            device=self.device,
+            say=lambda line: say(self.console, [line]),
+        )
+
     @property
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.hardware) else "cpu")
+
+
+def _check_starts(parts: Parts, options: PolicyOptions) -> None:
+    """Raise unless policy and critic can begin as they are to."""
+    model = parts.language_model
+    if start := options.policy_from:
+        check_policy(start, parts.source.least_tokens, parts.base.attention)
+        require_same_tokens("algo.policy_from", start, *parts.tokenizers(model_folder(start)))
+        if parts.lora:
+            check_policy_adapter(start, model.skeleton(), parts.lora)
+    if start := options.critic_from:
+        config = critic_config(start)
+        require_same_tokens("algo.critic_from", start, *parts.tokenizers(critic_folder(start)))
+        check_critic(options, config, model.skeleton(), parts.lora)
+    elif options.critic == "copy":
+        parts.check_scorer_base()
 
 
 def _training(place: str, config: DictConfig) -> Any:

@@ -34,6 +34,7 @@ STAGE_CODE = [
         )
     ),
     Path(__file__).with_name("score_scale.py"),  # what an export says of its scores
+    Path(__file__).with_name("thumbs_bias.py"),
 ]
 
 

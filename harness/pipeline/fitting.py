@@ -1,7 +1,6 @@
 """Training SFT and reward models, as stages of a larger run or as a run of their own."""
 
 from collections.abc import Sequence
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch import nn
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
-from datamodules.records import Thumb
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.memory import size
 from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
@@ -28,6 +27,7 @@ from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
+from harness.parts.thumbs_bias import first_bias
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
@@ -118,7 +118,11 @@ def fit_reward_model(
         options.ensemble,
     )
     if module.of_thumbs:
-        scalar.learn_thumbs_bias(even_bias(parts.source.thumbs("train")))
+        thumbs = parts.source.thumbs("train")
+        # Of several processes those besides the first take over what that one has.
+        scalar.learn_thumbs_bias(
+            first_bias(scalar, encoder, thumbs, parts.device) if this_rank() == 0 else 0.0
+        )
     say(parts.console, [*chat_notes(encoder.format), *notes])
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)
@@ -147,14 +151,6 @@ def fit_reward_model(
     for tracker in trackers(loggers):
         tracker.log_report(folder, report)
     return metrics | report | counts
-
-
-def even_bias(thumbs: Sequence[Thumb]) -> float:
-    """The bias by which scores of 0 expect as many thumbs up as there are; finite also where all
-    are of one kind.
-    """
-    up = sum(thumb.liked for thumb in thumbs)
-    return log((len(thumbs) - up + 0.5) / (up + 0.5))
 
 
 def _rows(parts: Parts, encoder: Encoder) -> list[list[int]]:
@@ -226,9 +222,11 @@ def fit_supervised(
         callbacks=[best, saving, *callbacks],
     )
     checkpointing = hardware.get("checkpointing", False)
-    make_room_for_supervised(module, trainer, data, checkpointing)
+    held = make_room_for_supervised(module, trainer, data, checkpointing)
     if console and is_checkpointed(module.model):
         say(console, ["  activations are computed again in the backward pass"])
+    if console and (held or 0) > 2**30:
+        say(console, [f"  a micro-batch holds about {size(held)}; less with fewer {module.limit}"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

@@ -19,7 +19,6 @@ from harness.checks.plain_pass import check_model
 from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
 from harness.errors import RunError
 from harness.parts.choices import Choices
-from harness.parts.judge import judge_encoder
 from harness.parts.parts import Parts
 from harness.parts.recipes import recipe
 from harness.parts.score_scale import scoring_encoder
@@ -32,7 +31,6 @@ from harness.runs.used_stages import LINKS, REFERENCE, Lost
 from harness.signals import remember
 from harness.tracking.loggers import tracked
 from harness.tracking.whole_rows import metrics_rows
-from lightning_modules.judges.judge import JudgeContext
 from lightning_modules.models.loading import LoadOptions, load_causal_lm
 from lightning_modules.models.parameters import frozen
 from lightning_modules.options.identities import pretrained_identity
@@ -65,23 +63,16 @@ class Pipeline(Parts):
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
+            folder=lambda: self.run.folder,
             judge=self.judge,
             judging=self.judge_context,
             reference_responses=lambda prompts: self.reference_responses(prompts),
-        )
-
-    def judge_context(self) -> JudgeContext:
-        """What a judge may use."""
-        return JudgeContext(
-            folder=self.run.folder if hasattr(self, "run") else None,
-            encoder=lambda path: judge_encoder(path, self.chat.date),
-            how=self.frozen,
-            device=self.device,
             say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:
-        """Raise unless a reward model can be trained on this language model."""
+        """Raise unless a reward model can be trained on this language model, and on these data."""
+        self.source.require_feedback()
         self.check_language_model()
         self.check_scorer_base()
         self.check_conversations()

@@ -105,8 +105,11 @@ def lengths(parts: Parts) -> Lengths:
     encoder = copy(parts.encoder)
     encoder.counts, encoder.cut_prompts = Counter(), {}
     rows = spread(parts.source.feedback("train"), SAMPLE)
-    prompts = [len(ids) for ids in encoder.prompts([row.prompt for row in rows])]
+    asked = [row.prompt for row in rows] or spread(parts.source.prompts("train"), SAMPLE)
+    prompts = [len(ids) for ids in encoder.prompts(asked)]
     answers = [[len(ids) for ids in encoder.responses(row.responses)] for row in rows]
+    # Of prompts alone nobody knows how long the answers will be.
+    answers = answers or [[encoder.max_response_tokens]] * len(prompts)
     responses = [length for of_row in answers for length in of_row]
     compared = [p + len(a) * max(a) for p, a in zip(prompts, answers, strict=True)]
     return Lengths(

@@ -22,7 +22,7 @@ from harness.parts.score_scale import reward_notes
 from harness.pipeline.critic_export import export_critic
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
-from harness.pipeline.model_folder import export
+from harness.pipeline.model_folder import export, export_dtype
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import backward_passes
 from harness.pipeline.policy_models import bind_policy
@@ -110,9 +110,10 @@ def train_policy(
             # What is exported is described.
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
             result["best/iteration"] = kept.epoch + 1
-        export(algorithm.model.lm, encoder, run.folder, options.temperature)
+        dtype = export_dtype(cfg.callbacks)
+        export(algorithm.model.lm, encoder, run.folder, options.temperature, dtype)
         if cfg.callbacks.get("export_critic", True):
-            say(console, export_critic(algorithm.model, encoder, run.folder))
+            say(console, export_critic(algorithm.model, encoder, run.folder, dtype))
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3
@@ -120,7 +121,8 @@ def train_policy(
         partial(samples_table, samples.latest, count=shown),
         partial(policy_summary, result),
     ]
-    return result | counts | chosen(algorithm), drawings
+    exported = {"export_precision": str(dtype).removeprefix("torch.")}
+    return result | counts | chosen(algorithm) | exported, drawings
 
 
 def say_start(

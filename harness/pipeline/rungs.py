@@ -56,6 +56,8 @@ def in_a_run(
     """
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=terse or is_job_in_turn()))
+    if pipeline.language_model.embedded or not isinstance(pipeline.algorithm, PolicyModule):
+        pipeline.source.require_feedback()
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
@@ -73,6 +75,7 @@ def in_a_run(
             return do(pipeline)
     finally:
         remember(None)
+        pipeline.reward.release()
         run.release()
 
 

@@ -13,9 +13,7 @@ from lightning_modules.models.adapters import adapter_parameters
 from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
-from lightning_modules.rewards.judged import JudgeReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
-from lightning_modules.rewards.programmed import FunctionReward
 from lightning_modules.rewards.reward import Reward
 
 
@@ -118,11 +116,8 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         return " + ".join(
             f"{reward.weights[name]:g} x {reward_words(part, data, stages)}" for name, part in parts
         )
-    if isinstance(reward, FunctionReward):
-        return f"the function {reward.path}"
-    if isinstance(reward, JudgeReward):
-        wins = ", wins against the reference" if reward.options.form == "win" else ""
-        return f"a judge, {reward.judge.words}{wins}"
+    if reward.words:
+        return reward.words
     if not isinstance(reward, ModelReward):
         return f"{reward.name}, which {data} knows"
     name = getattr(reward.options, "path", None) or f"a reward model trained here on {data}"

@@ -207,7 +207,5 @@ def thumbs_line(source: Source, weight: float) -> str:
         told.append(f"{len(thumbs):,} {name}{share}")
     line = f"{'; '.join(told)}; how often they are up is the bias's to learn, not the scores'"
     if pairs := len(source.comparisons("train")):
-        line += (
-            f"; {pairs:,} comparisons beside them, of which each counts as {1 / weight:g} thumbs"
-        )
+        line += f"; {counted(pairs, 'comparison')} beside them; a thumb weighs {weight:g} of one"
     return line

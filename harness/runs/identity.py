@@ -24,6 +24,8 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    # How people are asked, whose votes are kept.
+    *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
     "batch_size",
 )
 
@@ -36,7 +38,7 @@ OF_REQUESTS = (
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
     r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
-    r"|algo\.(critic|policy)_from|policy|policies|against"
+    r"|algo\.(critic|policy)_from|policy|policies|against|items"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 

@@ -18,6 +18,12 @@ LATER = {
     "iterations": {"policy_from": None},
 }
 LATER_OF_DATA = {"more": None}
+# The same of other parts, by what they build, and of the names of columns.
+LATER_OF = {
+    "lightning_modules.reward_model.RewardModel": {"thumb_weight": 1.0},
+    "datamodules.sources.landmarks.Landmarks": {"train_thumbs": 0, "val_thumbs": 0},
+}
+LATER_COLUMNS = {"response": "response", "label": "label"}
 NO_JUDGE = {"name": "none"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
@@ -81,6 +87,9 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
+    renamed = LATER_OF.get(renamed.get("_target_"), {}) | renamed
+    if isinstance(columns := renamed.get("columns"), dict) and "chosen" in columns:
+        renamed["columns"] = LATER_COLUMNS | columns
     if isinstance(algo := renamed.get("algo"), dict):
         for option, later in LATER.items():
             renamed["algo"] = (later if option in algo else {}) | renamed["algo"]

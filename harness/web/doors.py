@@ -68,8 +68,8 @@ class Doors:
         if scope["method"] not in ("GET", "HEAD"):
             if origin is not None and urlsplit(origin).netloc != host.netloc:
                 return _refused("sent from another page", 403)
-            if int(headers.get("content-length") or 0) > MOST_BYTES:
-                return _refused("more than a page may send", 413)
+            if int(headers.get("content-length") or MOST_BYTES + 1) > MOST_BYTES:
+                return _refused("more than a page may send, or it is not said how much", 413)
         return None if self.token is None else self._without_token(scope, headers)
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from harness.durations import roughly
-from harness.errors import DiskError
+from harness.errors import RunError
 from harness.feedback.items import ChoiceError
 from harness.feedback.store import Progress, Store
 from harness.web.annotators import annotator, set_name
@@ -54,6 +54,7 @@ class Labelling:
         return page("label.html", annotator=name, card=self.card(name) if name else None)
 
     def next(self, name: str, asked: Asked) -> str:
+        """Only see what there is."""
         return ""
 
     def vote(self, name: str, asked: Asked) -> str:
@@ -71,6 +72,7 @@ class Labelling:
         return LATE if outcome == "late" else ""
 
     def undo(self, name: str, asked: Asked) -> str:
+        """Take the last vote back."""
         return UNDONE[self.store.undo(name)]
 
     def card(self, name: str) -> Markup:
@@ -95,10 +97,10 @@ class Labelling:
             try:
                 said = act(name, asked)
                 return JSONResponse({"said": said, "card": self.card(name)})
-            except (ChoiceError, KeyError, TypeError, ValueError) as error:
-                return _said(str(error), 400)
-            except DiskError as error:
+            except RunError as error:  # of the disk: the page sends it again
                 return _said(str(error), 503)
+            except (KeyError, TypeError, ValueError) as error:
+                return _said(str(error), 400)
 
         async def answer(request: Request) -> Response:
             if not (name := annotator(request)):

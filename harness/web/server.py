@@ -73,6 +73,11 @@ def serving(app: ASGIApp, host: str, port: int) -> Iterator[Site]:
         listening.close()
 
 
+def require_free(host: str, port: int) -> None:
+    """Raise RunError unless this host and port can be had, before what takes long is done."""
+    _bound(host, port).close()
+
+
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -14,7 +14,7 @@ from pygments.util import ClassNotFound
 
 # Characters above which a text is shown as it is, and its code without colours: what a parser
 # makes of very long ones takes seconds, and nobody reads it.
-LONGEST = 40_000
+LONGEST = 16_000
 LONGEST_CODE = 20_000
 
 
@@ -72,6 +72,7 @@ def _coloured(code: str, language: str, attributes: str) -> str:
 
 PARSER = MarkdownIt(
     "js-default",
-    {"html": False, "breaks": True, "highlight": _coloured},
+    # What is nested deeper than this the library leaves out without a word.
+    {"html": False, "breaks": True, "highlight": _coloured, "maxNesting": LONGEST},
     renderer_cls=Renderer,
 ).disable("image")

@@ -42,7 +42,7 @@ def set_checkpointing(model: nn.Module, on: bool, kept: int = 1) -> None:
             f"hardware.checkpointing=true: {', '.join(sorted(kinds)) or type(model).__name__} has"
             " no layers that Transformers can compute again; use hardware.checkpointing=false"
         )
-    for stack in _stacks(model):
+    for stack in stacks(model):
         for i, layer in enumerate(stack):
             layer.__dict__.pop("forward", None)
             if on and i < len(stack) - kept:
@@ -51,22 +51,22 @@ def set_checkpointing(model: nn.Module, on: bool, kept: int = 1) -> None:
 
 def depth(model: nn.Module) -> int:
     """How many layers that can be computed again the longest stack has."""
-    return max(map(len, _stacks(model)), default=0)
+    return max(map(len, stacks(model)), default=0)
 
 
 def is_checkpointed(model: nn.Module) -> bool:
     """Whether layers are computed again."""
-    return any("forward" in layer.__dict__ for stack in _stacks(model) for layer in stack)
+    return any("forward" in layer.__dict__ for stack in stacks(model) for layer in stack)
 
 
-def _stacks(module: nn.Module) -> Iterator[list[nn.Module]]:
+def stacks(module: nn.Module) -> Iterator[list[nn.Module]]:
     """The layers below a module that stand beside each other; not those within a layer."""
     layers = [child for child in module.children() if isinstance(child, GradientCheckpointingLayer)]
     if layers:
         yield layers
     for child in module.children():
         if not isinstance(child, GradientCheckpointingLayer):
-            yield from _stacks(child)
+            yield from stacks(child)
 
 
 def _checkpointed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:

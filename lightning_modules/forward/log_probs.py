@@ -1,9 +1,9 @@
 """Log-probabilities and entropies without the logits of all tokens.
 
 With a vocabulary of 128,000 the logits of one token take half a megabyte in float32, and autograd
-keeps them several times over. Here those of some tokens are made at a time, and made again in the
-backward pass; where the head is frozen, as with LoRA, the derivatives by its states are taken at
-once.
+keeps them several times over. Here those of some tokens are made at a time, and, if there are many,
+made again in the backward pass; where the head is frozen, as with LoRA, the derivatives by its
+states are taken at once.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ from lightning_modules.forward.passes import at_least_float32
 # than all at once, a GPU is busy with more. Of no more tokens than that they are made whole.
 CHUNK_ON_CPU, CHUNK_ON_GPU = 2**22, 2**24
 FEWEST_TOKENS = 128
+# Logits that are kept for the backward pass on a CPU, which would take long to make them again.
+KEPT_ON_CPU = 2**25
 
 _whole_up_to: int | None = None
 
@@ -54,6 +56,11 @@ def are_many(tokens: int, vocabulary: int, device: torch.device) -> bool:
     if _whole_up_to is None:
         return tokens > chunk_tokens(vocabulary, device)
     return tokens * vocabulary > _whole_up_to
+
+
+def are_kept(tokens: int, vocabulary: int, device: torch.device) -> bool:
+    """Whether logits that are made in chunks are kept for a backward pass that needs them."""
+    return device.type == "cpu" and _whole_up_to is None and tokens * vocabulary <= KEPT_ON_CPU
 
 
 def chunked_head(lm: nn.Module, tokens: int) -> ChunkedHead | None:
@@ -177,7 +184,9 @@ class _LogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         by_states, *by_head = ctx.needs_input_grad[:3]
         ctx.how, ctx.at_once = how, by_states and not any(by_head)
-        parts, slopes = [], []
+        needed = (by_states or any(by_head)) and not ctx.at_once
+        keeps = needed and are_kept(*states.shape[:1], len(weight), weight.device)
+        parts, slopes, kept = [], [], []
         with torch.autocast(states.device.type, enabled=False):
             head = _Head(weight, bias, how)
             for rows in _chunks(states, weight):
@@ -185,11 +194,13 @@ class _LogProbs(torch.autograd.Function):
                 parts.append(_look(logits, actions[rows], entropy=how.entropy))
                 if ctx.at_once:
                     slopes.append(_slopes(head, logits, parts[-1], states.dtype))
+                elif keeps:
+                    kept.append(logits)
         seen = _Seen(*(torch.cat(x) for x in zip(*parts, strict=True)))
         if ctx.at_once:
             ctx.save_for_backward(torch.cat(slopes, dim=1))
         else:
-            ctx.save_for_backward(states, weight, bias, *seen)
+            ctx.save_for_backward(states, weight, bias, *seen, *kept)
         return seen.logprobs, seen.entropies if how.entropy else None
 
     @staticmethod
@@ -206,16 +217,20 @@ class _LogProbs(torch.autograd.Function):
 
 
 def _gradients(ctx: Any, asked: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """By states, weight and bias, those that are needed; logits are made once more."""
-    states, weight, bias, *seen = ctx.saved_tensors
-    head, seen = _Head(weight, bias, ctx.how), _Seen(*seen)
+    """By states, weight and bias, those that are needed; logits that were not kept are made once
+    more.
+    """
+    states, weight, bias, *rest = ctx.saved_tensors
+    seen, kept = _Seen(*rest[: len(_Seen._fields)]), rest[len(_Seen._fields) :]
+    head = _Head(weight, bias, ctx.how)
     by_states, by_weight, by_bias = ctx.needs_input_grad[:3]
     to_states = torch.empty_like(states) if by_states else None
     to_weight = torch.zeros_like(weight, dtype=_at_least_float32(weight)) if by_weight else None
     to_bias = torch.zeros_like(bias, dtype=_at_least_float32(bias)) if by_bias else None
-    for rows in _chunks(states, weight):
+    for i, rows in enumerate(_chunks(states, weight)):
         part = _Seen(*(x[rows] if len(x) else x for x in seen))
-        gradient = head.by_products(head.logits(states[rows]), part, *(x[rows] for x in asked))
+        logits = kept[i] if kept else head.logits(states[rows])
+        gradient = head.by_products(logits, part, *(x[rows] for x in asked))
         if by_states:
             to_states[rows] = (gradient @ head.weight).to(states.dtype)
         if by_weight:

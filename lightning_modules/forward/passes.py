@@ -7,6 +7,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+# How far rounding takes hidden states as a share of them, and log-probabilities on average; in 16
+# bits it may also send a token to another expert.
+ROUNDING, ROUNDING_16_BITS = 1e-3, 0.1
+
 
 def plain(model: nn.Module) -> nn.Module:
     """The Hugging Face model; adapters, if any, live in its layers."""
@@ -16,6 +20,14 @@ def plain(model: nn.Module) -> nn.Module:
 def at_least_float32(x: Tensor) -> Tensor:
     """`x` in float32, or in float64 if it is that already."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def rounding_in(model: nn.Module) -> float:
+    """How far rounding may take what a model computes, as it runs here."""
+    parameters = list(model.parameters())
+    in_16_bits = any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters)
+    coarse = in_16_bits or torch.is_autocast_enabled(parameters[0].device.type)
+    return ROUNDING_16_BITS if coarse else ROUNDING
 
 
 def position_ids(attention_mask: Tensor) -> Tensor:

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from lightning_modules.forward.passes import cache_name, last_hidden, plain, position_ids
-
-# How far rounding takes hidden states as a share of them, and log-probabilities on average; in 16
-# bits it may also send a token to another expert.
-ROUNDING, ROUNDING_16_BITS = 1e-3, 0.1
+from lightning_modules.forward.last_layer import last_layer_from
+from lightning_modules.forward.passes import (
+    cache_name,
+    last_hidden,
+    plain,
+    position_ids,
+    rounding_in,
+)
 
 
 class SharedPrompt(NamedTuple):
@@ -59,13 +62,14 @@ def continuing(
     after its prompt: the prompts go through it here, once, and their keys and values are lent.
     """
     backbone, cache = plain(called).base_model, DynamicCache()
-    backbone(
-        input_ids=prompt.ids,
-        attention_mask=prompt.mask,
-        position_ids=position_ids(prompt.mask),
-        use_cache=True,
-        **{cache_name(backbone): cache},
-    )
+    with last_layer_from(backbone, prompt.ids.shape[1]):  # of no place: nobody reads their states
+        backbone(
+            input_ids=prompt.ids,
+            attention_mask=prompt.mask,
+            position_ids=position_ids(prompt.mask),
+            use_cache=True,
+            **{cache_name(backbone): cache},
+        )
     cache.reorder_cache(prompt.owner)
     whole = torch.cat([prompt.mask[prompt.owner], mask], dim=1)
     return {
@@ -132,11 +136,3 @@ def can_share_prompts(model: nn.Module) -> bool:
     lengths = torch.tensor([[7], [2], [4]], device=device)
     gap = continues_prompts(model, prompt, responses, torch.arange(7, device=device) < lengths)
     return gap <= rounding_in(model)
-
-
-def rounding_in(model: nn.Module) -> float:
-    """How far rounding may take what a model computes, as it runs here."""
-    parameters = list(model.parameters())
-    in_16_bits = any(p.dtype in (torch.bfloat16, torch.float16) for p in parameters)
-    coarse = in_16_bits or torch.is_autocast_enabled(parameters[0].device.type)
-    return ROUNDING_16_BITS if coarse else ROUNDING

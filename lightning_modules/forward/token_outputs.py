@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.forward.heads import states_only
+from lightning_modules.forward.last_layer import last_layer_from, read_until
 from lightning_modules.forward.log_probs import chunked_head, token_log_probs
 from lightning_modules.forward.passes import at_least_float32, position_ids
 from lightning_modules.forward.shared_prompts import SharedPrompt, continuing, read_for_states
@@ -45,8 +46,13 @@ def response_outputs(
     """
     actions = sequences[:, prompt_mask.shape[1] :]
     head = chunked_head(lm, actions.numel())
-    given, places = _reading(lm, sequences, prompt_mask, response_mask, prompt)
-    with nullcontext() if head is None else states_only(head.linear) as states:
+    start = prompt_mask.shape[1] - 1 if prompt is None else 0
+    with (
+        nullcontext() if head is None else states_only(head.linear) as states,
+        last_layer_from(lm, start) as skipped,
+    ):
+        given = _reading(lm, sequences, prompt_mask, response_mask, prompt, end=read_until(skipped))
+        places = torch.arange(actions.shape[1], device=actions.device) + start - skipped
         outputs = lm(**given, logits_to_keep=places, output_hidden_states=hidden)
     if head is None:
         found = _of_logits(outputs.logits, actions, temperature, entropy=entropy)
@@ -66,27 +72,28 @@ def _reading(
     prompt_mask: Tensor,
     response_mask: Tensor,
     prompt: SharedPrompt | None,
-) -> tuple[dict[str, Any], Tensor]:
-    """What the model is given, and the places (T,) of s_0 .. s_{T-1} in it."""
-    places = torch.arange(response_mask.shape[1], device=sequences.device)
+    end: int | None,
+) -> dict[str, Any]:
+    """What the model is given: its output on s_0 .. s_{T-1} is that on T places in a row."""
     if prompt is not None:
         ids, mask, before = read_for_states(prompt, sequences, response_mask)
-        return continuing(lm, before, ids, mask), places
-    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
-    given = {
-        "input_ids": sequences,
+        return continuing(lm, before, ids, mask)
+    attention_mask = torch.cat([prompt_mask, response_mask], dim=1)[:, :end]
+    return {
+        "input_ids": sequences[:, :end],
         "attention_mask": attention_mask,
         "position_ids": position_ids(attention_mask),
         "use_cache": False,
     }
-    return given, places + prompt_mask.shape[1] - 1
 
 
 def _of_logits(
     logits: Tensor, actions: Tensor, temperature: float, *, entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities of actions (B, T) and entropies from logits (B, T, V)."""
-    logits = at_least_float32(logits) / temperature
+    logits = at_least_float32(logits)
+    if temperature != 1:  # dividing by 1 would copy them all
+        logits = logits / temperature
     normaliser = logits.logsumexp(-1)
     logprobs = logits.gather(-1, actions[..., None]).squeeze(-1) - normaliser
     if not entropy:

@@ -85,7 +85,7 @@ class Asking:
                 ]
         except NoAnswer as error:
             return self._counted(Verdict(None, str(error), Usage(*used)), cached=False)
-        why_not = NO_VERDICT if value is None else None
+        why_not = f"{NO_VERDICT}: {answer['text']!r:.100}" if value is None else None
         verdict = Verdict(value, why_not, Usage(*used))
         self.counts.from_cache += cached
         return self._counted(verdict, cached)

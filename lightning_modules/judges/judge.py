@@ -10,10 +10,8 @@ from typing import Any
 
 from datamodules.records import Prompt
 from lightning_modules.errors import JudgeError, ModelError, OptionError
-from lightning_modules.judges.asking import Asking
 from lightning_modules.judges.budget import Budget
 from lightning_modules.judges.cache import AnswerCache, key_of
-from lightning_modules.judges.endpoint import Endpoint
 from lightning_modules.judges.reading import LEAST, read_tokens
 from lightning_modules.judges.rubric import Question, Rubric
 from lightning_modules.judges.verdict import Counts, Verdict
@@ -82,7 +80,9 @@ class Judge:
             return
         verdict = self._verdicts([self._question(*TRIED)])[0]
         if verdict.value is None:
-            raise JudgeError(f"judge={self.name}: {self.words}: {verdict.why_not}")
+            hint = "; a larger model may give one, or judge.verdicts=tokens"
+            hint *= self.counts.malformed > 0
+            raise JudgeError(f"judge={self.name}: {self.words}: {verdict.why_not}{hint}")
 
     def bind(self, context: JudgeContext) -> None:
         """Make ready for many questions."""
@@ -149,7 +149,10 @@ class Judge:
         return finished(self._asking.verdicts(questions))
 
     @cached_property
-    def _asking(self) -> Asking:
+    def _asking(self) -> Any:
+        from lightning_modules.judges.asking import Asking  # and httpx, for endpoints alone
+        from lightning_modules.judges.endpoint import Endpoint
+
         endpoint = Endpoint(self.options, self.counts, self._budget)
         return Asking(self.options, endpoint, self.cache, self.counts, lambda x: self._say(x))
 

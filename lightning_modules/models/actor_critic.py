@@ -1,10 +1,12 @@
 """The policy and its value function as one module: log-probabilities and values of each token."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.last_layer import last_layer_from, read_until
 from lightning_modules.forward.passes import plain
 from lightning_modules.forward.shared_prompts import (
     SharedPrompt,
@@ -83,6 +85,11 @@ class ActorCritic(nn.Module):
         """Whether values are read off the hidden states that give the log-probabilities."""
         return self.value_head is not None and self.value_adapter is None
 
+    @property
+    def values_have_a_pass(self) -> bool:
+        """Whether values come of a pass of their own."""
+        return self.kind is not None and not self.shares_states
+
     def passes(
         self,
         sequences: Tensor,
@@ -100,7 +107,7 @@ class ActorCritic(nn.Module):
         changes.
         """
         inputs = (sequences, prompt_mask, response_mask)
-        if self.shares_states or (self.value_head is None and self.critic is None):
+        if not self.values_have_a_pass:
             yield self(*inputs, temperature, entropy=entropy, prompt_of=prompt_of)
             return
         prompt = shared_prompt(sequences[:, : prompt_mask.shape[1]], prompt_mask, prompt_of)
@@ -128,24 +135,34 @@ class ActorCritic(nn.Module):
         response_mask: Tensor,
         prompt: SharedPrompt | None,
     ) -> Tensor | None:
-        if prompt is None:
-            read = (sequences, torch.cat([prompt_mask, response_mask], dim=1))
-        else:
-            read = read_for_states(prompt, sequences, response_mask)
-        if self.critic is not None:
-            values = self.critic(*read)
-        elif self.value_adapter is not None:
-            with active_adapters(self.lm, self.value_adapter):
-                values = self._head(hidden_states(self.lm, *read))
-        elif self.value_head is not None:
-            with torch.no_grad():
-                hidden = hidden_states(self.lm, *read)
-            values = self._head(hidden)
-        else:
+        if self.kind is None:
             return None
-        if prompt is None:
-            values = values[:, prompt_mask.shape[1] - 1 : -1]
+        if prompt is not None:
+            read = read_for_states(prompt, sequences, response_mask)
+            return masked(self._states_valued(*read), response_mask)
+        start = prompt_mask.shape[1] - 1
+        mask = torch.cat([prompt_mask, response_mask], dim=1)
+        with last_layer_from(self._values_from, start) as skipped:
+            end = read_until(skipped)
+            values = self._states_valued(sequences[:, :end], mask[:, :end])
+        values = values[:, start - skipped :][:, : response_mask.shape[1]]
         return masked(values, response_mask)
+
+    def _states_valued(self, *read: Any) -> Tensor:
+        """V after each place of what is read (hidden_states), if there is a value function."""
+        if self.critic is not None:
+            return self.critic(*read)
+        if self.value_adapter is not None:
+            with active_adapters(self.lm, self.value_adapter):
+                return self._head(hidden_states(self.lm, *read))
+        with torch.no_grad():
+            hidden = hidden_states(self.lm, *read)
+        return self._head(hidden)
+
+    @property
+    def _values_from(self) -> nn.Module:
+        """The model that gives the hidden states that are valued."""
+        return self.lm if self.critic is None else self.critic.network
 
     def _head(self, hidden: Tensor) -> Tensor:
         # Returns are small differences of numbers: the head works in float32 under autocast.

@@ -8,6 +8,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from lightning_modules.forward.last_layer import last_layer_from
 from lightning_modules.forward.passes import at_least_float32, plain
 from lightning_modules.forward.shared_prompts import SharedPrompt, hidden_states, joined
 from lightning_modules.models.adapters import active_adapters
@@ -44,10 +45,12 @@ class ScalarModel(nn.Module):
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.register_parameter("thumbs_bias", None)
 
-    def learn_thumbs_bias(self, start: float) -> None:
-        """A score for each head at which a thumb is as likely up as down, to be trained."""
-        heads = torch.full((self.heads_count,), start, device=self.head.weight.device)
-        self.thumbs_bias = nn.Parameter(heads)
+    def learn_thumbs_bias(self, start: Tensor | float) -> None:
+        """A score for each head at which a thumb is as likely up as down, to be trained; `start`
+        is one for all, or (n,).
+        """
+        place = self.head.weight.device
+        self.thumbs_bias = nn.Parameter(torch.zeros(self.heads_count, device=place) + start)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -58,9 +61,16 @@ class ScalarModel(nn.Module):
         """What makes scores of hidden states, (D) to (n)."""
         return plain(self.model).score
 
+    @property
+    def network(self) -> nn.Module:
+        """The Hugging Face model, adapters included."""
+        return self.model
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        """A context in which the returned model has the hidden states that the head reads."""
-        return nullcontext(self.model)
+        """A context in which `network`, which it returns, has the hidden states that the head
+        reads.
+        """
+        return nullcontext(self.network)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, prompt: SharedPrompt | None = None
@@ -84,11 +94,12 @@ class ScalarModel(nn.Module):
         if prompt is not None and not self.shares_prompts:
             input_ids, attention_mask = joined(prompt, input_ids, attention_mask)
             prompt = None
-        with self.reading() as model:
-            hidden = hidden_states(model, input_ids, attention_mask, prompt)
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).argmax(-1)
-        return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        start = int(last.min()) if prompt is None else 0
+        with self.reading() as model, last_layer_from(model, start) as skipped:
+            hidden = hidden_states(model, input_ids, attention_mask, prompt)
+        return self._said(hidden[torch.arange(len(hidden), device=hidden.device), last - skipped])
 
     @property
     def heads_count(self) -> int:
@@ -132,8 +143,12 @@ class AdapterScalar(ScalarModel):
     def head(self) -> nn.Module:
         return self.own_head
 
+    @property
+    def network(self) -> nn.Module:
+        return self._lm[0]
+
     def reading(self) -> AbstractContextManager[nn.Module]:
-        return active_adapters(self._lm[0], *self.adapters)
+        return active_adapters(self.network, *self.adapters)
 
 
 def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | None:

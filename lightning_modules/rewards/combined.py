@@ -19,6 +19,7 @@ class CombinedReward(Reward):
         self.name = given.name
         self.rewards: Mapping[str, Reward] = given.rewards
         self.weights = given.weights
+        self.costly = any(reward.costly for reward in self.rewards.values())
 
     def check(self, context: RewardContext) -> None:
         for reward in self.rewards.values():
@@ -35,6 +36,10 @@ class CombinedReward(Reward):
     def to(self, device: torch.device) -> None:
         for reward in self.rewards.values():
             reward.to(device)
+
+    def release(self) -> None:
+        for reward in self.rewards.values():
+            reward.release()
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         return self.score_texts(prompts, texts)[:, None]

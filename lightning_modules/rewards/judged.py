@@ -25,6 +25,11 @@ class JudgeReward(Reward):
         self.options = JudgeRewardOptions(**options)
         self.name = self.options.name
 
+    @property
+    def words(self) -> str:
+        wins = ", wins against the reference" if self.options.form == "win" else ""
+        return f"a judge, {self.judge.words}{wins}"
+
     def check(self, context: RewardContext) -> None:
         if context.judge is None:
             raise OptionError("reward=judge: needs a judge: judge=helpful judge.model=...")

@@ -1,8 +1,9 @@
 """Collecting a rollout: the order of operations of RLHF, in one place."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 
 from lightning_modules.forward.shared_prompts import can_share_prompts
 from lightning_modules.forward.token_outputs import TokenOutputs
+from lightning_modules.forward.within_memory import AsManyAsFit
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import last_token
 from lightning_modules.objectives.masked import masked, masked_sum
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.micro_batches import MicroBatches, grouped
-from lightning_modules.rollouts.rollout import Rollout, real_columns
+from lightning_modules.rollouts.micro_batches import MicroBatches
+from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.sampler import Sampler
 from lightning_modules.rollouts.seeding import Noise, uniforms
 
@@ -59,8 +61,10 @@ class Collector:
         self.vocabulary = vocabulary
         self.temperature = temperature
         self.micro_batches = micro_batches
+        self.at_a_time = AsManyAsFit("the sampler takes", say=lambda line: micro_batches.say(line))
         self.shares_prompts = False
         self.sampler = Sampler()
+        self._begun: tuple[Tensor, Iterator[TokenOutputs]] | None = None
 
     def share_prompts(self) -> None:
         """Let the samples of a prompt read it once, if all models that train on them can."""
@@ -79,9 +83,18 @@ class Collector:
 
     @torch.no_grad()
     def collect(
-        self, batch: dict[str, Any], noise: Noise, samples: int, *, with_reference: bool
+        self,
+        batch: dict[str, Any],
+        noise: Noise,
+        samples: int,
+        *,
+        with_reference: bool,
+        first_step: torch.Generator | None = None,
     ) -> tuple[Rollout, Responses, dict[str, float]]:
         """`samples` responses to each prompt, with what policy, reference and reward say of them.
+
+        `first_step` draws the order of all sequences in the first optimiser step: what is one
+        micro-batch there begins here (`begun_on`).
 
         Returns the rollout (yet without rewards), its responses for reading, and seconds by part.
         """
@@ -98,7 +111,7 @@ class Collector:
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
         tensors = (responses.sequences, responses.prompt_mask, mask, responses.prompt_of)
-        old = self._policy_outputs(*tensors)
+        old = self._policy_outputs(*tensors, first_step)
         said = responses.logprobs
         sampled_with = None if said is None else masked(said, mask)
         # 4. The reference's log-probabilities.
@@ -131,14 +144,18 @@ class Collector:
         words = self.vocabulary
         device = batch["prompt_ids"].device
         drawn = uniforms(noise, len(batch["prompt_ids"]), samples, words.max_response_tokens)
-        sequences, response_mask, logprobs = self.sampler(
-            lm,
-            batch["prompt_ids"],
-            batch["prompt_mask"],
-            drawn.to(device),
-            temperature=self.temperature,
-            stop_id=words.stop_ids,
-            pad_id=words.pad_id,
+        sequences, response_mask, logprobs = self.at_a_time.within_memory(
+            lambda: self.sampler.in_parts(
+                self.at_a_time.sequences,
+                lm,
+                batch["prompt_ids"],
+                batch["prompt_mask"],
+                drawn.to(device),
+                temperature=self.temperature,
+                stop_id=words.stop_ids,
+                pad_id=words.pad_id,
+            ),
+            len(drawn),
         )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_of = None
@@ -159,48 +176,43 @@ class Collector:
             logprobs,
         )
 
-    def _policy_outputs(self, *tensors: Tensor | None) -> TokenOutputs:
-        def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
-            return self.model(*part, self.temperature, entropy=True, prompt_of=prompt_of)
+    def begun_on(self, rollout: Rollout) -> list[Iterator[TokenOutputs]]:
+        """The passes (ActorCritic.passes) of the first optimiser step on a rollout, if they were
+        begun when it was collected; only once.
+        """
+        begun, self._begun = self._begun, None
+        return [begun[1]] if begun is not None and begun[0] is rollout.sequences else []
 
-        return TokenOutputs(*self._in_micro_batches(outputs, *tensors))
+    def _policy_outputs(
+        self,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None,
+        first_step: torch.Generator | None,
+    ) -> TokenOutputs:
+        order = None
+        if first_step is not None:
+            order = torch.randperm(len(sequences), generator=first_step).to(sequences.device)
+
+        def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
+            given = (*part, self.temperature, True, prompt_of)
+            self._begun = None
+            if order is None or len(part[0]) < len(sequences):
+                return self.model(*given)
+            with torch.enable_grad():
+                passes = self.model.passes(*given)
+                first = next(passes)
+            self._begun = sequences, chain([first], passes)
+            if self.model.values_have_a_pass:
+                first = first._replace(values=self.model.values(*part, prompt_of))
+            return first
+
+        tensors = (sequences, prompt_mask, response_mask, prompt_of)
+        return TokenOutputs(*self.micro_batches.of_all(outputs, *tensors, order))
 
     def _reference_logprobs(self, *tensors: Tensor | None) -> Tensor:
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> tuple[Tensor]:
             return (self.reference.logprobs(*part, self.temperature, prompt_of),)
 
-        return self._in_micro_batches(outputs, *tensors)[0]
-
-    def _in_micro_batches(
-        self,
-        outputs: Callable[..., tuple[Tensor | None, ...]],
-        sequences: Tensor,
-        prompt_mask: Tensor,
-        response_mask: Tensor,
-        prompt_of: Tensor | None,
-    ) -> list[Tensor | None]:
-        """What `outputs` says of all sequences, each (B, T) or None, from what it says of parts."""
-        limits = self.micro_batches
-
-        def step() -> list[Tensor | None]:
-            whole: list[Tensor | None] = []
-            lengths = prompt_mask.sum(-1), response_mask.sum(-1)
-            for rows in grouped(*lengths, *limits.limits, prompt_of):
-                masks = prompt_mask[rows], response_mask[rows]
-                start, end = 0, response_mask.shape[1]
-                if limits.tokens is not None:
-                    start, end = real_columns(*masks)
-                said = outputs(
-                    sequences[rows, start : prompt_mask.shape[1] + end],
-                    masks[0][:, start:],
-                    masks[1][:, :end],
-                    prompt_of=None if prompt_of is None else prompt_of[rows],
-                )
-                if not whole:
-                    whole = [x if x is None else x.new_zeros(response_mask.shape) for x in said]
-                for all_rows, x in zip(whole, said, strict=True):
-                    if x is not None:
-                        all_rows[rows, :end] = x
-            return whole
-
-        return limits.within_memory(step, len(sequences))
+        return self.micro_batches.of_all(outputs, *tensors)[0]

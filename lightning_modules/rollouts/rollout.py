@@ -6,14 +6,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from lightning_modules.rollouts.micro_batches import grouped
-
-
-def real_columns(prompt_mask: Tensor, response_mask: Tensor) -> tuple[int, int]:
-    """(start, end): where the first prompt begins, and how long the longest response is; what is
-    before and after is padding for all. One slot of a response is left where none is real.
-    """
-    return int(prompt_mask.any(0).long().argmax()), max(1, int(response_mask.sum(-1).max()))
+from lightning_modules.rollouts.micro_batches import grouped, real_columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Thumbs on exact probabilities give back what each response is worth, and pairs fit beside them."""
+"""Thumbs on exact probabilities give back what responses are worth, and pairs fit beside them."""
 
 from itertools import combinations
 
@@ -58,7 +58,9 @@ def test_the_order_of_responses_is_the_same_whatever_the_bias(measured):
     tables = [fitted(of_thumbs, start)[0] for start in (0.0, 5.0)]
     apart = tables[1] - tables[0]
     measured("E8 another bias moves all scores alike", (apart - apart.mean()).abs().max(), 1e-12)
-    measured("E8 and by a known amount", abs(apart.mean() - 5 / 16), 1e-12)
+    measured(
+        "E8 another bias moves all scores by a known amount", abs(apart.mean() - 5 / 16), 1e-12
+    )
 
 
 def test_pairs_and_thumbs_of_one_worth_agree(measured):

@@ -1,13 +1,10 @@
 """A reward model on thumbs: its loss by hand, beside pairs, with several heads, held out."""
 
-from math import log
-
 import pytest
 import torch
 
 from datamodules.preferences import PreferenceDataModule
 from datamodules.records import Prompt, Thumb
-from harness.pipeline.fitting import even_bias
 from lightning_modules.errors import OptionError
 from lightning_modules.objectives.preference import bradley_terry
 from tests.exact.world import DTYPE
@@ -171,12 +168,6 @@ def test_held_out_loss_is_the_mean_over_pairs_and_weighted_thumbs(encoder, budge
     for name, value in (of_pairs | of_thumbs).items():
         if name != "val/loss":
             assert of_both[name] == pytest.approx(value, nan_ok=True)
-
-
-def test_the_bias_begins_where_scores_of_0_expect_the_share_that_is_up():
-    rows = [thumb(True)] * 30 + [thumb(False)] * 10
-    assert even_bias(rows) == pytest.approx(-log(3), abs=0.05)
-    assert abs(even_bias(rows[:30])) < 10
 
 
 def test_a_weight_that_counts_nothing_is_refused():

@@ -22,15 +22,15 @@ ROWS = (
         bug="temperature omitted in log-probabilities",
         seen="TRL #3029",
         target="lightning_modules.forward.token_outputs:_of_logits",
-        old="at_least_float32(logits) / temperature",
-        new="at_least_float32(logits)",
+        old="logits = logits / temperature",
+        new="pass",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="temperature divides log-probabilities instead of logits",
         target="lightning_modules.forward.token_outputs:_of_logits",
-        old="logits = at_least_float32(logits) / temperature",
-        new="logits = at_least_float32(logits)",
+        old="logits = logits / temperature",
+        new="pass",
         also=(
             Change(
                 "lightning_modules.forward.token_outputs:_of_logits",

@@ -150,8 +150,8 @@ ROWS = (
     Mutation(
         bug="the rollout carries gradients",
         target="lightning_modules.rollouts.collection:Collector.collect",
-        old="old = self._policy_outputs(*tensors)",
-        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors)",
+        old="old = self._policy_outputs(*tensors, first_step)",
+        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors, first_step)",
         tests=(
             "lightning_modules/rollouts/test_collection.py::test_the_first_importance_weight_is_1",
         ),
@@ -216,7 +216,7 @@ ROWS = (
     ),
     Mutation(
         bug="steps of the value function move the policy",
-        target="lightning_modules.models.actor_critic:ActorCritic._values",
+        target="lightning_modules.models.actor_critic:ActorCritic._states_valued",
         old="with torch.no_grad():",
         new="with torch.enable_grad():",
         tests=(f"{A2C}::test_further_updates_leave_the_policy_to_the_bit",),

@@ -7,6 +7,8 @@ MASKED = "lightning_modules/objectives/test_masked.py"
 ACTOR_CRITIC = "lightning_modules/models/test_actor_critic.py"
 GENERATION = "lightning_modules/rollouts/test_generation.py"
 BUCKETED = "lightning_modules/rollouts/test_bucketed.py"
+LAST_LAYER = "lightning_modules/forward/test_last_layer.py"
+BEGUN = "lightning_modules/test_begun.py"
 SHARED = "lightning_modules/forward/test_shared_prompts.py"
 COLLECTION = "lightning_modules/rollouts/test_collection.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
@@ -147,16 +149,16 @@ ROWS = (
     ),
     Mutation(
         bug="log-probabilities one position late",
-        target="lightning_modules.forward.token_outputs:_reading",
-        old="places + prompt_mask.shape[1] - 1",
-        new="places + prompt_mask.shape[1]",
+        target="lightning_modules.forward.token_outputs:response_outputs",
+        old="+ start - skipped",
+        new="+ start - skipped + 1",
         tests=(f"{ACTOR_CRITIC}::test_logprobs_and_entropies_are_those_of_a_plain_forward",),
     ),
     Mutation(
         bug="values of a critic one position late",
         target="lightning_modules.models.actor_critic:ActorCritic._values",
-        old="values[:, prompt_mask.shape[1] - 1 : -1]",
-        new="values[:, prompt_mask.shape[1] :]",
+        old="values[:, start - skipped :]",
+        new="values[:, start - skipped + 1 :]",
         tests=(f"{ACTOR_CRITIC}::test_values_are_the_heads_number_at_the_state_before_the_action",),
     ),
     Mutation(
@@ -236,7 +238,7 @@ ROWS = (
     ),
     Mutation(
         bug="a minibatch loses its last column",
-        target="lightning_modules.rollouts.rollout:real_columns",
+        target="lightning_modules.rollouts.micro_batches:real_columns",
         old=".sum(-1).max())",
         new=".sum(-1).max()) - 1",
         tests=(
@@ -328,6 +330,34 @@ ROWS = (
         old="backbone(",
         new="with torch.no_grad():\n        backbone(",
         tests=(f"{SHARED}::test_a_policy_reads_a_shared_prompt_once_and_says_the_same",),
+    ),
+    Mutation(
+        bug="without a mask the last layer sees what comes later",
+        target="lightning_modules.forward.last_layer:_in_two",
+        old=".tril()",
+        new="",
+        tests=(f"{LAST_LAYER}::test_families_say_the_same_with_the_same_gradients",),
+    ),
+    Mutation(
+        bug="the last layer's first positions are those of the prompt",
+        target="lightning_modules.forward.last_layer:_in_two",
+        old="_at(rest, given)",
+        new="_at(slice(0, count - start), given)",
+        tests=(f"{LAST_LAYER}::test_families_say_the_same_with_the_same_gradients",),
+    ),
+    Mutation(
+        bug="a first step that was begun has the rows in another order",
+        target="lightning_modules.rollouts.micro_batches:MicroBatches._parts",
+        old="[order[rows] for rows in grouped(",
+        new="[order.flip(0)[rows] for rows in grouped(",
+        tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_without_it",),
+    ),
+    Mutation(
+        bug="every step of an iteration takes the passes of the first",
+        target="lightning_modules.updates:UpdatingModule._gradient",
+        old="begun.pop()",
+        new="begun[0]",
+        tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_without_it",),
     ),
     Mutation(
         bug="SFT imitates the prompts too",

@@ -1,4 +1,4 @@
-"""Bugs of labels from elsewhere and of rounds: who learns from what, and who is asked about what."""
+"""Bugs of labels from elsewhere and of rounds: who learns from what, who is asked about what."""
 
 from tests.mutations.mutation import Mutation
 

@@ -204,7 +204,9 @@ def collected(module: PolicyModule, rollout: Rollout) -> Rollout:
     """The rollout as the module's `collect` rewards and weighs it; values only for a critic."""
     if module.options.critic is None:
         rollout = replace(rollout, values=None)
-    module.collector = SimpleNamespace(collect=lambda *_, **__: (rollout, None, {}))
+    module.collector = SimpleNamespace(
+        collect=lambda *_, **__: (rollout, None, {}), begun_on=lambda _: []
+    )
     return module.collect({})[0]
 
 

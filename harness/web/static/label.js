@@ -6,8 +6,8 @@ const card = document.getElementById("card");
 const notice = document.getElementById("notice");
 const said = document.getElementById("said");
 const plain = document.getElementById("plain");
-const REST = 200; // milliseconds after a new item in which keys and clicks were meant for the last
-const LOOK = 3000; // milliseconds after which it is asked again whether there is an item
+const REST = 150; // milliseconds after a new item in which keys and clicks were meant for the last
+const LOOK = 2000; // milliseconds after which it is asked again whether there is an item
 let sending = false;
 let shownAt = 0;
 let away = 0; // milliseconds for which the page was hidden
@@ -64,7 +64,7 @@ function show(html) {
   begin();
   if (waited && item().dataset.wait !== undefined) return;
   window.scrollTo(0, 0);
-  item().querySelector("[tabindex='-1']")?.focus({ preventScroll: true });
+  item().querySelector(".prompt, h1").focus({ preventScroll: true });
   said.textContent = card.querySelector(".top p").textContent;
 }
 
@@ -74,6 +74,8 @@ function begin() {
   away = 0;
   hiddenAt = document.hidden ? performance.now() : null;
   shownAt = performance.now();
+  card.classList.add("settling");
+  setTimeout(() => card.classList.remove("settling"), REST);
   showAsChosen();
   if (item().dataset.wait !== undefined) timer = setTimeout(() => send("/next", {}), LOOK);
 }
@@ -153,7 +155,7 @@ const acts = {
 };
 
 function press(button) {
-  if (sending || performance.now() - shownAt < REST) return;
+  if (sending || card.classList.contains("settling")) return;
   const { choice, act, place: number } = button.dataset;
   if (choice) vote(choice);
   else if (act) acts[act]();

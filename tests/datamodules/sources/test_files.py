@@ -195,9 +195,9 @@ def test_a_column_of_strengths_is_read(tmp_path, ending):
     assert {name: c.strength for name, c in comparisons(source).items()} == {
         "0": 0.25,
         "1": 3.0,
-        "2": 0.0,
         "3": None,
     }
+    assert source.counts["tie"] == 1  # of which neither is better
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])

@@ -9,6 +9,7 @@ from harness.feedback.answers import (
     Answer,
     AnsweredPrompt,
     answers_line,
+    keep_whole,
     prompt_id,
     read_answers,
     write_answers,
@@ -64,6 +65,17 @@ def test_what_is_wrong_is_named_by_its_place(tmp_path, change, said):
     with pytest.raises(DataError) as caught:
         read_answers(path)
     assert f"{path}, {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize("left", ["{", "\0\0", "whole but for its end", "another prompt's"])
+def test_what_a_kill_has_left_is_kept_as_far_as_it_is_whole(tmp_path, left):
+    path = tmp_path / "answers.jsonl"
+    lines = [answers_line(row) for row in rows()]
+    torn = {"whole but for its end": lines[2][:-1], "another prompt's": lines[3]}.get(left, left)
+    path.write_text("".join([*lines[:2], torn]), encoding="utf-8")
+    assert keep_whole(path, PROMPTS) == 2
+    assert path.read_text(encoding="utf-8") == "".join(lines[:2])
+    assert keep_whole(tmp_path / "none.jsonl", PROMPTS) == 0
 
 
 def test_a_row_that_was_cut_off_is_no_row(tmp_path):

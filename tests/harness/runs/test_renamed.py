@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.runs.identity import identity
 from harness.runs.renamed import OPTIONS, TARGETS, refuse_old_keys, refuse_old_names, with_new_names
 from harness.tasks.train import train
 from lightning_modules.errors import OptionError
@@ -77,3 +78,30 @@ def test_an_old_run_has_what_does_the_same_with_todays_memory():
         given = {"micro_batch_size": size, "micro_batch_tokens": tokens}
         assert with_new_names({"hardware": {}, "algo": given})["algo"] == given
     assert with_new_names(found | {"algo": algo})["algo"] == algo
+
+
+def test_nobody_judged_in_an_old_run_and_how_a_judge_is_asked_shapes_no_result():
+    old = {"algo": {"name": "ppo"}, "reward": {"name": "learned"}}
+    now = old | {"judge": {"name": "none"}}
+    assert identity(with_new_names(old)) == identity(now)
+    asked = {"name": "helpful", "model": "a", "max_requests": 10, "key_from": "A", "retries": 1}
+    more = asked | {"max_requests": None, "key_from": "B", "retries": 9}
+    assert identity(old | {"judge": asked}) == identity(old | {"judge": more})
+    assert identity(old | {"judge": asked}) != identity(old | {"judge": asked | {"model": "b"}})
+
+
+def test_an_old_run_had_no_thumbs():
+    new = {
+        "data": {"columns": {"chosen": "good", "response": "response", "label": "label"}},
+        "stages": {
+            "reward_model": {
+                "_target_": "lightning_modules.reward_model.RewardModel",
+                "thumb_weight": 1.0,
+            }
+        },
+    }
+    old = {
+        "data": {"columns": {"chosen": "good"}},
+        "stages": {"reward_model": {"_target_": "lightning_modules.reward_model.RewardModel"}},
+    }
+    assert with_new_names(old) == with_new_names(new) == new

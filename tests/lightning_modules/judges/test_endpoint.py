@@ -4,12 +4,16 @@ import asyncio
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from datamodules.records import Prompt
 from lightning_modules.errors import JudgeError, OptionError
+from lightning_modules.judges.endpoint import retry_after
 from lightning_modules.judges.judge import JudgeContext
 from tests.lightning_modules.judges.asked import questions, values
 from tests.lightning_modules.judges.proxy import FaultProxy
@@ -203,6 +207,21 @@ def test_an_endpoint_that_asks_to_wait_is_waited_for_by_all(judge_at):
         (verdict,) = judge_at(port, backoff=[0.001, 0.3], criteria="New").rate(*questions(1))
     assert verdict.value is None
     assert "asks to wait" in verdict.why_not
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("3", 3.0), ("0.5", 0.5), ("", None), ("soon", None), ("nan", None), ("-1", None)],
+)
+def test_how_long_an_endpoint_asks_to_wait(given, seconds):
+    assert retry_after(httpx.Response(429, headers={"Retry-After": given})) == seconds
+
+
+def test_an_endpoint_may_say_when_in_place_of_how_long():
+    for difference, least, most in ((60, 55, 60), (-60, 0, 0)):
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=difference), usegmt=True)
+        response = httpx.Response(503, headers={"Retry-After": date})
+        assert least <= retry_after(response) <= most
 
 
 def test_a_budget_counts_every_request_over_restarts_and_says_what_to_do(
