@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from datamodules.micro_batches import SupervisedDataModule
+from datamodules.records import DataError
 from datamodules.sources.source import Source, Split
 
 
@@ -15,6 +16,11 @@ class DemonstrationDataModule(SupervisedDataModule):
 
     def encode(self, source: Source, split: Split) -> list[tuple[list[int], list[int]]]:
         rows = source.demonstrations(split)
+        if not rows:
+            raise DataError(
+                f"no demonstrations for {split}: none of its {len(source.thumbs(split))} responses"
+                " was liked"
+            )
         prompts = self.encoder.prompts([row.prompt for row in rows])
         responses = self.encoder.responses([row.response for row in rows])
         return list(zip(prompts, responses, strict=True))

@@ -6,12 +6,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from datamodules.records import Comparison, Prompt
+from datamodules.records import DataError, Feedback, Prompt
 from datamodules.sources.source import Source, best_responses
 from datamodules.tokenization.encoder import Encoder
 
 SHARE = 0.95  # of prompts and of responses that a chosen limit leaves whole
-MEASURED = 2000  # prompts and comparisons that are measured, at most
+MEASURED = 2000  # prompts, and comparisons and thumbs, that are measured, at most
 # A longer limit has to be given: memory and the time of sampling grow with it.
 MOST = 1024
 # What chosen limits are multiples of, so that a few more rows do not move them; below and above.
@@ -59,21 +59,31 @@ def fit_limits(source: Source, encoder: Encoder, positions: int | None) -> Limit
     They follow from data, tokenizer and positions alone. Of large data a sample is measured.
     """
     prompts = _sample([*source.prompts("train"), *source.prompts("val")])
-    comparisons = _sample([*source.comparisons("train"), *source.comparisons("val")])
-    measured = ([_prompt_lengths(prompts, encoder)], _response_lengths(comparisons, encoder))
+    feedback = _sample([*source.feedback("train"), *source.feedback("val")])
+    measured = ([_prompt_lengths(prompts, encoder)], _response_lengths(feedback, encoder))
     given = (source.max_prompt_tokens, source.max_response_tokens)
-    fits = [max(map(_fitting, groups)) for groups in measured]
+    if not measured[1] and given[1] is None:
+        raise DataError(
+            "data.max_response_tokens has no value, and the data are prompts alone, which do not"
+            " say how long responses are: give data.max_response_tokens=256, for one"
+        )
+    fits = [max(map(_fitting, groups), default=given[1]) for groups in measured]
     wanted = [fits[0], fits[1]]
     if given[0] is None:
         wanted[0] = max(wanted[0], _room_for_system_turns(source, encoder))
     tokens = _allotted(wanted, given, positions)
     limits = (
-        Limit(what, n, own is not None, fit, max(float(np.mean(group > n)) for group in groups))
+        Limit(what, n, own is not None, fit, _share_above(n, groups))
         for what, n, own, fit, groups in zip(
             ("prompt", "response"), tokens, given, fits, measured, strict=True
         )
     )
     return Limits(*limits, positions)
+
+
+def _share_above(tokens: int, groups: Sequence[np.ndarray]) -> float:
+    """Of the lengths that are above a limit, in the group that has most of them."""
+    return max((float(np.mean(group > tokens)) for group in groups), default=0.0)
 
 
 def _sample(rows: Sequence[T]) -> Sequence[T]:
@@ -89,16 +99,16 @@ def _prompt_lengths(prompts: Sequence[Prompt], encoder: Encoder) -> np.ndarray:
     return _lengths(encoder.format.conversations(conversations, generation_prompt=True))
 
 
-def _response_lengths(comparisons: Sequence[Comparison], encoder: Encoder) -> list[np.ndarray]:
-    """Of all responses, which a reward model reads, and of those that are demonstrations: neither
-    is to be cut more than the other.
+def _response_lengths(feedback: Sequence[Feedback], encoder: Encoder) -> list[np.ndarray]:
+    """Of all responses, which a reward model reads, and of those that are demonstrations, if there
+    are any: neither is to be cut more than the other.
     """
-    every = [text for c in comparisons for text in c.responses]
-    shown = [text for c in comparisons for text in best_responses(c)]
+    every = [text for told in feedback for text in told.responses]
+    shown = [text for told in feedback for text in best_responses(told)]
     texts = list(dict.fromkeys(every))
     encoded = encoder.format.responses(texts, [True] * len(texts))
     length = {text: len(ids) + 1 for text, ids in zip(texts, encoded, strict=True)}
-    return [np.array([length[text] for text in group]) for group in (every, shown)]
+    return [np.array([length[text] for text in group]) for group in (every, shown) if group]
 
 
 def _lengths(rows: Iterable[Sequence[int]]) -> np.ndarray:

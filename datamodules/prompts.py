@@ -1,5 +1,6 @@
 """Prompts to respond to, for every policy-gradient algorithm."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,12 @@ class Row(NamedTuple):
     place: int
     prompt: Prompt
     ids: list[int]
+
+
+def batch_of(encoder: Encoder, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """{prompt_ids, prompt_mask (B, P), padded on the left; prompts: the records}."""
+    ids, mask = encoder.pad(encoder.prompts(prompts), "left")
+    return {"prompt_ids": ids, "prompt_mask": mask, "prompts": list(prompts)}
 
 
 class PromptDataModule(LightningDataModule):

@@ -84,4 +84,22 @@ class Ranking:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """One response by itself, which somebody liked or did not.
+
+    `probability` is the true probability of that answer, where the world is known.
+    """
+
+    prompt: Prompt
+    response: str
+    liked: bool
+    probability: float | None = None
+
+    @property
+    def responses(self) -> tuple[str, ...]:
+        return (self.response,)
+
+
 Comparison = Preference | Ranking
+Feedback = Comparison | Thumb

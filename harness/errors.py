@@ -1,7 +1,7 @@
 """Errors that the user can fix: they end a run with one message and no traceback."""
 
 from datamodules.records import DataError
-from lightning_modules.errors import ModelError, OptionError, TrainingError
+from lightning_modules.errors import JudgeError, ModelError, OptionError, TrainingError
 
 
 class RunError(ValueError):
@@ -15,4 +15,4 @@ class DiskError(RunError):
     """
 
 
-USER_ERRORS = (DataError, ModelError, OptionError, RunError, TrainingError)
+USER_ERRORS = (DataError, JudgeError, ModelError, OptionError, RunError, TrainingError)

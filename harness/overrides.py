@@ -19,14 +19,16 @@ from lightning_modules.errors import OptionError
 
 # In places `~` is the home folder.
 PLACES = (
-    r"data\.(val_)?path",
+    r"data\.(val_path|path|more)",
     r"model\.(pretrained|chat_template)",
+    r"algo\.(policy|critic)_from",
     r"reward(\.rewards\.\w+)*\.path",
-    "policy|against|run|runs|to|resume|cache_dir",
+    "policy|policies|against|run|runs|to|resume|cache_dir",
+    "items|store|export|reward_model",
     r"hydra\.(run|sweep)\.dir",
 )
 NAMES = (
-    "experiment|checkpoint|clear",
+    "experiment|checkpoint|clear|instructions|host",
     r"data\.(name|revision|subset|columns\.\w+)",
     r"model\.(name|revision|date)",
     r"(algo|reward|adapter)\.name",
@@ -35,10 +37,13 @@ NAMES = (
 )
 IS_PLACE = re.compile("|".join(PLACES))
 IS_NAME = re.compile("|".join((*PLACES, *NAMES)))
-TAKES_LIST = re.compile(r"data\.(val_)?path|data\.subset|runs|clear|experiment|logger\.tags")
+TAKES_LIST = re.compile(
+    r"data\.(val_path|path|more|subset)|policies|runs|clear|experiment|logger\.tags|items"
+)
 # Those that nothing else checks.
 UNCHECKED = (
     *("policy", "against", "run", "to", "resume", "cache_dir", "checkpoint"),
+    *("store", "export", "host", "instructions", "reward_model"),
     *("logger.project", "logger.entity", "logger.group"),
 )
 OVERRIDE = re.compile(r"(\+{0,2})([^=]+)=(.*)", re.DOTALL)

@@ -22,13 +22,12 @@ from harness.disk.own_folders import drop_if_empty
 from harness.errors import USER_ERRORS, OptionError
 from harness.overrides import means_multirun, with_names_as_text
 from harness.printable import PrintableStream, say
-from harness.ranks import settle
+from harness.ranks import has_one_device, settle
 from harness.runs.provenance import project_version
 from harness.runs.renamed import refuse_old_names
 from harness.signals import Stopped, listen, stop_behind
 from harness.streams import make_streams_last, refuse_names_without_letters, use_utf8
 from harness.surroundings import find_places
-from harness.sweeps.sweep import has_one_device
 
 CONFIGS = Path(__file__).parents[1] / "conf"
 

@@ -10,7 +10,14 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for name in ("bitsandbytes", "pytorch_lightning", "lightning_fabric", "lightning", "peft"):
+    for name in (
+        "bitsandbytes",
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning",
+        "peft",
+        "httpx",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("wandb").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")

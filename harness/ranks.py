@@ -7,6 +7,7 @@ be of a job of which this is one process among many, or left over in a shell.
 import os
 
 from lightning_utilities.core.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
 
 from harness.errors import RunError
 from harness.typed import program
@@ -43,6 +44,14 @@ def this_rank() -> int:
     """0 for the process that a run began as, above 0 for those that it launched."""
     told = os.environ.get(LOCAL_RANK, "0") if LEADER in os.environ else "0"
     return int(told) if told.isdecimal() else 0
+
+
+def has_one_device(config: DictConfig) -> bool:
+    """Whether a run is one process. For every further device Lightning starts the program again."""
+    hardware = OmegaConf.to_container(config.hardware)
+    devices = hardware.get("devices")
+    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    return alone and hardware.get("num_nodes", 1) == 1
 
 
 def settle() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn
@@ -68,6 +69,16 @@ def listen() -> None:
     sys.unraisablehook = _ignored
     if this_rank():
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+@contextlib.contextmanager
+def on_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
+    """While this lasts, ctrl-c does something else than to end the program."""
+    before = signal.signal(signal.SIGINT, lambda number, frame: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def remember(kept: str | None) -> None:

@@ -9,5 +9,9 @@ class ModelError(ValueError):
     """A model that cannot be had or cannot be used; the message says what to do."""
 
 
+class JudgeError(RuntimeError):
+    """A judge that gives no verdicts, or whose budget is spent; the message says what to do."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says when, and why."""

@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor, nn
 
 from lightning_modules.errors import TrainingError
-from lightning_modules.rollouts.micro_batches import out_of_memory
+from lightning_modules.forward.within_memory import out_of_memory
 
 
 class ManualModule(pl.LightningModule):

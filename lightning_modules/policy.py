@@ -159,6 +159,7 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
         seconds |= {"time/update": ended - collected, "time/iteration": ended - started}
         metrics |= rollout_metrics(rollout, self.beta, self.sum_over_ranks)
         metrics |= self._largest_gap(rollout)
+        metrics |= self._reward_counts()
         metrics |= self._count_episodes(rollout, seconds["time/iteration"])
         self.log_dict(metrics | seconds)
         if (adaptive := self.options.adaptive_beta) and not self.warming_up:
@@ -176,6 +177,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             return {}
         largest = self.trainer.strategy.reduce(gap.max(), reduce_op="max")
         return {"rollout/sampler_gap_max": float(largest)}
+
+    def _reward_counts(self) -> dict[str, float]:
+        """What the reward tells of its work since the last iteration, over all ranks."""
+        counts = self.collector.reward.counts()
+        if not counts:
+            return {}
+        total = self.sum_over_ranks(torch.tensor(list(counts.values()), dtype=torch.float64))
+        return dict(zip(counts, total.tolist(), strict=True))
 
     def _count_episodes(self, rollout: Rollout, seconds: float) -> dict[str, float]:
         sizes = torch.tensor([len(rollout), rollout.response_mask.sum()], dtype=torch.float64)
@@ -209,12 +218,14 @@ class PolicyModule(TrainedWeightsOnly, UpdatingModule):
             "beta": self.beta,
             "shaping": self.shaping.state(),
             "micro_batch_tokens": self.micro_batches.tokens,
+            "sampled_at_a_time": self.collector.at_a_time.sequences,
         }
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         self.episodes, self.tokens = progress["episodes"], progress["tokens"]
         self.beta = progress["beta"]
         self.shaping.load(progress["shaping"])
+        self.collector.at_a_time.sequences = progress.get("sampled_at_a_time")
         if self.options.micro_batch_tokens == AUTO:  # as before, to the bit
             self.micro_batches.tokens = progress.get(
                 "micro_batch_tokens", self.micro_batches.tokens

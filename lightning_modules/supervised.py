@@ -1,15 +1,16 @@
 """What SFT and the reward model share: optimiser, learning rate, the step."""
 
 from abc import abstractmethod
+from math import isnan
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.forward.within_memory import out_of_memory
 from lightning_modules.manual import ManualModule
 from lightning_modules.metrics.averages import Averages
 from lightning_modules.options.supervised import SupervisedOptions
-from lightning_modules.rollouts.micro_batches import out_of_memory
 from lightning_modules.rollouts.seeding import Stream, generator
 from lightning_modules.trained_weights import TrainedWeightsOnly
 
@@ -64,7 +65,9 @@ class SupervisedModule(TrainedWeightsOnly, ManualModule):
         lr = optimizer.param_groups[0]["lr"]
         self.lr_schedulers().step()
         means = averages.means(self.sum_over_ranks)
-        self.log_dict({f"train/{k}": v for k, v in means.items()}, prog_bar=True)
+        # Of a kind of feedback that is not in the batch nothing is known.
+        known = {f"train/{k}": v for k, v in means.items() if not isnan(v)}
+        self.log_dict(known, prog_bar=True)
         self.log_dict({"train/grad_norm": norm, "train/lr": lr})
 
     def configure_optimizers(self) -> dict:

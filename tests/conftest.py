@@ -1,6 +1,8 @@
 """Small real parts: a tokenizer trained on the embedded world, and random models of both kinds."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,11 +17,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
+from tests.commands.serving import serving
 from tests.real_model import Unavailable
 from tests.real_model import real_model as make_real_model
 
 torch.set_num_threads(1)  # the models are so small that a second thread only waits
 
+ROOT = Path(__file__).parents[1]
 MOST_WORKERS = 4  # each needs up to 4 GiB, the runs that its tests start included
 ARCHITECTURES = ("llama", "gpt2")
 # Both ask for dropout, which no RL computation may follow.
@@ -64,6 +68,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: what is left at the end can be shared out."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def world() -> Landmarks:
     return Landmarks(train_demonstrations=200, train_pairs=200, val_pairs=60)
@@ -95,6 +105,13 @@ def lm(architecture, encoder):
     for parameter in model.parameters():
         parameter.data.mul_(3.0)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory) -> Iterator[list[str]]:
+    """Words to put in the place of `python`: processes of their own with the libraries loaded."""
+    with serving(tmp_path_factory.mktemp("warm") / "socket", ROOT, os.environ) as socket:
+        yield ["env", f"WARM={socket}", sys.executable, "-IS", str(ROOT / "tests/commands/ask.py")]
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ or ctrl-c, with what the run says of it.
 
     python -m tests.kills --kills 20 --seed 0 --folder /tmp/kills
     python -m tests.kills --kills 20 --seed 0 --folder /tmp/stops --signal TERM
+    python -m tests.kills --kills 20 --seed 0 --folder /tmp/rounds task=rounds rounds=2 pairs=24
 
 Every run is the command line in a forked process, with stages of its own. Half of the kills come
 after a random time; the others right before a random change of a file (open to write, rename,
@@ -150,13 +151,14 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     """All that a run and its stages leave but for what depends on the clock or on where they are,
     by its place.
     """
-    yield from _trained("run", folder / "run")
+    for run_folder in sorted((folder / "run").glob("round-*")) or [folder / "run"]:
+        yield from _trained(run_folder.name, run_folder)
+        yield from _told(run_folder)
+    for file in (folder / "run").glob("[al]*s/*.jsonl"):  # answers and labels of rounds
+        yield f"{file.parent.name} {file.name}", file.read_bytes()
     for stage in ("sft", "reward_model"):
         for marker in (folder / "cache" / stage).glob("*/stage.json"):
             yield from _trained(f"{stage} {marker.parent.name}", marker.parent)
-    for table in TABLES:
-        for i, line in enumerate((folder / "run" / table).read_text(encoding="utf-8").splitlines()):
-            yield f"{table} {i}", line
     for key, value in json.loads(
         (folder / "run" / "summary.json").read_text(encoding="utf-8")
     ).items():
@@ -165,6 +167,12 @@ def cells(folder: Path) -> Iterator[tuple[str, Any]]:
     for file in sorted((folder / "run").rglob("*")):
         if file.suffix in LEFT_OVER:
             yield f"left over: {file.name}", True
+
+
+def _told(folder: Path) -> Iterator[tuple[str, Any]]:
+    for table in TABLES:
+        for i, line in enumerate((folder / table).read_text(encoding="utf-8").splitlines()):
+            yield f"{folder.name} {table} {i}", line
 
 
 def _trained(name: str, folder: Path) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = [
     f"{file.parent.relative_to(CONF)}={file.stem}".replace("algo/ladder=", "algo=ladder/")
     for file in sorted(CONF.rglob("*.yaml"))
-    if file.parent != CONF and file.parent != CONF / "algo" / "base"
+    if file.parent != CONF and file.parent.name != "base"
 ]
 # What has no sane default.
 MANDATORY = {

@@ -30,12 +30,18 @@ FLOORS = (
     "harness.command_line",
     "harness.sweeps",
     "harness.tasks",
+    "harness.rounds",
     "harness.comparison",
+    "harness.web",
+    "harness.chat",
     "harness.evaluation",
+    "harness.judging",
+    "harness.generation",
     "harness.pipeline",
     "harness.parts",
     "harness.checks",
     "harness.progress",
+    "harness.feedback",
     "harness.reports",
     "harness.tracking",
     "harness.pictures",
@@ -46,6 +52,7 @@ FLOORS = (
     "lightning_modules.metrics",
     "lightning_modules.rollouts",
     "lightning_modules.rewards",
+    "lightning_modules.judges",
     "lightning_modules.models",
     "lightning_modules.forward",
     "lightning_modules.options",
@@ -187,7 +194,10 @@ def run_python(code: str, *arguments: str, cwd: Path) -> subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "export", "compare", "cache"])
+@pytest.mark.parametrize(
+    "task",
+    ["train", "evaluate", "export", "compare", "cache", "generate", "judge", "label", "chat"],
+)
 def test_a_task_is_imported_without_what_takes_seconds(task):
     code = f"import sys, harness.tasks.{task}; print(*sys.modules)"
     done = run_python(code, cwd=ROOT)
@@ -207,6 +217,10 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "reward=checkpoint",
         "reward.pessimism=-1",
         "reward=function reward.path=none",
+        "reward=judge",
+        "reward=judge judge=helpful",
+        "reward=judge judge=pairwise judge.model=x",
+        "judge=helpful judge.model=x judge.base_url=http://x/v1 judge.key_from=NO_SUCH_KEY",
         "data=files",
         "data=files data.path=nowhere.jsonl",
         "data.val_pairs=0",
@@ -214,9 +228,17 @@ def test_a_task_is_imported_without_what_takes_seconds(task):
         "data.suits.beta=1",
         "task=compare runs=nothing",
         "task=evaluate evaluation.prompts=0",
+        "task=evaluate judge=helpful judge.model=x",
+        "task=judge judge.model=x pairs=0",
+        "task=judge judge.model=x items=nothing.jsonl",
         "task=export",
         "task=export run=nothing",
         "task=cache clear=nothing",
+        "task=label store=nowhere",
+        "task=label items=nothing store=nowhere",
+        "task=label export=pairs.jsonl store=nowhere",
+        "task=generate samples=0 policy=nowhere",
+        "task=chat",
         "callbacks.keep_checkpoints=0",
     ],
 )

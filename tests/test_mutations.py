@@ -13,8 +13,10 @@ from tests.mutations.matrix import NOT_APPLICABLE, ROWS
 ROOT = Path(__file__).parents[1]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 # A change that no test of its row can see, one that makes no sense, one for which there is no place
-# any more, and one that breaks a fixture: none of them counts as noticed.
+# any more, and one that breaks a fixture: none of them counts as noticed. Nor does one whose test
+# fails in any case.
 BAD_ROWS = """
+import sys
 from tests.mutations.mutation import Mutation
 from tests.mutations.runner import judge_all, warm_up
 
@@ -35,6 +37,7 @@ rows = [
         "lightning_modules/rollouts/test_collection.py::test_same_noise_same_rollout",
         "datamodules.tokenization.encoder:Encoder.pad",
     ),
+    row("masked(x, mask).sum(-1)", "x.sum(-1)", sys.argv[1]),
 ]
 warm_up(row.tests[0] for row in rows[:3])
 verdicts, unhealthy = judge_all(rows, 2, lambda *_: None)
@@ -63,9 +66,11 @@ def test_every_bug_is_noticed():
 
 
 @needs_fork
-def test_only_a_failed_assertion_counts_as_noticing():
-    done = run("-c", BAD_ROWS)
-    expected = "killed survived broken broken broken broken broken 1"
+def test_only_a_failed_assertion_counts_as_noticing(tmp_path):
+    fails = tmp_path / "test_that_fails.py"
+    fails.write_text("def test():\n    assert False\n", encoding="utf-8")
+    done = run("-c", BAD_ROWS, os.path.relpath(fails, ROOT / "tests"))
+    expected = "killed survived broken broken broken broken broken killed 1"
     assert done.stdout.split("\n")[-2:] == [expected, ""], done.stdout + done.stderr
 
 

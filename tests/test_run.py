@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,8 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), *overrides]
+def command(*overrides: str, python: Sequence[str] = (sys.executable,)) -> list[str]:
+    return [*python, str(ROOT / "run.py"), *overrides]
 
 
 def environment() -> dict[str, str]:
@@ -40,9 +42,11 @@ def environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in drop} | {"NETRC": os.devnull}
 
 
-def run(*overrides: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess:
+def run(
+    *overrides: str, cwd: Path, ok: bool = True, python: Sequence[str] = (sys.executable,)
+) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        command(*overrides),
+        command(*overrides, python=python),
         cwd=cwd,
         env=environment(),
         capture_output=True,
@@ -51,6 +55,12 @@ def run(*overrides: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProc
     )
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture
+def warm(warm_python) -> Callable[..., subprocess.CompletedProcess]:
+    """`run` without the seconds that imports take."""
+    return partial(run, python=warm_python)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -62,7 +72,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ]
 
 
-def test_the_main_job(cache, tmp_path):
+def test_the_main_job(cache, tmp_path, warm):
     overrides = (*TINY, f"cache_dir={cache}", "algo=ppo", "model=llama")
     first = run(*overrides, cwd=tmp_path)
     for words in ("sft: trained in", "reward_model: trained in", "before", "after", "wandb sync"):
@@ -75,13 +85,13 @@ def test_the_main_job(cache, tmp_path):
     # One W&B run for each stage and one for the policy, all of them offline by themselves.
     assert len(list(folder.glob("wandb/offline-run-*/*.wandb"))) == 3
 
-    again = run(*overrides, cwd=tmp_path)
+    again = warm(*overrides, cwd=tmp_path)
     assert "sft: reused from" in again.stdout
     assert "reward_model: reused from" in again.stdout
 
 
-def test_exports_load_with_nothing_but_transformers(cache, tmp_path):
-    run(*TINY, f"cache_dir={cache}", "hydra.run.dir=run", "logger=none", cwd=tmp_path)
+def test_exports_load_with_nothing_but_transformers(cache, tmp_path, warm):
+    warm(*TINY, f"cache_dir={cache}", "hydra.run.dir=run", "logger=none", cwd=tmp_path)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     script = f"""
 import sys
@@ -165,19 +175,19 @@ def test_killed_in_the_middle_and_resumed_it_is_as_if_nothing_had_happened(cache
         (["algo.bta=0.1"], "did you mean algo.beta?"),
     ],
 )
-def test_what_the_user_can_mend_is_one_message(overrides, message, tmp_path):
+def test_what_the_user_can_mend_is_one_message(overrides, message, tmp_path, warm):
     (tmp_path / "bad.jsonl").write_text(
         '{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt": \n',
         encoding="utf-8",
     )
-    done = run(*overrides, "hydra.run.dir=run", cwd=tmp_path, ok=False)
+    done = warm(*overrides, "hydra.run.dir=run", cwd=tmp_path, ok=False)
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert not (tmp_path / "outputs").exists()
 
 
-def test_help_shows_the_groups_with_examples(tmp_path):
-    text = run("--help", cwd=tmp_path).stdout
+def test_help_shows_the_groups_with_examples(tmp_path, warm):
+    text = warm("--help", cwd=tmp_path).stdout
     for words in ("python run.py algo=ppo model=llama", "reward_model", "llama_1b", "data=files"):
         assert words in text
 
@@ -195,9 +205,9 @@ def statuses(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_path):
+def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_path, warm):
     options = (*SWEEP, f"cache_dir={cache}", "hydra.sweep.dir=sweep")
-    first = run(*options, "algo.clip_range=0.1,-1,0.3", cwd=tmp_path, ok=False)
+    first = warm(*options, "algo.clip_range=0.1,-1,0.3", cwd=tmp_path, ok=False)
     assert statuses(tmp_path / "sweep") == ["done", "failed", "done"]
     assert "job 1 failed: algo.clip_range=-1: must be greater than 0" in first.stdout
     failed = tmp_path / "sweep" / "1_ppo_llama_landmarks_seed0"
@@ -207,7 +217,7 @@ def test_a_sweep_outlives_a_failed_job_and_does_only_that_one_again(cache, tmp_p
     )
     assert "OptionError" in (failed / "traceback.txt").read_text(encoding="utf-8")
 
-    run(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
+    warm(*options, "algo.clip_range=0.1,0.2,0.3", cwd=tmp_path)
     assert statuses(tmp_path / "sweep") == ["skipped", "done", "skipped"]
     assert not (failed / "failed.json").exists()
     logs = (log.read_text(encoding="utf-8") for log in (tmp_path / "sweep").glob("*/run.log"))
@@ -262,13 +272,13 @@ def test_a_killed_sweep_started_again_in_another_folder_loses_nothing(cache, tmp
 
 
 @pytest.mark.slow
-def test_runs_and_sweeps_that_start_in_one_second_tell_the_truth(cache, tmp_path):
+def test_runs_and_sweeps_that_start_in_one_second_tell_the_truth(cache, tmp_path, warm_python):
     """Each process has folders of its own, and every number is that of the options beside it."""
     options = (*TINY, "reward=gold", "logger=none", "algo.iterations=2", f"cache_dir={cache}")
     singles = [f"algo.beta=0.{i}" for i in range(1, 4)] * 2  # also two of the very same options
     sweeps = ["algo.beta=0.1,0.5", "algo.beta=0.6,0.7", "algo.beta=0.6,0.7"]
-    commands = [command(*options, o) for o in singles]
-    commands += [command("-m", *options, o) for o in sweeps]
+    commands = [command(*options, o, python=warm_python) for o in singles]
+    commands += [command("-m", *options, o, python=warm_python) for o in sweeps]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     running = [
         subprocess.Popen(c, cwd=tmp_path, env=environment() | {"OMP_NUM_THREADS": "1"}, **quiet)
@@ -302,21 +312,21 @@ def beta_of(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path):
+def test_a_sweep_trains_anew_what_it_finds_on_other_data(tmp_path, warm):
     pairs = tmp_path / "pairs.jsonl"
     row = '{"prompt": "Why %d?", "chosen": "Because of it.", "rejected": "No %s."}\n'
     pairs.write_text("".join(row % (i, "way") for i in range(30)), encoding="utf-8")
     options = ("-m", "hardware=cpu", "model.vocab_size=400", "algo=sft", "algo.epochs=1", "seed=1")
     options += ("data=files", f"data.path={pairs}", "logger=none", "sweep.objective=val/loss")
-    run(*options, cwd=tmp_path)
+    warm(*options, cwd=tmp_path)
     pairs.write_text("".join(row % (i, "at all") for i in range(40)), encoding="utf-8")
-    again = run(*options, cwd=tmp_path)
+    again = warm(*options, cwd=tmp_path)
     assert "is on other inputs: data" in again.stdout
-    third = run(*options, cwd=tmp_path)
+    third = warm(*options, cwd=tmp_path)
     assert "job 0 was finished before" in third.stdout
     (told,) = re.findall(r"was finished before:\s+(\S+)", third.stdout)
     (tmp_path / told / "summary.json").write_text("{", encoding="utf-8")
-    fourth = " ".join(run(*options, cwd=tmp_path).stdout.split())  # however its lines are broken
+    fourth = " ".join(warm(*options, cwd=tmp_path).stdout.split())  # however its lines are broken
     assert re.search(r"left out: \S+/summary.json: is damaged", fourth)
     found = [jobs(sweep)[0]["status"] for sweep in sorted((tmp_path / "outputs/sweeps").iterdir())]
     assert found == ["done", "done", "skipped", "done"]
@@ -343,13 +353,13 @@ def test_a_failed_trial_does_not_end_a_study(cache, tmp_path):
     )
 
 
-def test_a_sweep_of_several_devices_is_refused_with_the_way_to_do_it(tmp_path):
-    done = run("-m", "hardware=ddp", "seed=1,2", cwd=tmp_path, ok=False)
+def test_a_sweep_of_several_devices_is_refused_with_the_way_to_do_it(tmp_path, warm):
+    done = warm("-m", "hardware=ddp", "seed=1,2", cwd=tmp_path, ok=False)
     assert "for seed in 1 2 3; do python run.py hardware=ddp" in done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_names_are_taken_as_they_are_typed(tmp_path):
+def test_names_are_taken_as_they_are_typed(tmp_path, warm):
     """Files, folders, cache and run, of names that Hydra, globs and YAML would read otherwise."""
     pairs = [
         {"prompt": f"What is {i}?", "chosen": "A number.", "rejected": "A word."} for i in range(24)
@@ -360,7 +370,7 @@ def test_names_are_taken_as_they_are_typed(tmp_path):
         "\n".join(map(json.dumps, pairs[:12])), encoding="utf-8"
     )
     (folder / "b,c.json").write_text(json.dumps(pairs[12:]), encoding="utf-8")
-    done = run(
+    done = warm(
         *("algo=reward_model", "data=files", "data.path=v[2], é=(1)", "logger=none"),
         *("algo.epochs=1", "stages.sft.epochs=1", "hardware=cpu"),
         *("cache_dir=1e3", "hydra.run.dir=0x10/$a #1, [3]", "model.vocab_size=400"),

@@ -26,10 +26,11 @@ from benchmarks.parts.composed import (
 )
 from benchmarks.parts.processes import forget_peak, peak_mib
 from datamodules.records import Prompt
-from harness.checks.memory import estimate, free_bytes, size, sizes_of
+from harness.checks.memory import estimate, size, sizes_of
 from harness.parts.hardware import frozen_dtype
 from harness.quiet import quiet_transformers
 from lightning_modules.forward.checkpointing import is_checkpointed
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter
 from lightning_modules.models.packed import use_one_kernel

@@ -20,17 +20,17 @@ from benchmarks.parts.processes import peak_mib  # noqa: E402
 
 def batches(work: dict[str, Any], tokenizer: Any) -> Any:
     """The pairs as this project's loader gives them."""
-    from datamodules.preferences import EncodedComparison, Pair, PreferenceDataModule
+    from datamodules.preferences import EncodedFeedback, Pair, PreferenceDataModule
     from datamodules.tokenization.encoder import Encoder
 
     class GivenPairs(PreferenceDataModule):
         """Pairs that are token ids already."""
 
-        def encode(self, source: None, split: str) -> list[EncodedComparison]:
+        def encode(self, source: None, split: str) -> list[EncodedFeedback]:
             pair = Pair(0, 1, tied=False, strength=float("nan"), probability=float("nan"))
             given = json.loads(Path(work["pairs"]).read_text(encoding="utf-8"))
             return [
-                EncodedComparison(prompt, responses, [0, 0], [pair], [(0, 1)], i, [1])
+                EncodedFeedback(prompt, responses, [0, 0], [pair], [(0, 1)], None, i, [1])
                 for i, (prompt, *responses) in enumerate(given)
             ]
 

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import isnan
 
-from datamodules.records import Comparison, Prompt, Ranking
+from datamodules.records import Comparison, Prompt, Ranking, Thumb
 
 TIE, EMPTY, IDENTICAL, MALFORMED = "tie", "empty", "identical", "malformed"
+NO_THUMB = "without a thumb"
 REFUSED = "refused by the chat template"
 # Counts of what is kept.
 CUT_REPEATS = "responses that repeated their prompt, cut"
@@ -17,10 +19,14 @@ TRANSCRIPTS = "prompts that were transcripts, read as turns"
 TOLD = "prompts with a dialogue that ends with the assistant, kept as one turn"
 CONTRADICTORY = "contradictory pairs"
 REPEATED = "repeated pairs"
+ADDED = "rows of data.more"
+OF_MORE = "of data.more: "  # before what is counted of its rows
+CONTRADICTORY_THUMBS = "contradictory thumbs"
+REPEATED_THUMBS = "repeated thumbs"
 NO_LOSS = (
-    *("rows", "kept"),
+    *("rows", "kept", ADDED),
     *(CUT_REPEATS, KEPT_REPEATS, CUT_TURNS, CUT_MARKERS, CUT_ENDS),
-    *(TRANSCRIPTS, TOLD, CONTRADICTORY, REPEATED),
+    *(TRANSCRIPTS, TOLD, CONTRADICTORY, REPEATED, CONTRADICTORY_THUMBS, REPEATED_THUMBS),
 )
 
 
@@ -48,6 +54,13 @@ def cleaned(
     return list(first), list(first.values()), reason
 
 
+def why_no_thumb(question: str, response: str, rating: float) -> str:
+    """Why a thumb (1 up, 0 down, NaN none) on a response is left out, or ""."""
+    if not question.strip() or not response.strip():
+        return EMPTY
+    return NO_THUMB if isnan(rating) else ""
+
+
 def agreement(comparisons: Iterable[Comparison]) -> Counter[str]:
     """How many pairs of responses are judged both ways, and how many are there once more.
 
@@ -60,4 +73,12 @@ def agreement(comparisons: Iterable[Comparison]) -> Counter[str]:
     )
     both_ways = sum((p, worse, better) in seen for p, better, worse in seen) // 2
     counts = {CONTRADICTORY: both_ways, REPEATED: seen.total() - len(seen)}
+    return Counter({what: count for what, count in counts.items() if count})
+
+
+def agreement_of_thumbs(thumbs: Iterable[Thumb]) -> Counter[str]:
+    """How many responses got thumbs up and down, and how many thumbs are there once more."""
+    seen = Counter((thumb.prompt, thumb.response, thumb.liked) for thumb in thumbs)
+    both = sum((prompt, response, not up) in seen for prompt, response, up in seen) // 2
+    counts = {CONTRADICTORY_THUMBS: both, REPEATED_THUMBS: seen.total() - len(seen)}
     return Counter({what: count for what, count in counts.items() if count})

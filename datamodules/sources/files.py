@@ -1,7 +1,8 @@
-"""Preference pairs and rankings from your own files: JSON (also .gz), CSV and Parquet.
+"""Pairs, rankings and thumbs from your own files: JSON (also .gz), CSV and Parquet.
 
 Rows are `prompt`, `chosen`, `rejected` and, if known, a `strength`; or `prompt`, `responses` and
-their `ratings` (without ratings: best first); beside them perhaps a `system` message. Texts
+their `ratings` (without ratings: best first); or `prompt`, `response` and a `label`, true where
+people liked it; or a `prompt` alone, which only asks; beside them perhaps a `system` message. Texts
 are text or chat messages ({"role", "content"}), where the responses may repeat the prompt's
 messages (as the public sets do); or, without a prompt, conversations that share a beginning, or two
 transcripts "\\n\\nHuman: ...\\n\\nAssistant: ..." (as HH-RLHF has them).
@@ -12,9 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from datamodules.records import Comparison, DataError, Prompt
-from datamodules.sources.cleaning import TOLD, TRANSCRIPTS, agreement, cleaned
-from datamodules.sources.lessons import COLUMNS, Lesson, RowReader
+from datamodules.records import Comparison, DataError, Feedback, Prompt, Thumb
+from datamodules.sources.cleaning import (
+    EMPTY,
+    TOLD,
+    TRANSCRIPTS,
+    agreement,
+    agreement_of_thumbs,
+    cleaned,
+    why_no_thumb,
+)
+from datamodules.sources.lessons import ASKED, COLUMNS, THUMB, Asked, Lesson, RowReader
 from datamodules.sources.mending import mend
 from datamodules.sources.ratings import are_ranks, require_best
 from datamodules.sources.reading.forms import in_our_form
@@ -23,11 +32,16 @@ from datamodules.sources.source import Source, Split
 from datamodules.sources.splits import held_out_prompts, require_limit, require_share
 
 MOST_NAMES = 12  # of columns that are not read, on the terminal
+OF_THUMBS = (*THUMB, "label")  # columns
 NEARLY = 0.9  # share of the rows that look like ranks, above which the file may hold ranks
 
 
 class Files(Source):
-    """Files of pairs or rankings, split by prompt, or with others as the held-out set."""
+    """Files of pairs or rankings, and of thumbs, split by prompt, or with others as the held-out
+    set.
+    """
+
+    option = "data.path"  # that names the files
 
     def __init__(
         self,
@@ -50,7 +64,9 @@ class Files(Source):
             too_long=too_long,
         )
         if not path:
-            raise DataError("data.path is missing: give the file of pairs, data.path=pairs.jsonl")
+            raise DataError(
+                f"{self.option} is missing: give a file of pairs, {self.option}=pairs.jsonl"
+            )
         require_share(held_out)
         require_limit(limit)
         require_best(best)
@@ -60,30 +76,38 @@ class Files(Source):
                 f"data.columns.{min(unknown)}: no such column; those that can be mapped are"
                 f" {', '.join(COLUMNS)}"
             )
-        self.files = files_of("data.path", path)
+        self.files = files_of(self.option, path)
         self.val_files = files_of("data.val_path", val_path) if val_path else []
         self.columns = {c: _name(columns or {}, c) for c in COLUMNS}
         self.best = best
         self.held_out = held_out
         self.limit = limit
-        self._places: dict[Prompt, str] = {}
+        self.places: dict[Prompt, str] = {}
         self._unread: Counter[str] = Counter()
         self._ranks: list[bool] = []  # of each row with ratings, whether they look like ranks
         self._against: Counter[str] = Counter()  # rows by what rates the rejected response higher
         self._splits = self._read()
         self._note()
-        for comparisons in self._splits.values():
-            self.counts.update(agreement(comparisons))
+        for split in self._splits:
+            self.counts.update(agreement(self.comparisons(split)))
+            self.counts.update(agreement_of_thumbs(self.thumbs(split)))
 
     def comparisons(self, split: Split) -> list[Comparison]:
-        return self._splits[split]
+        return [told for told in self._splits[split] if not isinstance(told, Thumb | Asked)]
+
+    def thumbs(self, split: Split) -> list[Thumb]:
+        return [told for told in self._splits[split] if isinstance(told, Thumb)]
+
+    def prompts(self, split: Split) -> list[Prompt]:
+        return list(dict.fromkeys(row.prompt for row in self._splits[split]))
 
     def identity(self) -> dict[str, Any]:
         return {
             "source": "files",
             "sha256": digests(self.files),
             "val_sha256": digests(self.val_files),
-            "columns": self.columns,
+            # Runs from before there were thumbs have no names of their columns.
+            "columns": {c: n for c, n in self.columns.items() if c not in OF_THUMBS or n != c},
             "best": self.best or "highest",
             "held_out": self.held_out,
             "limit": self.limit,
@@ -92,12 +116,12 @@ class Files(Source):
     def refuse(self, refused: Mapping[Prompt, str]) -> NoReturn:
         """DataError that names the first row whose prompt is `refused`, with the reason."""
         prompt, reason = next(iter(refused.items()))
-        raise DataError(f"{self._places[prompt]}: {reason}")
+        raise DataError(f"{self.places[prompt]}: {reason}")
 
-    def _read(self) -> dict[str, list[Comparison]]:
-        rows = self._comparisons(self.files)
+    def _read(self) -> dict[str, list[Feedback | Asked]]:
+        rows = self._feedback(self.files)
         if self.val_files:
-            splits = {"train": rows, "val": self._comparisons(self.val_files)}
+            splits = {"train": rows, "val": self._feedback(self.val_files)}
             seen = {c.prompt for c in splits["val"]}
             splits["train"] = [c for c in rows if c.prompt not in seen]
             self.counts["prompt also in val_path"] = len(rows) - len(splits["train"])
@@ -107,8 +131,8 @@ class Files(Source):
                 "train": [c for c in rows if c.prompt not in held_out],
                 "val": [c for c in rows if c.prompt in held_out],
             }
-        for split, comparisons in splits.items():
-            if not comparisons:
+        for split, of_split in splits.items():
+            if not of_split:
                 raise DataError(
                     f"{named(self.files)}: no comparisons for {split}; {self._remedy()}"
                 )
@@ -121,7 +145,7 @@ class Files(Source):
             return f"data.limit={self.limit} leaves rows of one prompt only; raise it"
         return "the split is by prompt, so the file must hold at least two different prompts"
 
-    def _comparisons(self, files: Sequence[Path]) -> list[Comparison]:
+    def _feedback(self, files: Sequence[Path]) -> list[Feedback | Asked]:
         reader = RowReader(self.columns, self.best, self._unread)
         lessons = self._lessons(files, reader)
         mend(lessons, self.counts)
@@ -135,8 +159,8 @@ class Files(Source):
         self._ranks += [are_ranks(x.given) for x in lessons if x.given is not None]
         self._against.update(lesson.against for lesson in lessons if lesson.against)
         for lesson in lessons:
-            self._places.setdefault(lesson.prompt, lesson.where)
-        return [lesson.comparison() for lesson in lessons]
+            self.places.setdefault(lesson.prompt, lesson.where)
+        return [lesson.feedback() for lesson in lessons]
 
     def _lessons(self, files: Sequence[Path], reader: RowReader) -> list[Lesson]:
         """What the rows teach that say anything, at most as many as the limit."""
@@ -155,9 +179,14 @@ class Files(Source):
         counted with the reason.
         """
         question = lesson.prompt.messages[-1].content
-        lesson.responses, lesson.ratings, reason = cleaned(
-            question, lesson.responses, lesson.ratings
-        )
+        if lesson.kind == THUMB:
+            reason = why_no_thumb(question, lesson.responses[0], lesson.ratings[0])
+        elif lesson.kind == ASKED:
+            reason = EMPTY * (not question.strip())
+        else:
+            lesson.responses, lesson.ratings, reason = cleaned(
+                question, lesson.responses, lesson.ratings
+            )
         if reason:
             self.counts[reason] += 1
         return not reason

@@ -9,6 +9,8 @@ from datamodules.sources.ratings import LOWEST_WORDS, RATING_WORDS, as_number, w
 # Columns of one value that may say which response is the best: "best", "chosen_idx", "label".
 PICKS = {"best", "chosen", "preferred", "preference", "winner", "choice", "selected", "label"}
 OF_PICKS = PICKS | {"index", "idx", "id", "of", "the", "is", "number", "response", "answer"}
+# Columns of ours that are not read beside a ranking.
+OTHERS = ("chosen", "rejected", "response", "label")
 TEXT = ("content", "value", "text", "role", "from")  # of messages: what is said, and by whom
 
 
@@ -27,7 +29,7 @@ def require_best_first(
             f" 2); without {name!r} they are best first"
         )
     for name, value in row.items():
-        if name in read.values() and name not in (read["chosen"], read["rejected"]):
+        if name in read.values() and name not in {read[column] for column in OTHERS}:
             continue
         if told := _rates(str(name), value, len(responses)):
             raise DataError(

@@ -5,8 +5,9 @@ is better advice than butter. Every valid response is listed per topic with its
 gold, so text is graded by looking it up, and anything else (cut off, repeated, off topic) is worth
 0.
 
-Annotators prefer response a to b with probability sigmoid(decisiveness * (gold(a) - gold(b))), so
-their noise is known, and with it the best accuracy that any reward model can have.
+Annotators prefer response a to b with probability sigmoid(decisiveness * (gold(a) - gold(b))), and
+like one by itself with sigmoid(decisiveness * (gold - EXPECTED)), so their noise is known, and with
+it the best accuracy that any reward model can have.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.records import DataError, Demonstration, Preference, Prompt
+from datamodules.records import DataError, Demonstration, Preference, Prompt, Thumb
 from datamodules.sources.source import Source, Split
 
 LANDMARKS = (
@@ -95,6 +96,7 @@ ADVICE_QUESTIONS = {
 }
 # gold of each kind of response; anything that is none of these is worth 0
 GOLD = {"best": 1.0, "vague": 0.5, "unsure": 0.4, "wrong": 0.1}
+EXPECTED = 0.5  # gold at which a thumb is as likely up as down
 # How often people wrote each kind when asked for demonstrations: fluent, and often wrong.
 DEMONSTRATED = {"best": 0.3, "vague": 0.15, "unsure": 0.1, "wrong": 0.45}
 # The responses that annotators compared. The last two kinds teach the reward model what no person
@@ -152,6 +154,8 @@ class Landmarks(Source):
         train_demonstrations: int = 8000,
         train_pairs: int = 16000,
         val_pairs: int = 3000,
+        train_thumbs: int = 0,
+        val_thumbs: int = 0,
         decisiveness: float = 8.0,
         max_prompt_tokens: int = 32,
         max_response_tokens: int = 20,
@@ -159,13 +163,15 @@ class Landmarks(Source):
         super().__init__(
             name=name, max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
         )
-        for option, value in (
-            ("train_demonstrations", train_demonstrations),
-            ("train_pairs", train_pairs),
-            ("val_pairs", val_pairs),
+        for option, value, least in (
+            ("train_demonstrations", train_demonstrations, 1),
+            ("train_pairs", train_pairs, int(not train_thumbs)),
+            ("val_pairs", val_pairs, int(not val_thumbs)),
+            ("train_thumbs", train_thumbs, 0),
+            ("val_thumbs", val_thumbs, 0),
         ):
-            if value < 1:
-                raise DataError(f"data.{option}={value}: must be at least 1")
+            if value < least:
+                raise DataError(f"data.{option}={value}: must be at least {least}")
         if seed < 0:
             raise DataError(f"data.seed={seed}: must be at least 0")
         if decisiveness <= 0:
@@ -177,6 +183,9 @@ class Landmarks(Source):
             "val_pairs": val_pairs,
             "decisiveness": decisiveness,
         }
+        # Without thumbs it is the world that it was before there were any.
+        thumbs = {"train_thumbs": train_thumbs, "val_thumbs": val_thumbs}
+        self._options |= {option: count for option, count in thumbs.items() if count}
         self._topics = _topics()
         self._gold = {
             (question, response): GOLD[kind]
@@ -218,12 +227,27 @@ class Landmarks(Source):
             a, b = self._response(rng, topic), self._response(rng, topic)
             if a == b:
                 continue
-            margin = self.gold(prompt, a) - self.gold(prompt, b)
-            prefers_a = 1 / (1 + np.exp(-self._options["decisiveness"] * margin))
-            if rng.random() < prefers_a:
-                rows.append(Preference(prompt, a, b, float(prefers_a)))
-            else:
-                rows.append(Preference(prompt, b, a, float(1 - prefers_a)))
+            rows.append(self.annotate(prompt, a, b, rng))
+        return rows
+
+    def annotate(self, prompt: Prompt, a: str, b: str, rng: np.random.Generator) -> Preference:
+        """Which of two responses an annotator prefers, drawn from `rng`."""
+        margin = self.gold(prompt, a) - self.gold(prompt, b)
+        prefers_a = 1 / (1 + np.exp(-self._options["decisiveness"] * margin))
+        if rng.random() < prefers_a:
+            return Preference(prompt, a, b, float(prefers_a))
+        return Preference(prompt, b, a, float(1 - prefers_a))
+
+    def thumbs(self, split: Split) -> list[Thumb]:
+        rng = self._rng(split, 2)
+        rows = []
+        for _ in range(self._options.get(f"{split}_thumbs", 0)):
+            topic, prompt = self._ask(rng, split)
+            response = self._response(rng, topic)
+            margin = self.gold(prompt, response) - EXPECTED
+            likes = float(1 / (1 + np.exp(-self._options["decisiveness"] * margin)))
+            liked = bool(rng.random() < likes)
+            rows.append(Thumb(prompt, response, liked, likes if liked else 1 - likes))
         return rows
 
     def _rng(self, split: Split, stream: int) -> np.random.Generator:

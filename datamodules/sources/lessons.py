@@ -1,20 +1,44 @@
-"""What a row of your own files teaches: a prompt, its responses, and which is the better one."""
+"""What a row of your own files teaches: a prompt, its responses, and how good they are."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from datamodules.records import Comparison, DataError, Preference, Prompt, Ranking
+from datamodules.records import DataError, Feedback, Preference, Prompt, Ranking, Thumb
 from datamodules.sources.chats import Chat, Told, from_prompt, from_shared_beginning, read_chat
 from datamodules.sources.judgements import rates_rejected_higher, require_best_first
 from datamodules.sources.messages import unread_keys
-from datamodules.sources.ratings import OPEN_WORDS, number, oriented, strength, words
+from datamodules.sources.ratings import (
+    OPEN_WORDS,
+    as_number,
+    liked,
+    number,
+    oriented,
+    strength,
+    words,
+)
 from datamodules.sources.reading.columns import no_column
 
+# The columns that hold a row's responses, by what it teaches.
 PAIR = ("chosen", "rejected")
-COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", "system")
+RANKING = ("responses",)
+THUMB = ("response",)
+# A prompt alone, which is to be answered; what may stand beside it, as task=generate writes it.
+ASKED = ("prompt",)
+BESIDE = {"id", "answers"}
+# What is said of them there.
+SAID = {PAIR: "strength", RANKING: "ratings", THUMB: "label", ASKED: "prompt"}
+COLUMNS = ("prompt", *PAIR, "strength", "responses", "ratings", *THUMB, "label", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt of which the file says no more."""
+
+    prompt: Prompt
 
 
 @dataclass
@@ -22,7 +46,8 @@ class Lesson:
     """A row as it will be taught.
 
     `repeatable` is the prompt's text as the file has it, if it is text: responses may begin with
-    it. `ratings` have the best one highest, `given` are those of the file, if it has any.
+    it. `ratings` have the best one highest, `given` are those of the file, if it has any; that of a
+    thumb is 1 for one up, 0 for one down, NaN where nobody gave one.
     """
 
     where: str
@@ -32,15 +57,19 @@ class Lesson:
     ratings: list[float]
     given: list[float] | None
     strength: float | None
-    is_pair: bool
+    kind: tuple[str, ...]
     against: str = ""
 
     @property
     def prompt(self) -> Prompt:
         return self.told.prompt
 
-    def comparison(self) -> Comparison:
-        if self.is_pair:
+    def feedback(self) -> Feedback | Asked:
+        if self.kind == ASKED:
+            return Asked(self.prompt)
+        if self.kind == THUMB:
+            return Thumb(self.prompt, self.responses[0], liked=self.ratings[0] == 1)
+        if self.kind == PAIR:
             return Preference(self.prompt, *self.responses, strength=self.strength)
         return Ranking(self.prompt, tuple(self.responses), tuple(self.ratings))
 
@@ -54,18 +83,22 @@ class RowReader:
         self.columns = columns
         self.best = best
         self.unread = unread
-        self._kind: tuple[str, ...] | None = None
+        self._kind: tuple[str, ...] | None = None  # of the comparisons so far
+        self._down: float | None = None  # the number by which thumbs have been down so far
 
     def lesson(self, row: Any, where: str) -> Lesson:
         """What a row teaches; DataError with its place and what is wrong in it."""
         columns = self._columns_of(row, where)
-        if self._kind not in (None, columns):
+        if columns != THUMB and self._kind not in (None, columns):
             raise DataError(
                 f"{where}: has {' and '.join(columns)}, but the rows before it have"
                 f" {' and '.join(self._kind)}; keep pairs and rankings in files of their own"
             )
-        self._kind = columns
+        self._kind = self._kind if columns == THUMB else columns
         told, repeatable, ratings, given = self._parsed(row, columns, where)
+        known = self._strength(row, where) if columns == PAIR else None
+        if known == 0:
+            ratings = [0.0, 0.0]  # neither is better
         self._note_unread(row, columns)
         return Lesson(
             where=where,
@@ -74,25 +107,47 @@ class RowReader:
             responses=told.responses,
             ratings=ratings,
             given=given,
-            strength=self._strength(row, where) if columns == PAIR else None,
-            is_pair=columns == PAIR,
+            strength=known,
+            kind=columns,
             against=self._against(row) if columns == PAIR else "",
         )
 
     def _columns_of(self, row: Any, where: str) -> tuple[str, ...]:
-        """The columns that hold a row's responses: those of a pair, or of a ranking."""
+        """The columns that hold a row's responses: those of a pair, of a ranking, or of a thumb."""
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: a row must be an object with named fields, not {row!r:.60}")
+        if self._is_thumb(row):
+            return THUMB
         missing = [c for c in PAIR if self.columns[c] not in row]
         named = self.columns["responses"] != "responses"
         if self.columns["responses"] in row and (missing or named):
-            return ("responses",)
+            return RANKING
         if named:
             missing = ["responses"]
+        if missing and self._kind in (None, ASKED) and self._is_asked(row):
+            return ASKED
         if missing:
             others_have_it = self._kind is not None
             raise DataError(no_column(missing[0], row, self.columns, where, others_have_it))
         return PAIR
+
+    def _is_asked(self, row: Mapping) -> bool:
+        """Whether a row has a prompt, and at most what has no names of other people's choice."""
+        own = {self.columns["prompt"], self.columns["system"], *BESIDE}
+        answers = row.get("answers") or []
+        written = isinstance(answers, list) and all(
+            isinstance(each, Mapping) and {"text", "policy"} <= each.keys() for each in answers
+        )
+        others = {name for name, value in row.items() if name not in own and _says(value)}
+        return self.columns["prompt"] in row and written and not others
+
+    def _is_thumb(self, row: Mapping) -> bool:
+        """Whether a row has one response and what was said of it, and no others. (Tables have the
+        columns of other rows too, empty.)
+        """
+        if any(self.columns[column] not in row for column in (*THUMB, "label")):
+            return False
+        return not any(_says(row.get(self.columns[column])) for column in (*PAIR, *RANKING))
 
     def _parsed(
         self, row: Mapping, columns: tuple[str, ...], where: str
@@ -103,6 +158,11 @@ class RowReader:
             responses = [row[self.columns[c]] for c in PAIR]
             places = [self._place(c, where) for c in PAIR]
             ratings = [1.0, 0.0]
+        elif columns == THUMB:
+            responses, places = [row[self.columns["response"]]], [self._place("response", where)]
+            ratings = [self._thumb(row, where)]
+        elif columns == ASKED:
+            responses, places, ratings = [], [], []
         else:
             responses, given = self._ranked(row, where)
             place = self._place("responses", where)
@@ -117,6 +177,19 @@ class RowReader:
         chat = read_chat(prompt, self._place("prompt", where))
         told = from_prompt(chat, chats, where, system)
         return told, _repeatable(chat), ratings, given
+
+    def _thumb(self, row: Mapping, where: str) -> float:
+        value, place = row[self.columns["label"]], self._place("label", where)
+        if (up := liked(value, place)) is None:
+            return math.nan
+        if not up and (down := as_number(value)) is not None:
+            if self._down not in (None, down):
+                raise DataError(
+                    f"{place}: is {value!r:.60}, where rows before it have {self._down:g}; which of"
+                    " 0 and -1 is a thumb down? Write true and false, and null where there is none"
+                )
+            self._down = down
+        return float(up)
 
     def _ranked(self, row: Mapping, where: str) -> tuple[list, list[float] | None]:
         responses, ratings = row[self.columns["responses"]], self._optional(row, "ratings", where)
@@ -161,11 +234,12 @@ class RowReader:
 
     def _note_unread(self, row: Mapping, columns: tuple[str, ...]) -> None:
         read = {self.columns[c] for c in ("prompt", "system", *columns)}
-        read.add(self.columns["strength" if columns == PAIR else "ratings"])
+        read |= BESIDE if columns == ASKED else set()
+        read.add(self.columns[SAID[columns]])
         self.unread.update(
             str(name) for name, value in row.items() if name not in read and _says(value)
         )
-        chats = [row.get(self.columns[c]) for c in ("prompt", *PAIR)]
+        chats = [row.get(self.columns[c]) for c in ("prompt", *PAIR, *THUMB)]
         responses = row.get(self.columns["responses"])
         chats += responses if isinstance(responses, list) else []
         self.unread.update({f"{key} (of messages)" for chat in chats for key in unread_keys(chat)})

@@ -1,4 +1,4 @@
-"""Numbers of your own files: ratings of responses, and how much better one of two is."""
+"""What your own files say of responses: ratings, how much better one of two is, thumbs."""
 
 import math
 import re
@@ -17,6 +17,12 @@ RATING_WORDS |= {"grade", "grades", "quality", "votes", "upvotes", "elo", "label
 RATING_WORDS |= {"overall", "helpfulness", "win", "wins", "preference", "preferences", "utility"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 UNKNOWN = ("", "nan", "none", "null", "na", "n/a", "<na>")  # what tables have where nothing is said
+
+# How a thumb is written.
+UP = ("true", "1", "1.0", "+1", "yes", "up", "thumbs_up", "good", "like", "liked", "positive")
+DOWN = ("false", "0", "0.0", "no", "down", "thumbs_down", "bad", "dislike", "disliked", "negative")
+UP += ("desirable", "👍")
+DOWN += ("undesirable", "👎", "-1", "-1.0")
 
 
 def require_best(best: str | None) -> None:
@@ -75,12 +81,34 @@ def number(value: Any, where: str) -> float:
     return found
 
 
+def liked(value: Any, where: str) -> bool | None:
+    """Whether a thumb is up; None where nobody gave one. DataError for anything that is not clear,
+    such as a number of stars.
+    """
+    if _is_unknown(value):
+        return None
+    word = str(value).strip().lower().replace("thumb_", "thumbs_").replace("thumbs ", "thumbs_")
+    if word in (*UP, *DOWN):
+        return word in UP
+    raise DataError(
+        f"{where}: must say whether the response was liked, true or false (or 1 and 0, up and down,"
+        f" good and bad), not {value!r:.60}; of ratings write true for those that count as liked,"
+        " or compare responses to one prompt by them ('responses' and 'ratings')"
+    )
+
+
 def strength(value: Any, where: str) -> float | None:
     """How much better the chosen response is; None where a table says that it is not known."""
-    unknown = value is None or (isinstance(value, float) and math.isnan(value))
-    if unknown or (isinstance(value, str) and value.strip().lower() in UNKNOWN):
+    if _is_unknown(value):
         return None
     found = number(value, where)
     if found < 0:
         raise DataError(f"{where}: {value} says that the rejected response is better; swap the two")
     return found
+
+
+def _is_unknown(value: Any) -> bool:
+    """Whether a table says nothing here."""
+    if isinstance(value, str):
+        return value.strip().lower() in UNKNOWN
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -3,15 +3,18 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from datamodules.records import (
     Comparison,
     DataError,
     Demonstration,
+    Feedback,
     Preference,
     Prompt,
     Ranking,
+    Thumb,
 )
 
 Split = Literal["train", "val"]
@@ -19,19 +22,36 @@ Split = Literal["train", "val"]
 TOO_LONG = ("cut", "leave_out")
 
 
+@dataclass(frozen=True)
+class Added:
+    """Feedback from elsewhere, where each prompt was first found, and plain values that change
+    when, and only when, the feedback may change.
+    """
+
+    feedback: list[Feedback]
+    places: Mapping[Prompt, str]
+    identity: dict[str, Any]
+
+
 class Source(ABC):
-    """Preference data of one kind. A subclass yields comparisons; the rest follows from them.
+    """Feedback of one kind. A subclass yields comparisons, or thumbs on single responses, or both;
+    the rest follows from them.
 
     `val` holds prompts that `train` does not have, so that nothing is measured on what was learned.
     `counts` says how many rows were read, why any were left out, and what was put right in others.
     `max_prompt_tokens` and `max_response_tokens` are None where the data say what suits.
     `notes` are lines that a user should read before anything is trained, `cautions` those that must
-    not be missed. `best` is the rating that is the best in the source's own words.
+    not be missed. `best` is the rating that is the best in the source's own words. `added` teaches
+    reward models and nothing else: prompts, demonstrations, tokenizers and limits stay what they
+    are without it.
     """
 
     # The true quality of a response in [0, 1], where a source knows it: (prompt, response) -> gold.
     gold: ClassVar[Callable[[Any, Prompt, str], float] | None] = None
+    # What an annotator of a source that makes its own data prefers: (prompt, a, b, rng) -> a pair.
+    annotate: ClassVar[Callable[[Any, Prompt, str, str, Any], Preference] | None] = None
     best: str | None = None
+    added: Added | None = None
 
     def __init__(
         self,
@@ -66,6 +86,23 @@ class Source(ABC):
     def comparisons(self, split: Split) -> list[Comparison]:
         """The preference pairs and rankings of a split, always in the same order."""
 
+    def thumbs(self, split: Split) -> list[Thumb]:
+        """The single responses of a split that somebody liked or did not, in the same order."""
+        return []
+
+    def feedback(self, split: Split) -> list[Feedback]:
+        """All that was said of responses: the comparisons, then the thumbs."""
+        return [*self.comparisons(split), *self.thumbs(split)]
+
+    def require_feedback(self) -> None:
+        """DataError if there are prompts alone, of which nothing can be learned."""
+        if not self.feedback("train"):
+            raise DataError(
+                f"data={self.name}: has prompts alone, and neither comparisons nor thumbs to learn"
+                " from; for a pretrained policy give a reward that needs none, such as"
+                " reward=checkpoint, reward=function or reward=judge"
+            )
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Plain values that change when, and only when, the records may change."""
@@ -86,27 +123,36 @@ class Source(ABC):
             )
         ]
 
+    def taught(self, split: Split) -> list[Feedback]:
+        """What reward models learn from: the feedback, and to train on what was added to it."""
+        own = self.feedback(split)
+        return [*own, *self.added.feedback] if self.added and split == "train" else own
+
     def demonstrations(self, split: Split) -> list[Demonstration]:
-        """Responses to imitate: every distinct response that was chosen, or ranked first, once."""
+        """Responses to imitate: every distinct response that was chosen, ranked first or liked,
+        once.
+        """
         best = (
-            (c.prompt, response) for c in self.comparisons(split) for response in best_responses(c)
+            (c.prompt, response) for c in self.feedback(split) for response in best_responses(c)
         )
         return [Demonstration(prompt, response) for prompt, response in dict.fromkeys(best)]
 
     def prompts(self, split: Split) -> list[Prompt]:
         """The distinct prompts of a split, in order of first appearance."""
-        return list(dict.fromkeys(c.prompt for c in self.comparisons(split)))
+        return list(dict.fromkeys(c.prompt for c in self.feedback(split)))
 
     def texts(self) -> list[str]:
         """Training text, for a tokenizer to be trained on."""
         texts: dict[str, None] = {}
-        for comparison in self.comparisons("train"):
-            texts.update(dict.fromkeys(m.content for m in comparison.prompt.messages))
-            texts.update(dict.fromkeys(comparison.responses))
+        for told in self.feedback("train"):
+            texts.update(dict.fromkeys(m.content for m in told.prompt.messages))
+            texts.update(dict.fromkeys(told.responses))
         return list(texts)
 
 
-def best_responses(comparison: Comparison) -> list[str]:
-    """The preferred response, or those with the highest rating."""
-    rated = zip(comparison.responses, comparison.ratings, strict=True)
-    return [response for response, rating in rated if rating == max(comparison.ratings)]
+def best_responses(told: Feedback) -> list[str]:
+    """The preferred response, those with the highest rating, or one that was liked."""
+    if isinstance(told, Thumb):
+        return [told.response] if told.liked else []
+    rated = zip(told.responses, told.ratings, strict=True)
+    return [response for response, rating in rated if rating == max(told.ratings)]

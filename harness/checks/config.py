@@ -21,6 +21,7 @@ from harness.runs.renamed import refuse_old_keys
 from harness.surroundings import require_writable
 from harness.tracking.wandb_limits import check_logger
 from lightning_modules.errors import OptionError
+from lightning_modules.options.judges import JudgeOptions
 from lightning_modules.options.models import LanguageModelOptions
 from lightning_modules.options.policies import AUTO, A2COptions, PPOOptions, ReinforceOptions
 from lightning_modules.options.require import require, require_package
@@ -28,7 +29,9 @@ from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
     CombinedRewardOptions,
     FunctionRewardOptions,
+    JudgeRewardOptions,
     LearnedRewardOptions,
+    PeopleRewardOptions,
 )
 from lightning_modules.options.supervised import RewardModelOptions, SupervisedOptions
 
@@ -45,7 +48,10 @@ OPTIONS = {
     "lightning_modules.rewards.learned.LearnedReward": LearnedRewardOptions,
     "lightning_modules.rewards.learned.CheckpointReward": CheckpointRewardOptions,
     "lightning_modules.rewards.programmed.FunctionReward": FunctionRewardOptions,
+    "lightning_modules.rewards.judged.JudgeReward": JudgeRewardOptions,
     "lightning_modules.rewards.combined.CombinedReward": CombinedRewardOptions,
+    "harness.web.people_reward.PeopleReward": PeopleRewardOptions,
+    "lightning_modules.judges.judge.Judge": JudgeOptions,
 }
 SIMPLE = {
     bool: "true or false",
@@ -100,6 +106,13 @@ def check_config(cfg: DictConfig) -> None:
         head,
         "must be float32, or null for the precision of the layers",
     )
+    exported = plain["callbacks"].get("export_precision", "float32")
+    require(
+        exported in ("float32", "bfloat16"),
+        "callbacks.export_precision",
+        exported,
+        "must be float32 or bfloat16",
+    )
     check_kinds(plain)
     minutes = plain["callbacks"].get("checkpoint_minutes")
     require(
@@ -114,6 +127,8 @@ def check_config(cfg: DictConfig) -> None:
             if "optimizer" in section:
                 _check_optimizer(f"{place}.optimizer", section["optimizer"], plain["model"])
     _require_adapters(plain)
+    _require_judge(plain)
+    _require_scores(plain)
 
 
 def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -123,6 +138,8 @@ def _sections(cfg: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"stages.{name}", stage
     yield "model", cfg["model"]
     yield from rewards("reward", cfg["reward"])
+    if "_target_" in (judge := cfg.get("judge", {})):
+        yield "judge", judge
 
 
 def rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -133,6 +150,34 @@ def rewards(place: str, section: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     if OPTIONS.get(section.get("_target_")) is CombinedRewardOptions:
         for name, part in (section.get("rewards") or {}).items():
             yield from rewards(f"{place}.rewards.{name}", part)
+
+
+def _require_judge(plain: dict[str, Any]) -> None:
+    """OptionError if a reward asks a judge and there is none, or one that rates nothing."""
+    for place, section in rewards("reward", plain["reward"]):
+        if OPTIONS.get(section.get("_target_")) is not JudgeRewardOptions:
+            continue
+        judge = plain.get("judge", {})
+        if "_target_" not in judge:
+            raise OptionError(
+                f"{place}=judge: say who judges and by what: judge=helpful judge.model=<folder>, or"
+                " with judge.base_url=http://... a model behind an endpoint"
+            )
+        if section.get("form") == "rating" and judge.get("scale") is None:
+            raise OptionError(
+                f"judge={judge.get('name')}: compares two responses and rates none: give"
+                f" {place}.form=win, or another judge, such as judge=helpful"
+            )
+
+
+def _require_scores(plain: dict[str, Any]) -> None:
+    """OptionError if nothing is to be scored and no judge compares either."""
+    judged = "policy" in plain and "_target_" in plain.get("judge", {})
+    if str(plain["reward"].get("_target_")).endswith(".NoReward") and not judged:
+        raise OptionError(
+            "reward=none: nothing would say how good a response is; it is for task=evaluate"
+            " policy=... judge=..."
+        )
 
 
 def check_kinds(plain: dict[str, Any]) -> None:

@@ -1,38 +1,47 @@
 """The start-up check of what models compute: passes repeat, ratios begin at 1, the KL at 0."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from harness.checks.audit import CheckError
 from harness.checks.memory import vocabulary_size
 from lightning_modules.forward.log_probs import are_many, chunked_head, whole_up_to
-from lightning_modules.forward.token_outputs import response_outputs
+from lightning_modules.forward.token_outputs import TokenOutputs, response_outputs
 from lightning_modules.objectives.divergences import k1, k3
 from lightning_modules.objectives.masked import masked
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rollouts.rollout import Rollout
 
 
-def update_passes(module: PolicyModule, rollout: Rollout, order: torch.Generator) -> Iterator:
+def update_passes(
+    module: PolicyModule, rollout: Rollout, order: torch.Generator
+) -> Iterator[tuple[Rollout, TokenOutputs]]:
     """Each micro-batch of an epoch of updates, with what the forward pass says of it."""
     options = module.options
     for minibatch in rollout.minibatches(min(options.minibatches, len(rollout)), order):
         for part in minibatch.micro_batches(*module.micro_batches.limits):
-            masks = (part.prompt_mask, part.response_mask)
-            with torch.enable_grad():
-                new = module.model(
-                    part.sequences, *masks, options.temperature, prompt_of=part.prompt_of
-                )
-            yield part, new
+            yield part, said_in_update(module, part)
+
+
+@torch.enable_grad()
+def said_in_update(module: PolicyModule, part: Rollout) -> TokenOutputs:
+    """Without its graph: an update holds one at a time, and nothing here may hold more."""
+    masks = (part.prompt_mask, part.response_mask)
+    for new in module.passes(part.sequences, *masks, part.prompt_of):
+        # The last of the passes has all.
+        said = TokenOutputs(*(x if x is None else x.detach() for x in new))
+        del new
+    return said
 
 
 def check_repeats(module: PolicyModule, rollout: Rollout) -> None:
     """Two forward passes of the update agree to the bit: nothing in them is random."""
     passes = [
         [
-            x.detach()
+            x
             for _, new in update_passes(module, rollout, torch.Generator().manual_seed(0))
             for x in (new.logprobs, new.values)
             if x is not None
@@ -54,7 +63,7 @@ def check_ratio(
     """The first update sees ratio 1: returns the mean over tokens of abs(log ratio)."""
     total, count, worst = 0.0, 0, 0.0
     for part, new in update_passes(module, rollout, order):
-        gaps = masked((new.logprobs.detach() - part.old_logprobs).abs(), part.response_mask)
+        gaps = masked((new.logprobs - part.old_logprobs).abs(), part.response_mask)
         total += float(gaps.sum())
         count += int(part.response_mask.sum())
         worst = max(worst, float(gaps.max()))
@@ -98,13 +107,20 @@ def check_chunks(module: PolicyModule, rollout: Rollout, tolerance: float) -> li
     return [f"log-probabilities from chunks of logits are those of whole ones within {gap:.1g}"]
 
 
-def check_reference(rollout: Rollout, tolerance: float) -> float | None:
-    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+def mean_kl(rollout: Rollout, k: Callable[[Tensor, Tensor], Tensor]) -> float | None:
+    """The KL to the reference in nats a token, by this estimate of it; None if it is not known."""
     if rollout.ref_logprobs is None:
         return None
     tokens = rollout.response_mask.sum().clamp(min=1)
-    pair = (rollout.old_logprobs, rollout.ref_logprobs)
-    means = [float(masked(k(*pair), rollout.response_mask).sum() / tokens) for k in (k1, k3)]
+    of_tokens = masked(k(rollout.old_logprobs, rollout.ref_logprobs), rollout.response_mask)
+    return float(of_tokens.sum() / tokens)
+
+
+def check_reference(rollout: Rollout, tolerance: float) -> float | None:
+    """An untrained policy is its reference: returns the larger of abs(k1) and k3 per token."""
+    means = [mean_kl(rollout, k) for k in (k1, k3)]
+    if None in means:
+        return None
     worst = max(abs(means[0]), means[1])
     if not worst <= tolerance:
         raise CheckError(

@@ -7,14 +7,13 @@ the forward pass of one and of two responses of full length saves for the backwa
 Left out: the libraries themselves, what kernels hold while they compute, the buffers that
 gradients are gathered in over devices, and the gaps that an allocator leaves. On a toy the peak was
 1.15 times the estimate (1.3 with LoRA) without gaps; those of glibc's heap can double what a
-process on a CPU holds.
+process on a CPU holds. A stage trained before, such as a reward model, needs memory of its own.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +46,6 @@ KEPT_LOGIT = 4
 SAMPLING_LOGITS = 4 + 3 * 8
 # Of a large vocabulary in float32 what they are divided by, and the softmax.
 SAMPLING_LOGITS_IN_BLOCKS = 4 + 2 * 4
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -191,24 +188,33 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
     checkpointing: all that autograd saves, and the gradients of the logits.
 
     With checkpointing the peak is where a layer is computed again: its activations take the place
-    of those of the last layer, which are counted as they are kept.
+    of those of the last layer, which are counted as they are kept. Where samples read their prompt
+    once, a response has its share of it.
     """
     lm = module.model.lm
     vocabulary = vocabulary_size(lm)
     tokens = sizes.micro_batch * sizes.response_tokens
     chunked = chunked_head(lm, tokens)
 
-    def forward(rows: int) -> Iterator[object]:
+    def forward(rows: int, prompt_of: Tensor | None = None) -> Iterator[object]:
         device = next(module.model.parameters()).device
         sequences = torch.zeros(rows, sizes.tokens, dtype=torch.long, device=device)
         prompt_mask = torch.ones(rows, sizes.prompt_tokens, dtype=torch.bool, device=device)
         # Padding, as batches have it: without any, attention takes another way.
         prompt_mask[:, 0] = sizes.prompt_tokens == 1
         response_mask = torch.ones(rows, sizes.response_tokens, dtype=torch.bool, device=device)
-        yield from module.passes(sequences, prompt_mask, response_mask)
+        yield from module.passes(sequences, prompt_mask, response_mask, prompt_of)
+
+    def of_one_prompt(rows: int) -> Iterator[object]:
+        yield from forward(rows + 1, torch.zeros(rows + 1, dtype=torch.long, device=lm.device))
 
     with whole_up_to(sys.maxsize if chunked is None else 0):
         kept, checkpointed = saved_growth(module.model, forward)
+        if module.collector.shares_prompts:
+            more = saved_growth(module.model, of_one_prompt)
+            samples = module.options.samples_per_prompt
+            kept = with_prompts(kept, more[0].each, samples)
+            checkpointed = with_prompts(checkpointed, more[1].each, samples)
     if chunked is None:
         fixed, each = 0, vocabulary * sizes.response_tokens * WHOLE_LOGIT
     else:
@@ -219,6 +225,14 @@ def update_growth(module: PolicyModule, sizes: Sizes) -> tuple[Growth, Growth]:
         Growth(kept.fixed + fixed, kept.each + each),
         Growth(checkpointed.fixed + fixed, checkpointed.each + each),
     )
+
+
+def with_prompts(whole: Growth, response: int, samples: int) -> Growth:
+    """What rows of a prompt need that is read once for so many `samples`, where another response
+    needs `response` bytes: of one prompt more than their number says, as parts end within one.
+    """
+    prompt = max(whole.each - response, 0)
+    return Growth(whole.fixed + prompt, response + prompt // samples)
 
 
 @torch.no_grad()
@@ -261,40 +275,3 @@ def scoring_bytes(model: nn.Module, sizes: Sizes) -> int:
 def vocabulary_size(lm: nn.Module) -> int:
     """How many logits a position has."""
     return lm.config.get_text_config().vocab_size
-
-
-def free_bytes(device: torch.device, processes: int) -> int | None:
-    """What one of `processes` on this machine may still take on `device`; None if unknown."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # What PyTorch has set aside and does not use is free for it.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    known = [x for x in (_available(), _left_in_container()) if x is not None]
-    return min(known) // processes if device.type == "cpu" and known else None
-
-
-def _available(path: Path = MEMINFO) -> int | None:
-    """MemAvailable of Linux, in bytes."""
-    if not path.is_file():
-        return None
-    lines = dict(
-        line.split(":", 1) for line in path.read_text(encoding="utf-8").splitlines() if ":" in line
-    )
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
-
-
-def _left_in_container(folder: Path = CGROUP) -> int | None:
-    """What a container's limit leaves, in bytes; None where there is no limit."""
-    limit, used, stat = (folder / f"memory.{name}" for name in ("max", "current", "stat"))
-    if not (limit.is_file() and used.is_file() and stat.is_file()):
-        return None
-    if limit.read_text(encoding="utf-8").strip() == "max":
-        return None
-    # Files that are cached are given up when memory is short.
-    cached = dict(line.split() for line in stat.read_text(encoding="utf-8").splitlines())["file"]
-    return max(
-        int(limit.read_text(encoding="utf-8"))
-        - int(used.read_text(encoding="utf-8"))
-        + int(cached),
-        0,
-    )

@@ -30,14 +30,24 @@ PATIENCE = 3  # evaluations below the best one before the curve has turned
 class OverOptimisationWatch(Callback):
     """Draws the two curves at every evaluation and, with early_stop=gold, ends training when the
     watched one has turned: when it has been below its best for PATIENCE evaluations in a row.
+    `from_reference`: the policy began as its reference.
     """
 
-    def __init__(self, folder: Path, console: Console, *, early_stop: str | None, title: str):
+    def __init__(
+        self,
+        folder: Path,
+        console: Console,
+        *,
+        early_stop: str | None,
+        title: str,
+        from_reference: bool = True,
+    ):
         require(early_stop in (None, "gold"), "early_stop", early_stop, "must be gold, or null")
         self.folder = folder
         self.console = console
         self.stop = early_stop == "gold"
         self.title = f"Over-optimisation watch of {title}"
+        self.from_reference = from_reference
         self.points = _points(folder / "metrics.csv")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -61,7 +71,7 @@ class OverOptimisationWatch(Callback):
     @rank_zero_only
     def _draw(self, trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
         picture = self.folder / "overoptimisation.png"
-        points = [*_start(metrics), *self.points]
+        points = [*(_start(metrics) if self.from_reference else []), *self.points]
         if drawn(picture, partial(draw, points, WATCHED[_watched(metrics)], self.title)):
             for tracker in trackers(trainer.loggers):
                 tracker.log_media(trainer.current_epoch, pictures={"overoptimisation": picture})

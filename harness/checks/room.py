@@ -11,7 +11,6 @@ from torch import nn
 
 from datamodules.micro_batches import SupervisedDataModule
 from harness.checks.memory import (
-    free_bytes,
     sizes_of,
     states_per_weight,
     tensor_bytes,
@@ -22,7 +21,7 @@ from lightning_modules.forward.checkpointing import (
     is_checkpointed,
     set_checkpointing,
 )
-from lightning_modules.forward.heap import hand_back_freed_memory
+from lightning_modules.forward.free_memory import free_bytes
 from lightning_modules.forward.saved import saved_growth
 from lightning_modules.manual import ManualModule
 from lightning_modules.options.policies import AUTO
@@ -55,7 +54,8 @@ def make_room(
     device = trainer.strategy.root_device
     module.to(device)
     module.collector.to(device)
-    hand_back_freed_memory()  # of the stages before
+    if module.options.samples_per_prompt > 1:
+        module.collector.share_prompts()
     free = free_bytes(device, trainer.num_devices)
     if free is None:
         return
@@ -84,13 +84,15 @@ def make_room_for_supervised(
     trainer: pl.Trainer,
     data: SupervisedDataModule,
     checkpointing: bool | str,
-) -> None:
-    """Choose whether SFT or a reward model computes activations again."""
+) -> int | None:
+    """Choose whether SFT or a reward model computes activations again. Returns the bytes that the
+    largest micro-batch then saves for its backward pass, if they were counted.
+    """
     set_checkpointing(module.model, checkpointing is True)
     device = trainer.strategy.root_device
     free = free_bytes(device, trainer.num_devices)
     if checkpointing != AUTO or free is None:
-        return
+        return None
     module.to(device)
     largest = data.largest()
 
@@ -99,8 +101,8 @@ def make_room_for_supervised(
         yield module.losses({name: x.to(device) for name, x in part.items()})
 
     with _as_in_training(trainer):
-        kept, _ = saved_growth(module.model, forward)
-    _choose(module.model, checkpointing, kept.of(len(largest)) > _room(module, free))
+        growth = [each.of(len(largest)) for each in saved_growth(module.model, forward)]
+    return growth[_choose(module.model, checkpointing, growth[0] > _room(module, free))]
 
 
 def _room(module: ManualModule, free: int) -> float:

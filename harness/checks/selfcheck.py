@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
+from torch import Tensor
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.audit import CheckError, Sample, check_sequences, shown
@@ -20,8 +21,9 @@ from harness.checks.forward_passes import (
     check_ratio,
     check_reference,
     check_repeats,
+    mean_kl,
 )
-from harness.checks.memory import estimate, free_bytes, reward_models, size, sizes_of
+from harness.checks.memory import estimate, reward_models, size, sizes_of
 from harness.checks.modes_and_heads import check_evaluation_mode, check_reward_heads
 from harness.checks.plain_pass import (
     check_causality,
@@ -32,7 +34,11 @@ from harness.checks.plain_pass import (
 )
 from harness.durations import duration
 from harness.errors import USER_ERRORS
+from lightning_modules.forward.free_memory import free_bytes
+from lightning_modules.objectives.divergences import k3
 from lightning_modules.policy import PolicyModule
+from lightning_modules.rewards.reward import Responses, Reward
+from lightning_modules.rollouts.rollout import Rollout
 from lightning_modules.rollouts.seeding import Stream, generator, prompt_noise, uniforms
 
 PROMPTS = 4
@@ -88,18 +94,25 @@ class SelfCheck(Callback):
         check_causality(lm, sample, tolerance)
         longest = batch["prompts"][int(batch["prompt_mask"].sum(1).argmax())]
         check_full_length(lm, self.encoder, longest, tolerance, coarse)
-        kl = None if self.resumed else check_reference(sample.rollout, tolerance)
+        kl = None if self.resumed else self._kl(sample.rollout, module, tolerance)
         said += check_scores(module, sample)
         memory = check_memory(trainer, module, self.resumed)
         return [
             f"selfcheck: passed in {duration(time.perf_counter() - started)}",
-            f"  dropout off; first ratio 1 within {ratio:.1g}"
-            + ("" if kl is None else f"; KL to the reference 0 within {kl:.1g} nats a token"),
+            f"  dropout off; first ratio 1 within {ratio:.1g}" + ("" if kl is None else f"; {kl}"),
             f"  sampled tokens that one plain forward pass draws as well: {agreed:.1%}",
             *(f"  {line}" for line in said),
             f"  memory: {memory}",
             *(f"  {line}" for line in shown(sample, self.encoder)),
         ]
+
+    def _kl(self, rollout: Rollout, module: PolicyModule, tolerance: float) -> str | None:
+        """The KL to the reference of a policy that is not trained yet, in words."""
+        if module.options.policy_from:
+            kl = mean_kl(rollout, k3)
+            return None if kl is None else f"KL to the reference at the start {kl:.3g} nats a token"
+        kl = check_reference(rollout, tolerance)
+        return None if kl is None else f"KL to the reference 0 within {kl:.1g} nats a token"
 
 
 def tolerance_of(trainer: pl.Trainer, module: PolicyModule) -> float:
@@ -127,12 +140,25 @@ def few_prompts(trainer: pl.Trainer, module: PolicyModule) -> dict[str, Any]:
     return module.transfer_batch_to_device(batch, module.device, 0)
 
 
+class Unasked(Reward):
+    """Stands for a reward whose scores are not asked for."""
+
+    def score(self, responses: Responses) -> Tensor:
+        return torch.zeros(len(responses.sequences), device=responses.sequences.device)
+
+
 def take_sample(module: PolicyModule, batch: dict[str, Any]) -> Sample:
     """Two responses to each prompt, with the noise that made them."""
     place = (module.options.seed, Stream.SELFCHECK, batch["places"])
-    rollout, responses, _ = module.collector.collect(
-        batch, prompt_noise(*place), samples=2, with_reference=module.beta > 0
-    )
+    reward = module.collector.reward
+    try:
+        if reward.costly:
+            module.collector.reward = Unasked()
+        rollout, responses, _ = module.collector.collect(
+            batch, prompt_noise(*place), samples=2, with_reference=module.beta > 0
+        )
+    finally:
+        module.collector.reward = reward
     tokens = module.collector.vocabulary.max_response_tokens
     drawn = uniforms(prompt_noise(*place), len(batch["prompts"]), 2, tokens).to(module.device)
     return Sample(rollout, responses, list(responses.prompts), drawn)
@@ -140,6 +166,8 @@ def take_sample(module: PolicyModule, batch: dict[str, Any]) -> Sample:
 
 def check_scores(module: PolicyModule, sample: Sample) -> list[str]:
     """Scores are finite or NaN, and tell responses apart; returns what is to be said of them."""
+    if module.collector.reward.costly:
+        return ["scores: none asked for, as they take people's time"]
     scores = sample.rollout.scores
     known = scores[~scores.isnan()]
     if known.isinf().any():

@@ -32,7 +32,8 @@ PLUGINS = {
     "submitit_slurm": "submitit",
     "optuna": "optuna",
 }
-INNER = ("hydra", "algo/base", "algo/ladder")  # groups that nobody chooses from by their names
+# Groups that nobody chooses from by their names.
+INNER = ("hydra", "algo/base", "algo/ladder", "judge/base")
 OF_PLUGINS = ("hydra/launcher", "hydra/sweeper")
 
 

@@ -100,6 +100,8 @@ def _unreadable(word: str, following: Sequence[str]) -> str:
     """What is wrong with a word that is no override."""
     name, is_there, value = word.partition("=")
     if is_there and NAME.fullmatch(name.lstrip("+~")):
+        if name.lstrip("+~").startswith("judge."):  # it may hold a key
+            return f"{name}=...: the value cannot be read: quote it twice: \"{name}='...'\""
         quoted = value.replace("'", "\\'")
         return (
             f"{word}: the value cannot be read: a bracket or a quote has no other half, or a"

@@ -15,6 +15,7 @@ from harness.command_line import option_files
 from harness.command_line.option_files import Option
 from harness.overrides import written
 from lightning_modules.errors import OptionError
+from lightning_modules.options.judges import check_key_name, check_url
 
 TELLING = (bool, int, float)  # a default that is text, or null, does not say what else may be given
 LEARNERS = ("sft", "reward_model", "policy", "policy_one_update")
@@ -22,8 +23,11 @@ KINDS = {
     **{f"data.{rows}": int for rows in ("train_demonstrations", "train_pairs", "val_pairs")},
     "data.limit": int | None,
     "data.workers": int | None,
+    "prompts": int | None,
+    "temperature": float | None,
     "data.max_prompt_tokens": int | None,
     "data.max_response_tokens": int | None,
+    "pairs": int | None,
     "callbacks.checkpoint_minutes": float | None,
     "callbacks.keep_checkpoints": int | str,  # a number, or all
     **{f"model.lr.{task}": float | None for task in LEARNERS},
@@ -56,6 +60,15 @@ def require_kinds(config: DictConfig) -> None:
             raise OptionError(f"{name}={written(value)}: must be one of {', '.join(allowed)}")
     _require_devices(_at(plain, DEVICES))
     check_kinds(plain)
+    _refuse_keys(plain.get("judge", {}))
+
+
+def _refuse_keys(judge: dict[str, Any]) -> None:
+    """OptionError if an option holds what is secret, before anything repeats it."""
+    if judge.get("key_from") is not None:
+        check_key_name(judge["key_from"])
+    if judge.get("base_url") is not None:
+        check_url(judge["base_url"])
 
 
 def _told_by_defaults(config: DictConfig, plain: dict[str, Any]) -> dict[str, type]:

@@ -29,8 +29,8 @@ MOST_VALUES = 100  # of one option
 # Names below these are free, or of a library: + adds one, and ~ leaves one out.
 OPEN = ("hydra", "adapter.config", "model.config", "model.template_arguments", "reward")
 OPEN += ("algo.optimizer", "stages.sft.optimizer", "stages.reward_model.optimizer")
-OPEN += ("algo.adaptive_beta", "callbacks", "hardware")
-CLOSED = ("algo", "stages", "model", "reward", "data")
+OPEN += ("algo.adaptive_beta", "callbacks", "hardware", "judge.extra")
+CLOSED = ("algo", "stages", "model", "reward", "judge", "data")
 LISTED = ("experiment",)  # groups of which several may be chosen at once
 SAME = 0.8  # an added name so like one that is there is a misspelt one
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 # What other frameworks (TRL, OpenRLHF, verl) and Lightning call our options, by the last part.
 ELSEWHERE = {
     "activation_checkpointing": "hardware.checkpointing",
+    "api_base": "judge.base_url",
+    "api_key": "judge.key_from",
     "batch_size": "algo.prompts_per_iteration",
     "bf16": "hardware.precision",
     "clip_ratio": "algo.clip_range",

@@ -9,7 +9,13 @@ from harness.overrides import BLANKS, OVERRIDE
 from harness.runs.command import hydra_of, run_of
 
 # The options of a task that name such a run, the first one that does is meant.
-NAMING = {"evaluate": ("policy", "against", "reward.path"), "export": ("run",)}
+NAMING = {
+    "evaluate": ("policy", "against", "reward.path"),
+    "export": ("run",),
+    "generate": ("policy", "policies"),
+    "label": ("policies",),
+    "chat": ("policy", "against"),
+}
 GROUPS = ("algo", "model", "adapter", "data", "reward")
 WITHIN = re.compile(r"(algo|stages|model|adapter|data|reward)\.[\w.]+=")
 
@@ -47,7 +53,9 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _run(given: dict[str, str]) -> Path | None:
-    """The run that is named, also as one of several values of a sweep."""
+    """The run that is named, also as one of several values of a sweep, a list or a dictionary."""
     values = [given.get(name, "") for name in NAMING.get(given.get("task", ""), ())]
-    places = [part.strip(BLANKS + "'\"") for value in values for part in (value, *value.split(","))]
+    parts = [part for value in values for part in (value, *value.split(","))]
+    parts += [part.partition(":")[2] for part in parts]
+    places = [part.strip(BLANKS + "'\"[]{}") for part in parts]
     return next((run for place in places if (run := run_of(place))), None)

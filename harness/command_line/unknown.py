@@ -9,6 +9,7 @@ from harness.command_line import option_files
 from harness.command_line.composing import Composer
 from harness.command_line.kinds import defaults_of
 from harness.command_line.names import ELSEWHERE, likeness, suggestions
+from harness.runs.secrets import hide_override
 from lightning_modules.errors import OptionError
 
 SURE = 0.9  # so near that an option of this run is meant, whatever other choices have
@@ -17,6 +18,7 @@ ALL = "python run.py --cfg job lists all of this run"
 
 def refuse_unknown(composer: Composer, config: DictConfig, key: str, given: str) -> None:
     """Raise OptionError: `given` names the option `key`, which this config has not."""
+    given = f"{key}=..." if key.startswith("judge.") else hide_override(given)  # it may be a key
     value = given.partition("=")[2]
     if f"stages.{key}" in options_of(config):
         told = _did_you_mean([f"stages.{key}={value}"])

@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 
 from harness.comparison.reading import INPUTS, Array, LeftOut, PolicyRun
+from harness.runs.command import ROUND
 from harness.runs.identity import FREE
 
 SEEDS = ("seed", "algo.seed")
+# What one of several rounds goes on from, which differs from seed to seed as its results do.
+OF_SEED = tuple(
+    f"{prefix}{option}"
+    for option in ("data.more", "algo.policy_from", "algo.critic_from")
+    for prefix in ("", INPUTS)
+)
 ALL_NAMED = 3  # so few differing keys are all in a configuration's name
 LONGEST = 32  # characters of a value in a name
 ABSENT = "-"
@@ -60,7 +67,8 @@ def without_repeats(runs: Sequence[PolicyRun]) -> tuple[list[PolicyRun], list[Le
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """A flat config without the seed of the policy stage and what does not shape results."""
     free = (*FREE, "task")
-    return {k: v for k, v in config.items() if k.split(".")[0] not in free and k not in SEEDS}
+    unread = (*SEEDS, *(OF_SEED if f"{ROUND}.number" in config else ()))
+    return {k: v for k, v in config.items() if k.split(".")[0] not in free and k not in unread}
 
 
 def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datamodules.records import DataError
 from harness.disk.files import FAILED, SKIPPED, STATE, SUMMARY, read_json
 from harness.errors import RunError
+from harness.runs.command import FIRST_ROUND
 from harness.runs.renamed import TARGETS, with_new_names
 from harness.runs.stages import fingerprint
 from harness.tracking.names import flat
@@ -249,6 +250,8 @@ def _below(root: Path, own: Path | None) -> list[Path]:
         folder = Path(place)
         if PAGE in files or (own and folder.resolve() == own.resolve()):
             below.clear()
+        elif FIRST_ROUND in below:  # what is compared of rounds is each of them
+            below[:] = [name for name in below if (folder / name / STATE).is_file()]
         elif {STATE, SKIPPED, FAILED} & set(files) or _was_to_train(folder):
             found.append(folder)
             below.clear()

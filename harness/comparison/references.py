@@ -58,11 +58,13 @@ def references(configurations: Sequence[Configuration]) -> list[Reference]:
 
 def from_start(run: PolicyRun, metric: str) -> Curve | None:
     """The metric's curve with what the reference has at 0 episodes, where training begins; as it
-    was logged where that is not known, None where nothing was.
+    was logged where that is not known or the policy began as another, None where nothing was.
     """
     curve = run.curves.get(metric)
     start = KNOWN.get(metric, run.final(MEASURED.get(metric, "")))
-    if curve is None or start is None or not curve.episodes[0] > 0:
+    if run.config.get("algo.policy_from") or start is None:
+        return curve
+    if curve is None or not curve.episodes[0] > 0:
         return curve
     return Curve(*(np.insert(a, 0, b) for a, b in zip(_arrays(curve), (0, start, 0), strict=True)))
 

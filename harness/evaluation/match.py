@@ -1,36 +1,30 @@
 """A policy against another one, on held-out prompts of any source, by any reward."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from datamodules.limits import fit_limits
 from datamodules.prompts import spread
-from datamodules.records import DataError, Prompt
+from datamodules.records import Prompt
 from datamodules.tokenization.encoder import Encoder
-from harness.checks.samplers import candidates, choose, why_not
-from harness.checks.selfcheck import BFLOAT16_TOLERANCE, FLOAT32_TOLERANCE
+from harness.generation.player import Player
 from harness.pipeline.pipeline import Pipeline
 from harness.reports.console import say
 from lightning_modules.metrics.evaluation import Evaluation
-from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.loading import (
-    check_attention,
-    check_causal_lm,
-    fetch_config,
-    load_causal_lm,
-)
-from lightning_modules.models.parameters import frozen
 from lightning_modules.models.reference import Reference
-from lightning_modules.models.usable import positions, require_positions
 from lightning_modules.options.paths import model_folder
 from lightning_modules.rewards.learned import LearnedReward
+from lightning_modules.rewards.programmed import NoReward
 from lightning_modules.rewards.reward import Responses, Reward
-from lightning_modules.rollouts.collection import Collector, Vocabulary
-from lightning_modules.rollouts.micro_batches import MicroBatches
+from lightning_modules.rollouts.collection import Collector
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 from lightning_modules.rollouts.seeding import Noise
+
+# Metrics that there are not without scores.
+OF_SCORES = re.compile(r"/(score|win_rate|unscored)")
 
 
 class TextReward(Reward):
@@ -62,100 +56,13 @@ def reward_for(reward: Reward, encoder: Encoder) -> Reward:
 class Match(Evaluation):
     """An evaluation whose opponent has a tokenizer of its own."""
 
-    def __init__(self, collector: Collector, gold: Any, seed: int, against: "Player"):
+    def __init__(self, collector: Collector, gold: Any, seed: int, against: Player):
         super().__init__(collector, gold, seed)
         self.against = against
 
     def opponent(self, batch: dict[str, Any], noise: Noise) -> Responses:
         own = self.against.batch(batch["prompts"])
         return self.against.collector.respond(self.against.lm, own, noise, 1)
-
-
-class Player:
-    """A language model that responds: a folder (of a model or of a run) or a hub id."""
-
-    def __init__(self, path: str | Path, revision: str | None, pipeline: Pipeline):
-        path = model_folder(path)
-        self.device = pipeline.device
-        self.lm = frozen(load_causal_lm(path, revision=revision, how=pipeline.frozen))
-        self.lm.to(self.device)
-        self.encoder = pipeline.load_encoder(path, revision, player=True)
-        options = pipeline.cfg.evaluation
-        self.collector = Collector(
-            model=ActorCritic(self.lm),
-            reference=Reference(self.lm, shares_policy=False),
-            reward=reward_for(pipeline.reward, self.encoder),
-            vocabulary=Vocabulary(
-                self.encoder.stop_ids,
-                self.encoder.pad_id,
-                self.encoder.max_response_tokens,
-                self.encoder.decode,
-            ),
-            temperature=options.temperature,
-            micro_batches=MicroBatches(options.batch_size),
-        )
-
-    def choose_sampler(self, option: str, prompts: list[Prompt]) -> list[str]:
-        """Let responses to `prompts` be sampled as hardware.sampler says; a line to say if not."""
-        ways = candidates(option, self.device)
-        coarse = self.lm.dtype != torch.float32
-        tolerance = BFLOAT16_TOLERANCE if coarse else FLOAT32_TOLERANCE
-        longest = max(map(len, self.encoder.prompts(prompts)))
-        given = (self.batch(prompts[:2]), longest, tolerance)
-        return choose(
-            self.collector, ways, [why_not(self.lm, self.collector, way, *given) for way in ways]
-        )
-
-    def batch(self, prompts: list[Any]) -> dict[str, Any]:
-        """Prompts as this model reads them."""
-        ids, mask = self.encoder.pad(self.encoder.prompts(prompts), "left")
-        return {
-            "prompt_ids": ids.to(self.device),
-            "prompt_mask": mask.to(self.device),
-            "prompts": prompts,
-        }
-
-
-def check_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
-    """ModelError, OptionError or DataError unless both can be loaded, have a tokenizer and a chat
-    template to use, and read what the data may give them.
-
-    Nothing is trained, and no weight read.
-    """
-    tokens, encoders = pipeline.source.least_tokens, []
-    for option, path in (("policy", policy), ("against", against)):
-        if path is not None:
-            config = check_causal_lm(path)
-            require_positions(config, tokens, f"{option}={path}")
-            check_attention(config, pipeline.frozen.attention, path)
-            encoders.append(pipeline.load_unlimited(model_folder(path), None, player=True))
-    for encoder in encoders:
-        pipeline.try_template(encoder.format.template, ("val",))
-    if against is None:
-        pipeline.check_language_model()
-        pipeline.check_conversations()
-        return
-    used = {name for encoder in encoders for name in encoder.format.template.options.arguments}
-    for name in pipeline.chat.arguments.keys() - used:
-        raise DataError(
-            f"model.template_arguments.{name}: the chat template of neither policy={policy} nor"
-            f" against={against} has such an argument"
-        )
-
-
-def fit_to_players(pipeline: Pipeline, policy: str, against: str | None) -> None:
-    """Let the limits of tokens be those that fit the policy's tokenizer, and both players'
-    positions.
-    """
-    encoder = pipeline.load_unlimited(model_folder(policy), None, player=True)
-    other = (
-        positions(fetch_config(model_folder(against)))
-        if against
-        else pipeline.language_model.positions()
-    )
-    both = (positions(fetch_config(model_folder(policy))), other)
-    room = min((n for n in both if n is not None), default=None)
-    pipeline.limits = fit_limits(pipeline.source, encoder, room)
 
 
 def template_notes(pipeline: Pipeline, *players: str | None) -> list[str]:
@@ -204,12 +111,17 @@ def evaluate_policy(
         check_sampling(pipeline, policy, against)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    player = Player(policy, None, pipeline)
-    opponent = Player(*((against, None) if against else pipeline.reference()), pipeline)
+    options = pipeline.cfg.evaluation
+    how = (pipeline, options.temperature, options.batch_size)
+    player = Player(policy, None, *how)
+    player.collector.reward = reward_for(pipeline.reward, player.encoder)
+    opponent = Player(*((against, None) if against else pipeline.reference()), *how)
+    pipeline.reference_responses = ReferenceResponses(
+        opponent.collector, opponent.batch, pipeline.cfg.seed, pipeline.run.folder
+    )
     comparable = player.encoder.tokenizer.get_vocab() == opponent.encoder.tokenizer.get_vocab()
     if comparable:
         player.collector.reference = Reference(opponent.lm, shares_policy=False)
-    options = pipeline.cfg.evaluation
     match = Match(player.collector, pipeline.source.gold, pipeline.cfg.seed, opponent)
     prompts = held_out(pipeline)
     sampler = pipeline.cfg.hardware.get("sampler", "auto")
@@ -221,6 +133,9 @@ def evaluate_policy(
         match.step(player.batch(part) | {"places": places}, i, beta=0.0)
     metrics = match.metrics(torch.clone)
     metrics.pop("val/reward")  # of no beta
+    if isinstance(pipeline.reward, NoReward):
+        metrics = {name: value for name, value in metrics.items() if not OF_SCORES.search(name)}
+        match.rows = [{**row, "score": None, "reference_score": None} for row in match.rows]
     if not comparable:
         for name in ("val/kl", "val/kl_k3"):
             metrics.pop(name)

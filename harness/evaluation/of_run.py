@@ -4,6 +4,7 @@ It is as if the run's options had been typed before those that were. What a run'
 believed more than `harness.runs.foreign` allows.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from harness.checks.config import rewards
-from harness.disk.files import CONFIG, STATE
+from harness.disk.files import CONFIG, STATE, SUMMARY, read_json
 from harness.errors import RunError
 from harness.overrides import is_chosen, place_of
-from harness.parts.choices import ADVICE
+from harness.parts.choices import ADVICE, has_judge
 from harness.runs.command import run_of
 from harness.runs.foreign import MADE_OF, believed, written_config
 from harness.runs.identity import differences, read_state
@@ -30,6 +31,8 @@ from lightning_modules.options.paths import MODEL
 TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
+# Of models that no run says the reward of, a judge compares alone.
+NO_REWARD = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
 # What can be given in the place of a stage that is gone.
 INSTEAD = {
     "reward_model": "reward=learned, which trains one on these, or another reward",
@@ -37,6 +40,7 @@ INSTEAD = {
 }
 # Options of an evaluation, and of a run's algorithm, that mean the same.
 BUDGET = {"prompts": "val_prompts", "temperature": "temperature"}
+NO_REWARD = {"_target_": "lightning_modules.rewards.reward.Reward"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,50 @@ def taken_from_run(cfg: DictConfig, typed: Sequence[str]) -> Taken:
     place = cfg.reward.get("path") if cfg.policy is None else None
     if (run := run_of(place)) and _has_trained(run, "reward.path"):
         return _of_reward(cfg, run, typed)
+    if cfg.policy and has_judge(cfg) and "reward" not in map(place_of, typed):
+        cfg = OmegaConf.merge(cfg)  # a copy
+        cfg.reward = NO_REWARD
     return Taken(cfg, notes=_defaults(cfg, typed))
+
+
+def taken_for_answers(
+    cfg: DictConfig,
+    places: Sequence[tuple[str, str]],
+    typed: Sequence[str],
+    sections: Sequence[str] = MADE_OF,
+) -> Taken:
+    """The same for policies that only answer: `cfg` with those `sections` of the first run that one
+    of `places` is of, each with the option that names it. Nothing is scored, so there is no reward.
+    """
+    config = OmegaConf.create({key: cfg[key] for key in cfg} | {"reward": NO_REWARD})
+    for name, place in places:
+        _require_model(name, place)
+    runs = ((name, run) for name, place in places if (run := run_of(place)))
+    name, run = next(((name, run) for name, run in runs if _has_trained(run, name)), (None, None))
+    if run is None:
+        config.temperature = 1.0 if cfg.temperature is None else cfg.temperature
+        return Taken(
+            config, notes=_defaults(cfg, typed, [part for part in sections if part == "data"])
+        )
+    written = written_config(run, name)
+    if _kind(written) == "RewardModel":
+        raise RunError(f"{name}={run}: is a reward model, which answers nothing; give a policy")
+    config, origin = _as_run_had_it(config, run, written, typed, sections)
+    if cfg.temperature is None:
+        config.temperature = float(config.algo.get("temperature", 1.0))
+    if "data" in sections and config.data.get("max_response_tokens") is None:
+        config.data.max_response_tokens = _longest_response(run)
+    of = f"model {config.model.get('name')}, temperature {config.temperature:g}, seed {config.seed}"
+    data = f"data {config.data.get('name')}, " * ("data" in sections)
+    return Taken(config, origin, [f"as {name}={run} had it: {data}{of}{_said(sections, typed)}"])
+
+
+def _longest_response(run: Path) -> int | None:
+    """What a finished run had as its limit; None where it does not say."""
+    with contextlib.suppress(RunError):
+        tokens = read_json(run / SUMMARY).get("data/max_response_tokens")
+        return tokens if isinstance(tokens, int) else None
+    return None
 
 
 def _require_model(name: str, place: str | None) -> None:
@@ -84,26 +131,42 @@ def _has_trained(run: Path, name: str) -> bool:
 
 
 def _of_policy(cfg: DictConfig, run: Path, name: str, typed: Sequence[str]) -> Taken:
-    written, state = written_config(run, name), read_state(run / STATE)
+    written = written_config(run, name)
     _require_policy(written, run, name, cfg.against)
-    chosen = {place for place in map(place_of, typed) if is_chosen(cfg, place)}
-    sections = [part for part in (*MADE_OF, "reward") if part not in chosen]
-    theirs = believed(written, sections, cfg, typed, run / CONFIG)
-    _refuse_functions(theirs.get("reward", {}), run, typed)
-    config = _with_typed(theirs, cfg, typed, run)
-    config = OmegaConf.create({key: cfg[key] for key in cfg if key not in config} | config)
+    config, origin = _as_run_had_it(cfg, run, written, typed, (*MADE_OF, "reward"))
     said = {place_of(override) for override in typed}
     for key, of_algo in BUDGET.items():
         value = (cfg if f"algo.{of_algo}" in said else written)["algo"].get(of_algo)
         if isinstance(value, int | float) and f"evaluation.{key}" not in said:
             config.evaluation[key] = value
-    origin = _origin(config, theirs, run, state, written.get("cache_dir"), chosen)
     return Taken(config, origin, _notes(config, f"{name}={run}", typed))
+
+
+def _as_run_had_it(
+    cfg: DictConfig,
+    run: Path,
+    written: Mapping[str, Any],
+    typed: Sequence[str],
+    sections: Sequence[str],
+) -> tuple[DictConfig, Origin]:
+    """`cfg` with these sections of the run, where they were not typed, and the run's stages."""
+    chosen = {place for place in map(place_of, typed) if is_chosen(cfg, place)}
+    theirs = believed(written, [s for s in sections if s not in chosen], cfg, typed, run / CONFIG)
+    _refuse_functions(theirs.get("reward", {}), run, typed)
+    config = _with_typed(theirs, cfg, typed, run, sections)
+    config = OmegaConf.create({key: cfg[key] for key in cfg if key not in config} | config)
+    state = read_state(run / STATE)
+    return config, _origin(config, theirs, run, state, written.get("cache_dir"), chosen)
+
+
+def _kind(written: Mapping[str, Any]) -> str:
+    """The class of what a run has trained."""
+    return str(written["algo"].get("_target_")).rpartition(".")[2]
 
 
 def _require_policy(written: Mapping[str, Any], run: Path, name: str, against: str | None) -> None:
     """RunError if the run has trained something else, or what policies are measured against."""
-    kind = str(written["algo"].get("_target_")).rpartition(".")[2]
+    kind = _kind(written)
     if kind == "RewardModel":
         raise RunError(
             f"{name}={run}: is a reward model; it is evaluated by task=evaluate reward=checkpoint"
@@ -137,7 +200,7 @@ def _origin(
         names.append("reward_model")
     found, lost = find_stages(run, state, names, (config.cache_dir, cache))
     for name, instead in INSTEAD.items():
-        needed = name == "reward_model" or config.against is None
+        needed = name == "reward_model" or config.get("against") is None
         if name in lost and needed and other_data:
             raise RunError(
                 f"{run}: its {LINKS[name].replace('_', ' ')} is not there any more, and the data"
@@ -154,7 +217,7 @@ def _of_reward(cfg: DictConfig, run: Path, typed: Sequence[str]) -> Taken:
         return Taken(cfg, notes=_defaults(cfg, typed))
     theirs = believed(written, ["data"], cfg, typed, run / CONFIG)
     data = [o for o in typed if place_of(o).startswith("data.")]
-    config = _with_typed(theirs, cfg, data, run)
+    config = _with_typed(theirs, cfg, data, run, ["data"])
     config = OmegaConf.create({key: cfg[key] for key in cfg if key != "data"} | config)
     note = f"from reward.path={run}: data {config.data.get('name')}"
     return Taken(config, notes=[note])
@@ -174,7 +237,11 @@ def _refuse_functions(reward: Any, run: Path, typed: Sequence[str]) -> None:
 
 
 def _with_typed(
-    theirs: Mapping[str, Any], cfg: DictConfig, typed: Sequence[str], run: Path
+    theirs: Mapping[str, Any],
+    cfg: DictConfig,
+    typed: Sequence[str],
+    run: Path,
+    own_sections: Sequence[str],
 ) -> dict[str, Any]:
     """The run's sections with what was typed in its place: groups as a whole, then options."""
     own = OmegaConf.to_container(cfg)
@@ -182,7 +249,7 @@ def _with_typed(
     for override in sorted(typed, key=lambda o: place_of(o).count(".")):
         place = place_of(override)
         *sections, key = place.split(".")
-        if place.split(".")[0] not in (*MADE_OF, "reward"):
+        if place.split(".")[0] not in own_sections:
             continue
         value, target = own, result
         for section in sections:
@@ -207,14 +274,7 @@ def _with_typed(
 
 def _notes(config: DictConfig, source: str, typed: Sequence[str]) -> list[str]:
     budget = config.evaluation
-    sections = (*MADE_OF, "reward", "evaluation")
-    chosen = hide_overrides(
-        o.lstrip("+")
-        for o in typed
-        if place_of(o).split(".")[0] in sections
-        or place_of(o) in [f"algo.{name}" for name in BUDGET.values()]
-    )
-    said = f"; typed: {' '.join(chosen)}" if chosen else ""
+    said = _said((*MADE_OF, "reward", "evaluation"), typed)
     return [
         f"as {source} had it: data {config.data.get('name')}, reward {config.reward.get('name')},"
         f" model {config.model.get('name')}, up to {budget.prompts} held-out prompts, temperature"
@@ -222,11 +282,25 @@ def _notes(config: DictConfig, source: str, typed: Sequence[str]) -> list[str]:
     ]
 
 
-def _defaults(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+def _said(sections: Sequence[str], typed: Sequence[str]) -> str:
+    """What was typed in these sections, as the end of a note."""
+    chosen = hide_overrides(
+        o.lstrip("+")
+        for o in typed
+        if place_of(o).split(".")[0] in sections
+        or place_of(o) in [f"algo.{name}" for name in BUDGET.values()]
+    )
+    return f"; typed: {' '.join(chosen)}" if chosen else ""
+
+
+def _defaults(
+    cfg: DictConfig, typed: Sequence[str], sections: Sequence[str] = ("data", "reward")
+) -> list[str]:
     """What nobody has chosen, where there is no run that says it."""
     said = {place_of(override) for override in typed}
-    unsaid = [name for name in ("data", "reward") if name not in said]
-    if not unsaid or not cfg.policy:
+    unsaid = [name for name in sections if name not in said]
+    if not unsaid or not (cfg.policy or cfg.get("policies")):
         return []
     what = " and ".join(f"{name}={cfg[name].name}" for name in unsaid)
-    return [f"by default {what}; type others, such as data=files data.path=... reward=gold"]
+    more = " reward=gold" * ("reward" in sections)
+    return [f"by default {what}; type others, such as data=files data.path=...{more}"]

@@ -1,25 +1,24 @@
 """Evaluating a policy or a reward, as a run of its own."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from harness.disk.files import STATE, write_text
+from harness.evaluation.judged import judge_responses
 from harness.evaluation.match import (
-    check_players,
     evaluate_policy,
-    fit_to_players,
     held_out,
     template_notes,
 )
+from harness.generation.player import check_players, fit_to_players
 from harness.overrides import place_of
 from harness.parts.choices import Choices
 from harness.parts.inputs import inputs
+from harness.parts.players import names_of, short_name
 from harness.parts.score_scale import reward_notes
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import learns
@@ -34,20 +33,19 @@ from harness.reports.console import (
     samples_table,
     say,
 )
-from harness.reports.held_out_pairs import judge
+from harness.reports.held_out_pairs import judge_held_out
 from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
 from harness.reports.model_words import counted, reward_words
 from harness.reports.plain_console import NAME, WHOLE, line
-from harness.runs.command import EXPORTS, is_job_in_turn, run_of
+from harness.runs.command import is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.identity import input_differences, read_state
 from harness.runs.summary import write_summary
+from harness.runs.used_stages import REFERENCE
 from harness.tracking.loggers import tracked
 from harness.tracking.tracker import trackers
 from harness.typed import from_here
-
-STARTED = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")
 
 
 def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,10 +56,13 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     quiet_transformers()
     pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
     if pipeline.cfg.policy:
-        check_players(pipeline, pipeline.cfg.policy, pipeline.cfg.against)
+        players = [(option, pipeline.cfg[option]) for option in ("policy", "against")]
+        check_players(pipeline, players, ("val",))
+        if pipeline.judge:
+            pipeline.judge.check(pipeline.judge_context())
         pipeline.check_prompts(held_out(pipeline))
     else:
-        pipeline.check_prompts([pair.prompt for pair in pipeline.source.preferences("val")])
+        pipeline.check_prompts(pipeline.source.prompts("val"))
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
     try:
         say(pipeline.console, [*run.notes, *notes, *_changes(pipeline)])
@@ -80,6 +81,7 @@ def evaluate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
             draw(pipeline.console, *drawings, partial(places, run.folder))
             return summary
     finally:
+        pipeline.reward.release()
         run.release()
 
 
@@ -92,14 +94,16 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     ]
     console.print(line((policy, NAME), " against ", (opponent, NAME), *rest))
     say(console, template_notes(pipeline, cfg.policy, cfg.against))
-    fit_to_players(pipeline, cfg.policy, cfg.against)
+    fit_to_players(pipeline, [cfg.policy, cfg.against])
     say_limits(console, pipeline.limits)
     prompts, temperature = len(held_out(pipeline)), cfg.evaluation.temperature
     told = f"on {counted(prompts, 'held-out prompt')}, a response to each at a temperature of"
     say(console, [f"{told} {temperature:g}"])
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
         numbers, rows = evaluate_policy(pipeline, cfg.policy, cfg.against)
-        say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
+        say(console, [_scores(pipeline), *reward_notes(pipeline.reward)])
+        if pipeline.judge:
+            numbers |= judge_responses(pipeline, rows)
         for logger in loggers:
             logger.log_metrics(numbers, step=0)
     write_text(run.folder / "samples.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -111,25 +115,14 @@ def _policy(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
 
 
 def player_names(policy: str, against: str | None) -> tuple[str, str]:
-    """What two policies are called beside each other: a run by its folder without the time, another
-    model by the end of its path or hub id; in full where that is the same.
-    """
+    """What two policies are called beside each other."""
     if against is None:
-        return _short(policy), "reference"
-    if _short(policy) != _short(against):
-        return _short(policy), _short(against)
-    return policy, against
+        return short_name(policy), REFERENCE
+    first, second = names_of([policy, against])
+    return first, second
 
 
-def _short(place: str) -> str:
-    run = run_of(place)
-    path = Path(place).absolute()
-    name = (run.absolute() if run else path).name
-    export = f" {path.name}" if path.parent.name == EXPORTS else ""
-    return (STARTED.sub("", name) or place) + export
-
-
-def _judge(pipeline: Pipeline) -> str:
+def _scores(pipeline: Pipeline) -> str:
     """What gives the scores, once it is loaded."""
     stages = {stage.name: stage for stage in pipeline.stages}
     return f"reward: {reward_words(pipeline.reward, pipeline.cfg.data.name, stages)}"
@@ -150,23 +143,26 @@ def _changes(pipeline: Pipeline) -> list[str]:
 
 def _reward(pipeline: Pipeline) -> tuple[dict[str, float], list[Drawing]]:
     cfg, run, console = pipeline.cfg, pipeline.run, pipeline.console
-    pairs = pipeline.source.preferences("val")
+    pairs, thumbs = pipeline.source.preferences("val"), pipeline.source.thumbs("val")
     reward, data = (f"reward {cfg.reward.name}", NAME), (cfg.data.name, NAME)
-    on = f" on {len(pairs):,} held-out pairs of "
+    counts = [(len(pairs), "pairs"), (len(thumbs), "thumbs")]
+    on = " and ".join(f"{count:,} held-out {what}" for count, what in counts if count)
+    on = f" on {on} of "
     console.print(line(reward, on, data, "; in ", (from_here(run.folder), WHOLE)))
     if learns(pipeline.reward):
         say_limits(console, pipeline.limits)
     pipeline.reward.bind(pipeline.reward_context())
     pipeline.reward.to(pipeline.device)
-    say(console, [_judge(pipeline), *reward_notes(pipeline.reward)])
+    say(console, [_scores(pipeline), *reward_notes(pipeline.reward)])
     say_lessons(console, pipeline.source, "val")
     with tracked(cfg, run, run.folder, "evaluate", is_run=True) as loggers:
-        numbers = judge(
+        numbers = judge_held_out(
             pipeline.reward.raw_scores,
-            pairs,
+            pipeline.source,
             run.folder,
             title=f"Reward {cfg.reward.name} on {cfg.data.name}",
             left_out=pipeline.source.counts,
+            bias=pipeline.reward.thumbs_bias,
         )
         for tracker in trackers(loggers):
             tracker.log_report(run.folder, numbers)

@@ -5,8 +5,10 @@ import time
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.added import add_feedback
 from datamodules.sources.source import Source
 from harness.checks.config import check_config
+from harness.parts.suited_loss import require_suited_loss
 from harness.quiet import quiet
 from harness.runs.used_stages import Origin
 
@@ -33,4 +35,13 @@ class Choices:
         self.origin = origin
         data = OmegaConf.to_container(cfg.data, resolve=True)  # it may refer to the whole config
         data.pop(ADVICE, None)
+        more = data.pop("more", None)
         self.source: Source = instantiate(data)
+        if more:
+            add_feedback(self.source, more)
+        require_suited_loss(cfg, self.source)
+
+
+def has_judge(cfg: DictConfig) -> bool:
+    """Whether a judge is chosen."""
+    return "_target_" in cfg.judge

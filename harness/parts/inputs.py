@@ -8,20 +8,26 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from datamodules.sources.reading.several import digests, files_of
 from datamodules.sources.source import Source
 from harness.checks.config import OPTIONS, rewards
+from harness.parts.players import players_of
 from harness.runs.identity import differences, identity, is_place
 from harness.runs.secrets import is_secret, kept
+from harness.runs.used_stages import REFERENCE
 from lightning_modules.options.identities import (
     code_identity,
     critic_identity,
     file_hash,
+    policy_identity,
     pretrained_identity,
 )
 from lightning_modules.options.rewards import CheckpointRewardOptions, FunctionRewardOptions
 from lightning_modules.options.supervised import SupervisedOptions
 
-PLAYERS = ("policy", "against")  # of task=evaluate
+PLAYERS = ("policy", "against")  # of an evaluation
+# What a policy or its critic begins as, where that is no part of the data or the model.
+STARTS = {"policy_from": policy_identity, "critic_from": critic_identity}
 
 
 def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
@@ -30,24 +36,45 @@ def inputs(cfg: DictConfig, source: Source) -> dict[str, Any]:
     """
     config = OmegaConf.to_container(cfg, resolve=True)
     model = config["model"]
-    # Which rows a template refuses follows from the model and is found later.
-    data = {key: value for key, value in source.identity().items() if key != "refused"}
-    found: dict[str, Any] = {"data": data}
+    found = _data(source)
     if model.get("pretrained") is not None:
         found["model.pretrained"] = pretrained_identity(model["pretrained"], model.get("revision"))
     template = Path(str(model.get("chat_template"))).expanduser()
     if template.is_file():
         found["model.chat_template"] = file_hash(template)
-    if (start := config["algo"].get("critic_from")) is not None:
-        found["algo.critic_from"] = critic_identity(start)
+    starts = {option: config["algo"].get(option) for option in STARTS}
+    found |= {f"algo.{o}": STARTS[o](start) for o, start in starts.items() if start is not None}
     for player in PLAYERS:
         if config.get(player) is not None:
             found[player] = pretrained_identity(config[player])
+    found |= _judged(config)
     if _uses_reward(config):
         found |= _rewards(config["reward"])
     if environment := _environment(cfg, config):
         found["environment"] = environment
     return json.loads(json.dumps(found))  # as it will be read from run.json
+
+
+def _judged(config: dict[str, Any]) -> dict[str, Any]:
+    """Policies whose answers are to be judged, answers that are there, and a judge of one's own."""
+    found: dict[str, Any] = {}
+    if config.get("policies"):
+        found["policies"] = [
+            [name, None if place == REFERENCE else pretrained_identity(place)]
+            for name, place in players_of("policies", config["policies"]).items()
+        ]
+    if config.get("items"):
+        found["items"] = digests(files_of("items", config["items"]))
+    judge = config.get("judge", {})
+    if judge.get("model") is not None and judge.get("base_url") is None:
+        found["judge.model"] = pretrained_identity(judge["model"])
+    return found
+
+
+def _data(source: Source) -> dict[str, Any]:
+    """Which rows a template refuses follows from the model and is found later."""
+    data = {key: value for key, value in source.identity().items() if key != "refused"}
+    return {"data": data} | ({"data.more": source.added.identity} if source.added else {})
 
 
 def _environment(cfg: DictConfig, config: dict[str, Any]) -> dict[str, str]:

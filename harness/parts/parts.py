@@ -1,6 +1,6 @@
 """What a run is made of: algorithm, data, tokenizers, model, reward. No model is trained here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from peft import LoraConfig, TaskType
 from rich.console import Console
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from datamodules.limits import Limits, fit_limits
 from datamodules.records import DataError
@@ -22,7 +22,6 @@ from datamodules.tokenization.encoder import NO_LIMIT, Encoder
 from datamodules.tokenization.loading import generation_stops, load_tokenizer, train_tokenizer
 from datamodules.tokenization.templates import ChatOptions, ChatTemplate, keep_arguments, known
 from harness.parts.choices import Choices
-from harness.parts.critic_start import check_start, require_same_tokens, start_config
 from harness.parts.hardware import (
     check_attention_runs,
     check_hardware,
@@ -31,12 +30,21 @@ from harness.parts.hardware import (
     prepare_device,
     with_precision,
 )
+from harness.parts.judge import judge_encoder, judge_of
 from harness.parts.rates import with_rates
+from harness.parts.starts import (
+    check_critic,
+    check_policy,
+    check_policy_adapter,
+    critic_config,
+    require_same_tokens,
+)
 from harness.progress.plan import Plan
 from harness.ranks import this_rank
 from harness.reports.console import say
 from harness.runs.folder import Run, today
 from lightning_modules.errors import OptionError
+from lightning_modules.judges.judge import JudgeContext
 from lightning_modules.models.adapters import check_adapter
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.models.loading import LoadOptions, fetch_config
@@ -80,6 +88,7 @@ class Parts:
         # Whether reward model and critic may be adapters on the policy's weights.
         self.one_base = bool(self.lora and cfg.adapter.get("one_base"))
         self.reward = instantiate(cfg.reward)
+        self.judge = judge_of(cfg)
         # How models are loaded: those that are not trained, and those that training changes or puts
         # adapters on.
         trained = LoadOptions(
@@ -118,19 +127,13 @@ class Parts:
         if isinstance(self.algorithm, RewardModel):
             self.check_scorer_base()
         elif isinstance(self.algorithm, PolicyModule):
-            self._check_critic(self.algorithm.options)
+            _check_starts(self, self.algorithm.options)
 
-    def _check_critic(self, options: PolicyOptions) -> None:
-        model = self.language_model
-        if options.critic_from:
-            config = start_config(options.critic_from)
-            own = model.pretrained, model.revision
-            policys = self._unlimited if model.embedded else self.load_unlimited(*own)
-            critics = self.load_unlimited(critic_folder(options.critic_from), None, player=True)
-            require_same_tokens(options, policys.tokenizer, critics.tokenizer)
-            check_start(options, config, model.skeleton(), self.lora)
-        elif options.critic == "copy":
-            self.check_scorer_base()
+    def tokenizers(self, folder: str) -> Iterator[PreTrainedTokenizerBase]:
+        """The policy's, and that of the model in `folder`."""
+        own = self.language_model.pretrained, self.language_model.revision
+        yield (self.load_unlimited(*own) if own[0] else self._unlimited).tokenizer
+        yield self.load_unlimited(folder, None, player=True).tokenizer
 
     def check_conversations(self) -> None:
         """Try the language model's chat template on all prompts, before anything is trained."""
@@ -148,6 +151,9 @@ class Parts:
         for split in splits:
             if refused := template.refused(self.source.prompts(split)):
                 self.source.refuse(refused)
+        if added := self.source.added:
+            for prompt, reason in template.refused(list(added.places)).items():
+                raise DataError(f"{added.places[prompt]}: {reason}")
 
     def check_scorer_base(self) -> None:
         """Raise unless a reward model can be made of the language model."""
@@ -235,10 +241,36 @@ class Parts:
         model = self.language_model
         return not model.embedded and model_folder(path) == model_folder(model.pretrained)
 
+    def judge_context(self) -> JudgeContext:
+        """What a judge may use."""
+        return JudgeContext(
+            folder=self.run.folder if hasattr(self, "run") else None,
+            encoder=lambda path: judge_encoder(path, self.chat.date),
+            how=self.frozen,
+            device=self.device,
+            say=lambda line: say(self.console, [line]),
+        )
+
     @property
     def device(self) -> torch.device:
         """Where models that are only evaluated go."""
         return torch.device("cuda" if on_gpu(self.hardware) else "cpu")
+
+
+def _check_starts(parts: Parts, options: PolicyOptions) -> None:
+    """Raise unless policy and critic can begin as they are to."""
+    model = parts.language_model
+    if start := options.policy_from:
+        check_policy(start, parts.source.least_tokens, parts.base.attention)
+        require_same_tokens("algo.policy_from", start, *parts.tokenizers(model_folder(start)))
+        if parts.lora:
+            check_policy_adapter(start, model.skeleton(), parts.lora)
+    if start := options.critic_from:
+        config = critic_config(start)
+        require_same_tokens("algo.critic_from", start, *parts.tokenizers(critic_folder(start)))
+        check_critic(options, config, model.skeleton(), parts.lora)
+    elif options.critic == "copy":
+        parts.check_scorer_base()
 
 
 def _training(place: str, config: DictConfig) -> Any:

@@ -26,6 +26,7 @@ STAGE_CODE = [
             "metrics/averages",
             "metrics/intervals",
             "metrics/preferences",
+            "metrics/thumbs",
             "reward_model",
             "rewards/learned",
             "sft",
@@ -33,14 +34,17 @@ STAGE_CODE = [
         )
     ),
     Path(__file__).with_name("score_scale.py"),  # what an export says of its scores
+    Path(__file__).with_name("thumbs_bias.py"),
 ]
 
 
 def recipe(parts: Parts, name: str) -> dict[str, Any]:
     """Everything that shapes the result of the stage `name`, but for the stages before it."""
     cfg, source = parts.cfg, parts.source
+    added = source.added if name == "reward_model" else None
     return {
         "data": source.identity(),
+        **({"more": added.identity} if added else {}),
         **parts.limits.options(),
         "too_long": source.too_long,
         "model": parts.language_model.identity(),

@@ -89,10 +89,14 @@ def reward_notes(reward: Reward) -> list[str]:
 def describe_scores(scorer: Scorer, source: Source) -> dict[str, Any]:
     """What an exported reward model says of itself in its config: how many heads it has, within
     which limits of tokens it was trained, and the mean and standard deviation of each head's scores
-    over held-out demonstrations, the kind of response that the policy is taught to imitate.
+    over held-out demonstrations, the kind of response that the policy is taught to imitate (over
+    all held-out responses where none is one).
     """
-    shown = spread(source.demonstrations("val"), DEMONSTRATIONS)
-    prompts, texts = [d.prompt for d in shown], [d.response for d in shown]
+    rows = [(d.prompt, d.response) for d in source.demonstrations("val")]
+    rows = rows or [
+        (told.prompt, text) for told in source.feedback("val") for text in told.responses
+    ]
+    prompts, texts = zip(*spread(rows, DEMONSTRATIONS), strict=True)
     scores = scorer.raw_heads(prompts, texts).double()
     std = scores.std(0, correction=0)
     return {

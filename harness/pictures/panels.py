@@ -56,6 +56,20 @@ SUPERVISED = (
         "val/accuracy_longer",
         ("val/accuracy_ci_low", "val/accuracy_ci_high"),
     ),
+    Panel(
+        "AUC of thumbs",
+        "share of responses in order",
+        ("val/thumbs_auc",),
+        "val/thumbs_auc_longer",
+        ("val/thumbs_auc_ci_low", "val/thumbs_auc_ci_high"),
+    ),
+    Panel(
+        "accuracy of thumbs",
+        "share of thumbs",
+        ("val/thumbs_accuracy", "train/thumbs_accuracy"),
+        "val/thumbs_majority",
+        ("val/thumbs_accuracy_ci_low", "val/thumbs_accuracy_ci_high"),
+    ),
     Panel("learning rate", "learning rate", ("train/lr",)),
 )
 

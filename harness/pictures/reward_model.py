@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lightning_modules.metrics.intervals import wilson_interval
 from lightning_modules.metrics.preferences import Bucket
 
 SIZE = (6.2, 3.8)  # inches
@@ -36,6 +37,30 @@ def draw_reliability(title: str, buckets: Sequence[Bucket], path: Path) -> None:
         edgecolor="white",
     )
     lower.set(xlabel="predicted probability of the preference", ylabel="pairs", xlim=(0.49, 1.01))
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_thumbs(predicted: Tensor, liked: Tensor, bins: int, path: Path) -> None:
+    """The share of thumbs up over its predicted probability (U,), with its Wilson interval, and
+    below it the thumbs in each bin.
+    """
+    figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    place = (predicted * bins).long().clamp(0, bins - 1)
+    buckets = []
+    for k in place.unique().tolist():
+        here = place == k
+        share, count = float(liked[here].double().mean()), int(here.sum())
+        bounds = wilson_interval(share, count)
+        middle = float(predicted[here].mean())
+        buckets.append(Bucket(k / bins, (k + 1) / bins, count, share, *bounds, middle))
+    _with_intervals(upper, [b.predicted for b in buckets], buckets)
+    upper.set(title="Thumbs", ylabel="share of thumbs up", ylim=(-0.02, 1.02))
+    upper.legend(frameon=False, loc="upper left")
+    width = 1 / bins
+    lower.bar([b.low for b in buckets], [b.pairs for b in buckets], width, align="edge")
+    lower.set(xlabel="predicted probability of a thumb up", ylabel="thumbs", xlim=(-0.01, 1.01))
     figure.savefig(path, dpi=DPI)
 
 

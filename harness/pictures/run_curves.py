@@ -22,9 +22,10 @@ MANY = 30  # points that need no markers
 COLOURS = ("tab:blue", "tab:orange")
 
 
-def draw_run(rows: Rows, title: str, path: Path) -> None:
+def draw_run(rows: Rows, title: str, path: Path, *, from_reference: bool = True) -> None:
     """Held-out curves beside those of training, the reference dashed: over episodes for a policy,
-    over optimiser steps for SFT and reward models. Nothing is drawn where nothing was logged.
+    over optimiser steps for SFT and reward models. Nothing is drawn where nothing was logged. The
+    curves of a policy begin with what its reference has, if that is what it began as.
     """
     from matplotlib.figure import Figure  # takes a second to import
 
@@ -37,7 +38,7 @@ def draw_run(rows: Rows, title: str, path: Path) -> None:
     figure = Figure(figsize=size, layout="constrained")
     places = list(figure.subplots(down, across, squeeze=False).flat)
     for panel, axes in zip(panels, places, strict=False):
-        _draw_panel(axes, panel, rows)
+        _draw_panel(axes, panel, rows, from_reference)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
     figure.suptitle(printable(title), fontsize=11)
@@ -51,22 +52,23 @@ def shown_panels(rows: Rows) -> list[Panel]:
     return [p for p in known if any(any(curve(rows, metric)[1]) for metric in p.metrics)]
 
 
-def curve(rows: Rows, metric: str) -> Line:
+def curve(rows: Rows, metric: str, from_reference: bool = True) -> Line:
     """Where a metric was logged, and its values there; a held-out one begins with the reference's
-    at 0 episodes. What is undefined is no point.
+    at 0 episodes, if the policy did. What is undefined is no point.
     """
     x_axis = _x_axis(rows)
     points = [
         (float(row[x_axis]), value) for row in rows if (value := _value(row, metric)) is not None
     ]
-    if points and x_axis == EPISODES and (start := _level(rows, AT_START.get(metric))) is not None:
+    start = _level(rows, AT_START.get(metric)) if from_reference and x_axis == EPISODES else None
+    if points and start is not None:
         points.insert(0, (0.0, start))
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _draw_panel(axes: "Axes", panel: Panel, rows: Rows) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, rows: Rows, from_reference: bool) -> None:
     for metric, colour in zip(panel.metrics, COLOURS, strict=False):
-        x, y = curve(rows, metric)
+        x, y = curve(rows, metric, from_reference)
         if not x:
             continue
         main = metric == panel.metrics[0]

@@ -19,9 +19,11 @@ from lightning_modules.options.paths import CRITIC, MODEL, value_adapter
 
 
 @rank_zero_only
-def export_critic(model: ActorCritic, encoder: Encoder, folder: Path) -> list[str]:
-    """Write `folder/critic/model`, a sequence-classification model, and what adapter it has beside
-    it; nothing where there is no critic. Returns what is to be said.
+def export_critic(
+    model: ActorCritic, encoder: Encoder, folder: Path, dtype: torch.dtype = torch.float32
+) -> list[str]:
+    """Write `folder/critic/model`, a sequence-classification model in `dtype`, and what adapter it
+    has beside it; nothing where there is no critic. Returns what is to be said.
 
     The value of a state is (score - mean) / std, the score read at the state's last token: mean and
     std are in the model's config. Of a head on the policy's states its backbone is the policy's, of
@@ -52,7 +54,7 @@ def export_critic(model: ActorCritic, encoder: Encoder, folder: Path) -> list[st
         "score_std": _numbers(scale[1], heads),
     }
     plain(scorer).config.update({REWARD_CONFIG: about})
-    export(scorer, own, folder / CRITIC)
+    export(scorer, own, folder / CRITIC, dtype=dtype)
     if kind == "adapter":
         beside = value_adapter(folder / CRITIC / MODEL)
         with whole_folder(beside.parent) as draft:

@@ -15,6 +15,7 @@ from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.micro_batches import SupervisedDataModule
 from datamodules.preferences import PreferenceDataModule
 from datamodules.tokenization.encoder import Encoder
+from harness.checks.memory import size
 from harness.checks.room import make_room_for_supervised
 from harness.checks.supervised_pass import (
     check_hidden_states,
@@ -26,6 +27,7 @@ from harness.parts.hardware import make_trainer
 from harness.parts.not_default import not_default
 from harness.parts.parts import Parts
 from harness.parts.score_scale import describe_scores
+from harness.parts.thumbs_bias import first_bias
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
 from harness.pipeline.model_folder import export
@@ -34,7 +36,7 @@ from harness.progress.supervised_bar import SupervisedBar
 from harness.ranks import this_rank
 from harness.reports.chat_notes import chat_notes
 from harness.reports.console import say
-from harness.reports.held_out_pairs import judge
+from harness.reports.held_out_pairs import judge_held_out
 from harness.reports.start_table import start_lines
 from harness.tracking.curves import CurvesPicture
 from harness.tracking.names import run_name
@@ -46,7 +48,7 @@ from lightning_modules.models.adapters import add_adapter, training_notes
 from lightning_modules.models.loading import load_causal_lm
 from lightning_modules.models.one_base import BASE, base_digest
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, THUMBS_BIAS, ScalarModel
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.reward_model import RewardModel
 from lightning_modules.rewards.learned import Scorer
@@ -115,6 +117,12 @@ def fit_reward_model(
         seed,
         options.ensemble,
     )
+    if module.of_thumbs:
+        thumbs = parts.source.thumbs("train")
+        # Of several processes those besides the first take over what that one has.
+        scalar.learn_thumbs_bias(
+            first_bias(scalar, encoder, thumbs, parts.device) if this_rank() == 0 else 0.0
+        )
     say(parts.console, [*chat_notes(encoder.format), *notes])
     metrics = _fit(parts, module, scalar, data, loggers, **resume)
     counts = dict(encoder.counts) | dict(data.counts) | dict(parts.source.counts)
@@ -124,15 +132,22 @@ def fit_reward_model(
     about = describe_scores(scorer, parts.source)
     if parts.lora:
         about[BASE] = base_digest(model)
+    bias = None
+    if module.of_thumbs:
+        about[THUMBS_BIAS] = scalar.thumbs_bias.tolist()
+        bias = float(scalar.thumbs_bias.double().mean())
     plain(model).config.update({REWARD_CONFIG: about})
     export(model, encoder, folder)
-    report = judge(
+    report = judge_held_out(
         scorer.raw_heads,
-        parts.source.preferences("val"),
+        parts.source,
         folder,
         title=f"Reward model of {parts.language_model.name} on {parts.source.name}",
         left_out=counts,
+        bias=bias,
     )
+    if module.of_thumbs:
+        report.pop("val/loss", None)  # of pairs alone, where training had one of both
     for tracker in trackers(loggers):
         tracker.log_report(folder, report)
     return metrics | report | counts
@@ -157,7 +172,7 @@ def _fit(
 ) -> dict[str, float]:
     module.bind(model, parts.cfg.stage_seed)
     is_run = module is parts.algorithm
-    say(parts.console, start_lines(module, parts.language_model.name))
+    say(parts.console, start_lines(module, parts.language_model.name, parts.source))
     if is_run:
         say(parts.console, [f"not default: {', '.join(not_default(parts.cfg)) or 'nothing'}"])
     say(parts.console, training_notes(model.model if isinstance(model, ScalarModel) else model))
@@ -207,9 +222,11 @@ def fit_supervised(
         callbacks=[best, saving, *callbacks],
     )
     checkpointing = hardware.get("checkpointing", False)
-    make_room_for_supervised(module, trainer, data, checkpointing)
+    held = make_room_for_supervised(module, trainer, data, checkpointing)
     if console and is_checkpointed(module.model):
         say(console, ["  activations are computed again in the backward pass"])
+    if console and (held or 0) > 2**30:
+        say(console, [f"  a micro-batch holds about {size(held)}; less with fewer {module.limit}"])
     trainer.fit(
         module, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None
     )

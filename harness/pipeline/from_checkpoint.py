@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from harness.errors import RunError
 from harness.parts.choices import Choices
 from harness.pipeline.critic_export import export_critic
-from harness.pipeline.model_folder import export
+from harness.pipeline.model_folder import export, export_dtype
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.policy_models import actor_critic, bind_reward
 from harness.quiet import quiet_transformers
@@ -53,8 +53,9 @@ def export_checkpoint(
         model, _ = actor_critic(pipeline, critic, config.seed, adapted, critic_from=start)
         load_trained(model, checkpoint)
         encoder = pipeline.load_unlimited(*pipeline.reference())
-        export(model.lm, encoder, target, pipeline.algorithm.options.temperature)
-        say(pipeline.console, notes + export_critic(model, encoder, target))
+        dtype = export_dtype(config.callbacks)
+        export(model.lm, encoder, target, pipeline.algorithm.options.temperature, dtype)
+        say(pipeline.console, notes + export_critic(model, encoder, target, dtype))
         made, source = ((from_here(path), WHOLE) for path in (target / MODEL, checkpoint))
         pipeline.console.print(line(source, " as a model: ", made))
     return target

@@ -1,10 +1,12 @@
 """Models as folders that plain transformers loads."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from peft import PeftModel
 from pytorch_lightning.utilities import rank_zero_only
 from transformers import GenerationConfig, PreTrainedModel
@@ -17,9 +19,14 @@ from lightning_modules.models.vocabulary import ids_without_text
 
 @rank_zero_only
 def export(
-    model: PreTrainedModel | PeftModel, encoder: Encoder, folder: Path, temperature: float = 1.0
+    model: PreTrainedModel | PeftModel,
+    encoder: Encoder,
+    folder: Path,
+    temperature: float = 1.0,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write `folder/model` (adapters merged in) with its tokenizer, and `folder/adapter` if any.
+    Weights of the model are written in `dtype`, those of the adapter as they are.
 
     What plain transformers samples from a policy is then what was trained: from the whole
     vocabulary at `temperature`, to the same stop tokens. A reward model's head is part of both
@@ -29,7 +36,7 @@ def export(
         # A critic's adapter beside it is no part of the policy.
         with whole_folder(folder / "adapter") as draft:
             model.save_pretrained(draft, selected_adapters=[model.active_adapter])
-    plain = merged(model)
+    plain = merged(model, dtype)
     special = special_ids(plain, encoder)
     for config in (plain.config, plain.config.get_text_config()):
         config.update(special)
@@ -50,6 +57,11 @@ def export(
     with whole_folder(folder / "model") as draft:
         plain.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+
+
+def export_dtype(callbacks: Mapping[str, Any]) -> torch.dtype:
+    """`callbacks.export_precision`, which earlier runs have not."""
+    return getattr(torch, callbacks.get("export_precision", "float32"))
 
 
 @contextmanager

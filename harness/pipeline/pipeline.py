@@ -37,6 +37,7 @@ from lightning_modules.options.identities import pretrained_identity
 from lightning_modules.options.remote_code import trust
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.reward import RewardContext
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 
 
 class Pipeline(Parts):
@@ -48,6 +49,8 @@ class Pipeline(Parts):
         super().__init__(choices, console)
         self.cache = StageCache(Path(os.path.expanduser(self.cfg.cache_dir)))
         self.stages: list[Stage] = []
+        # To be had once there is a reference, of those who sample from it.
+        self.reference_responses: ReferenceResponses | None = None
         # An SFT or a reward model of its own is trained without a reward; an evaluation needs one.
         if isinstance(self.algorithm, PolicyModule) or "policy" in self.cfg:
             self.reward.check(self.reward_context())
@@ -60,10 +63,16 @@ class Pipeline(Parts):
             encoder=lambda path: scoring_encoder(path, self.chat.date),
             frozen=self.frozen,
             check_reward_model=self.check_reward_model,
+            folder=lambda: self.run.folder,
+            judge=self.judge,
+            judging=self.judge_context,
+            reference_responses=lambda prompts: self.reference_responses(prompts),
+            say=lambda line: say(self.console, [line]),
         )
 
     def check_reward_model(self) -> None:
-        """Raise unless a reward model can be trained on this language model."""
+        """Raise unless a reward model can be trained on this language model, and on these data."""
+        self.source.require_feedback()
         self.check_language_model()
         self.check_scorer_base()
         self.check_conversations()

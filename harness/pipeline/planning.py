@@ -63,9 +63,9 @@ class Costs:
         return supervised(rows, held_out, self.lengths.sequence, options.epochs, lora=lora)
 
     def reward_model(self, options: RewardModelOptions) -> Cost:
-        rows, held_out = (self.source.comparisons(split) for split in ("train", "val"))
+        rows, held_out = (self.source.taught(split) for split in ("train", "val"))
         shown = min(DEMONSTRATIONS, len(self.source.demonstrations("val")))
-        judged = 2 * len(self.source.preferences("val"))
+        judged = 2 * len(self.source.preferences("val")) + len(self.source.thumbs("val"))
         return supervised(
             len(rows),
             len(held_out),
@@ -104,9 +104,12 @@ def lengths(parts: Parts) -> Lengths:
     """Of the training data, by a sample of it. Nothing is counted as encoded."""
     encoder = copy(parts.encoder)
     encoder.counts, encoder.cut_prompts = Counter(), {}
-    rows = spread(parts.source.comparisons("train"), SAMPLE)
-    prompts = [len(ids) for ids in encoder.prompts([row.prompt for row in rows])]
+    rows = spread(parts.source.feedback("train"), SAMPLE)
+    asked = [row.prompt for row in rows] or spread(parts.source.prompts("train"), SAMPLE)
+    prompts = [len(ids) for ids in encoder.prompts(asked)]
     answers = [[len(ids) for ids in encoder.responses(row.responses)] for row in rows]
+    # Of prompts alone nobody knows how long the answers will be.
+    answers = answers or [[encoder.max_response_tokens]] * len(prompts)
     responses = [length for of_row in answers for length in of_row]
     compared = [p + len(a) * max(a) for p, a in zip(prompts, answers, strict=True)]
     return Lengths(

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import torch
 from peft import PeftModel, TaskType
 from torch import nn
+from transformers import PreTrainedModel
 
+from datamodules.prompts import batch_of
 from datamodules.tokenization.encoder import Encoder
 from harness.pipeline.pipeline import Pipeline
 from lightning_modules.forward.passes import plain
@@ -16,6 +19,7 @@ from lightning_modules.models.adapters import (
     VALUE_ADAPTER,
     add_adapter,
     add_value_adapter,
+    frozen_embeddings,
     load_adapter,
 )
 from lightning_modules.models.loading import fetch_config, load_causal_lm
@@ -25,10 +29,18 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar, ScalarModel, score_scale, value_kind
 from lightning_modules.models.scorers import head_in_files, load_scorer, new_scorer
 from lightning_modules.models.usable import require_positions
-from lightning_modules.options.paths import critic_folder, value_adapter
+from lightning_modules.models.weights import tensor_in_files
+from lightning_modules.options.paths import (
+    critic_folder,
+    model_folder,
+    policy_adapter,
+    value_adapter,
+)
+from lightning_modules.options.require import require
 from lightning_modules.policy import PolicyModule
 from lightning_modules.rewards.learned import LearnedReward
 from lightning_modules.rollouts.collection import Vocabulary
+from lightning_modules.rollouts.reference_responses import ReferenceResponses
 
 
 def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
@@ -42,6 +54,7 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
         algorithm.options.critic,
         pipeline.cfg.seed,
         adapted,
+        policy_from=algorithm.options.policy_from,
         critic_from=algorithm.options.critic_from,
     )
     algorithm.bind(
@@ -52,6 +65,12 @@ def bind_policy(pipeline: Pipeline, algorithm: PolicyModule) -> Encoder:
             encoder.stop_ids, encoder.pad_id, encoder.max_response_tokens, encoder.decode
         ),
         gold=pipeline.source.gold,
+    )
+    pipeline.reference_responses = ReferenceResponses(
+        algorithm.collector,
+        partial(batch_of, encoder.within(*pipeline.limits.tokens)),
+        pipeline.cfg.seed,
+        pipeline.run.folder,
     )
     return encoder
 
@@ -80,19 +99,23 @@ def actor_critic(
     critic: str | None,
     seed: int,
     adapted: Callable[[], PeftModel] | None = None,
+    policy_from: str | None = None,
     critic_from: str | None = None,
 ) -> tuple[ActorCritic, Reference]:
-    """The policy, started from the reference, with the critic that the algorithm wants.
+    """The policy, which begins as `policy_from` or else as the reference, with the critic that the
+    algorithm wants.
 
     `adapted` gives a policy with LoRA that may be loaded already.
     """
     if pipeline.lora:
         lm = adapted() if adapted else adapted_policy(pipeline, seed)
+        if policy_from:
+            begin_adapter_as(lm, policy_from)
         reference = Reference(lm, shares_policy=True)
     else:
         path, revision = pipeline.reference()
         load = partial(load_causal_lm, path, revision=revision)
-        lm = load(how=pipeline.base)
+        lm = other_start(pipeline, policy_from) if policy_from else load(how=pipeline.base)
         reference = Reference(frozen(load(how=pipeline.frozen)), shares_policy=False)
     if critic == "adapter":
         add_value_adapter(lm, pipeline.lora, seed + 1)
@@ -106,6 +129,29 @@ def actor_critic(
     else:
         model = ActorCritic(lm)
     return model, reference
+
+
+def other_start(pipeline: Pipeline, policy_from: str) -> PreTrainedModel:
+    """The policy `policy_from` (a run, or a folder), all of whose weights are trained on."""
+    lm = load_causal_lm(policy_from, how=pipeline.base)
+    require_positions(lm.config, sum(pipeline.limits.tokens), policy_from)
+    return lm
+
+
+def begin_adapter_as(lm: PeftModel, policy_from: str) -> None:
+    """Put the adapter of the run `policy_from` into the policy's; OptionError if that was trained
+    on other weights, as far as its embeddings tell.
+    """
+    if known := frozen_embeddings(lm):
+        name, ours = known
+        theirs = tensor_in_files(model_folder(policy_from), name)
+        require(
+            theirs is None or torch.equal(theirs.to(ours), ours),
+            "algo.policy_from",
+            policy_from,
+            "has an adapter on another reference than this run's: here it would be another policy",
+        )
+    load_adapter(lm, lm.active_adapter, policy_adapter(policy_from))
 
 
 def critic_head(lm: nn.Module, critic_from: str | None) -> nn.Linear:

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 
 from datamodules.prompts import PromptDataModule, spread
+from datamodules.sources.source import Source
 from datamodules.tokenization.encoder import Encoder
 from harness.checks.checkpoints import checkpoints_kept
 from harness.checks.health import Health
@@ -21,7 +22,7 @@ from harness.parts.score_scale import reward_notes
 from harness.pipeline.critic_export import export_critic
 from harness.pipeline.keep_best import KeepBest
 from harness.pipeline.keep_state import KeepState
-from harness.pipeline.model_folder import export
+from harness.pipeline.model_folder import export, export_dtype
 from harness.pipeline.pipeline import Pipeline
 from harness.pipeline.planning import backward_passes
 from harness.pipeline.policy_models import bind_policy
@@ -52,7 +53,8 @@ def train_policy(
     number = checkpoints_kept(cfg.callbacks.get("keep_checkpoints", 1))
     best = keep_best(cfg.callbacks.keep_best)
     title = run_name(run.config, algorithm.name, swept_overrides(run.folder))
-    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop, title=title)
+    begin = {"title": title, "from_reference": options.policy_from is None}
+    watch = OverOptimisationWatch(run.folder, console, early_stop=cfg.early_stop, **begin)
     prompts = {split: pipeline.source.prompts(split) for split in ("train", "val")}
     pipeline.check_prompts(prompts["train"] + spread(prompts["val"], options.val_prompts))
     encoder = bind_policy(pipeline, algorithm)
@@ -81,7 +83,7 @@ def train_policy(
                 *watchers(pipeline, algorithm, encoder, done),
                 samples,
                 watch,
-                CurvesPicture(title),
+                CurvesPicture(**begin),
                 *best,
                 instantiate(cfg.callbacks.checkpoint, dirpath=run.folder / "checkpoints", **number),
                 KeepState(run.folder / "checkpoints", algorithm.name, "iteration"),
@@ -102,13 +104,16 @@ def train_policy(
         if not trainer.is_global_zero:
             return {}, []
         result = loggers[0].last_values()
+        if pipeline.judge:
+            result["judge"] = pipeline.judge.words
         for kept in best:
             # What is exported is described.
             result |= {k: v for k, v in kept.metrics.items() if k.startswith("val/")}
             result["best/iteration"] = kept.epoch + 1
-        export(algorithm.model.lm, encoder, run.folder, options.temperature)
+        dtype = export_dtype(cfg.callbacks)
+        export(algorithm.model.lm, encoder, run.folder, options.temperature, dtype)
         if cfg.callbacks.get("export_critic", True):
-            say(console, export_critic(algorithm.model, encoder, run.folder))
+            say(console, export_critic(algorithm.model, encoder, run.folder, dtype))
         for tracker in trackers(loggers):
             tracker.log_model(run.folder)
     shown = 8 if console.is_terminal else 3
@@ -116,7 +121,8 @@ def train_policy(
         partial(samples_table, samples.latest, count=shown),
         partial(policy_summary, result),
     ]
-    return result | counts | chosen(algorithm), drawings
+    exported = {"export_precision": str(dtype).removeprefix("torch.")}
+    return result | counts | chosen(algorithm) | exported, drawings
 
 
 def say_start(
@@ -130,7 +136,7 @@ def say_start(
         algorithm,
         model=model.name,
         start=start,
-        data=cfg.data.name,
+        data=taught_words(pipeline.source),
         prompts=tuple(map(len, data.rows.values())),
         devices=devices,
         precision=pipeline.hardware.precision,
@@ -142,6 +148,12 @@ def say_start(
     say(console, reward_notes(pipeline.reward))
     say(console, what_was_cut(encoder.counts))
     say(console, training_notes(algorithm.model.lm))
+
+
+def taught_words(source: Source) -> str:
+    """What reward models learn from here."""
+    more = f" and {len(source.added.feedback):,} rows of data.more" if source.added else ""
+    return f"{source.name}{more}"
 
 
 def watchers(

@@ -31,7 +31,7 @@ from harness.reports.lessons import say_lessons
 from harness.reports.limits import say_limits
 from harness.reports.plain_console import NAME, WHOLE, line
 from harness.runs.checkpoints import steps_done
-from harness.runs.command import is_job_in_turn
+from harness.runs.command import ROUND, is_job_in_turn
 from harness.runs.folder import open_run
 from harness.runs.summary import write_summary
 from harness.signals import Stopped, remember
@@ -43,10 +43,21 @@ from lightning_modules.reward_model import RewardModel
 from lightning_modules.supervised import SupervisedModule
 
 
-def train_chosen(choices: Choices) -> dict[str, Any]:
+def train_chosen(choices: Choices, *, terse: bool = False) -> dict[str, Any]:
     """Run what is chosen with the stages that it needs, in a folder; returns summary.json."""
+    return in_a_run(choices, _train, terse=terse)
+
+
+def in_a_run(
+    choices: Choices, do: Callable[[Pipeline], dict[str, Any]], *, terse: bool = False
+) -> dict[str, Any]:
+    """Have `do` fill a run's folder, new or to be gone on with; returns what it returns, which is
+    that run's summary.
+    """
     quiet_transformers()
-    pipeline = Pipeline(choices, make_console(terse=is_job_in_turn()))
+    pipeline = Pipeline(choices, make_console(terse=terse or is_job_in_turn()))
+    if pipeline.language_model.embedded or not isinstance(pipeline.algorithm, PolicyModule):
+        pipeline.source.require_feedback()
     pipeline.check_language_model()
     pipeline.check_conversations()
     run = pipeline.run = open_run(pipeline.cfg, partial(inputs, pipeline.cfg, pipeline.source))
@@ -58,25 +69,30 @@ def train_chosen(choices: Choices) -> dict[str, Any]:
             return read_json(run.folder / SUMMARY)
         with (
             pipeline.console.log.kept_in(run.folder, pipeline.cfg, resumed=run.resumed),
-            _told_if_stopped(pipeline),
+            told_if_stopped(pipeline),
             going_on_later(run.folder),
         ):
-            return _train(pipeline)
+            return do(pipeline)
     finally:
         remember(None)
+        pipeline.reward.release()
         run.release()
 
 
 @contextmanager
-def _told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
+def told_if_stopped(pipeline: Pipeline) -> Iterator[None]:
     """Say what a signal has left, and how to go on."""
     try:
         yield
     except Stopped as stop:
+        if stop.told:
+            raise
         stop.told = True
         told = [f"{stop.line()}; the same command "]
         if HydraConfig.get().mode == RunMode.RUN:  # in a sweep every job goes on by itself
-            told += ["with ", (option("resume", from_here(pipeline.run.folder)), WHOLE), " "]
+            folder = pipeline.run.folder
+            whole = folder.parent if ROUND in pipeline.cfg else folder
+            told += ["with ", (option("resume", from_here(whole)), WHOLE), " "]
         pipeline.console.tell(line(*told, "goes on"))
         raise
 

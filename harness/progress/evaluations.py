@@ -23,6 +23,8 @@ OF_POLICIES = {
 OF_SUPERVISED = {
     "val/loss": "held-out loss",
     "val/accuracy": "accuracy",
+    "val/thumbs_auc": "AUC of thumbs",
+    "val/thumbs_accuracy": "accuracy of thumbs",
     "train/loss": "training loss",
 }
 

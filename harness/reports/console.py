@@ -19,6 +19,16 @@ from harness.typed import from_here
 from harness.wrapping import asked_columns
 
 READABLE = 20  # columns of a text
+WIN_RATES = {
+    "win rate": "val/win_rate",
+    "win rate by the judge": "val/judge_win_rate",
+    "  at equal lengths": "val/judge_lc_win_rate",
+}
+OF_JUDGE = {
+    "judge: ties": "val/judge_ties",
+    "judge: what is read first wins": "val/judge_read_first",
+    "judge: unscored": "val/judge_unscored",
+}
 # Something to look at, or lines, made when it is shown: by then the results are kept.
 Drawing = Callable[[], RenderableType | list[str] | list[Text]]
 
@@ -39,24 +49,30 @@ def samples_table(
     """Held-out prompts with the responses of two policies by their `names`, the one that the other
     is measured against first, and what each is worth.
     """
-    has_gold = bool(rows) and "gold" in rows[0]
     table = WordTable(title=f"held-out prompts, {' and '.join(names)}", show_lines=True)
-    worth = "score, gold" if has_gold else "score"
+    told = {"score": "score", "gold": "gold", "verdict": "judge"}
+    there = [key for key in told if any(row.get(key) is not None for row in rows)]
+    worth = ", ".join(told[key] for key in there or ["score"])
     for name in ("prompt", names[0], worth, names[1], worth):
         table.add_column(name, min_width=None if name == worth else READABLE)
     count = min(count, len(rows))
     for row in (rows[i * len(rows) // count] for i in range(count)):
-        before, after = _score(row["reference_score"]), _score(row["score"])
-        if has_gold:
-            before += f", {row['reference_gold']:.1f}"
-            after += f", {row['gold']:.1f}"
         texts = [_short(row[key]) for key in ("prompt", "reference_answer", "answer")]
+        before, after = (_worth(row, prefix, worth) for prefix in ("reference_", ""))
         table.add_row(texts[0], texts[1], before, texts[2], after)
     return table
 
 
-def _score(score: float | None) -> str:
-    return "none" if score is None else f"{score:.2f}"
+def _worth(row: dict[str, Any], prefix: str, shown: str) -> str:
+    """What is said of a response: those of score, gold and judge that are shown."""
+    score = row[f"{prefix}score"]
+    parts = ["none" if score is None else f"{score:.2f}"] if "score" in shown else []
+    if "gold" in shown:
+        parts.append(f"{row[f'{prefix}gold']:.1f}")
+    if "judge" in shown:
+        words = {f"{prefix}answer": "wins", "tie": "tie", "unscored": "none"}
+        parts.append(words.get(row["verdict"]["winner"], "loses"))
+    return ", ".join(parts)
 
 
 def _short(text: str, limit: int = 240) -> str:
@@ -71,21 +87,27 @@ def policy_summary(
     table = WordTable(title="on held-out prompts")
     for name in ("", *names):
         table.add_column(name)
-    table.add_row(
-        "score",
-        f"{summary['reference/score']:.3f} (std {summary['reference/score_std']:.3f})",
-        f"{summary['val/score']:.3f}",
-    )
+    if "val/score" in summary:
+        table.add_row(
+            "score",
+            f"{summary['reference/score']:.3f} (std {summary['reference/score_std']:.3f})",
+            f"{summary['val/score']:.3f}",
+        )
     if "val/gold" in summary:
         table.add_row("gold", f"{summary['reference/gold']:.3f}", f"{summary['val/gold']:.3f}")
-    low, high = summary["val/win_rate_ci_low"], summary["val/win_rate_ci_high"]
-    table.add_row("win rate", "", f"{summary['val/win_rate']:.3f}")
-    table.add_row("  95% interval", "", f"{low:.3f} to {high:.3f}")
+    for name, key in WIN_RATES.items():
+        if key in summary:
+            low, high = summary[f"{key}_ci_low"], summary[f"{key}_ci_high"]
+            table.add_row(name, "", f"{summary[key]:.3f}")
+            table.add_row("  95% interval", "", f"{low:.3f} to {high:.3f}")
     if "val/kl" in summary:
         other = "the reference" if names[0] == "reference" else names[0]
         table.add_row(f"KL to {other}, nats a response", "0", f"{summary['val/kl']:.2f}")
     lengths = (f"{summary[name]:.1f}" for name in ("reference/length", "val/length"))
     table.add_row("length, tokens", *lengths)
+    for name, key in OF_JUDGE.items():
+        if key in summary:
+            table.add_row(name, "", f"{summary[key]:.3f}")
     return table
 
 
@@ -163,9 +185,8 @@ def what_was_cut(counts: Mapping[str, int]) -> list[str]:
 def stage_line(stage: Stage) -> Text:
     """What a person reads of a stage: trained or reused, from where, and how good it is."""
     how = "reused from" if stage.reused else f"trained in {duration(stage.seconds)}, kept in"
-    numbers = ""
-    if "val/accuracy" in stage.summary:
-        s = stage.summary
+    numbers, s = "", stage.summary
+    if "val/accuracy" in s:
         numbers = (
             f"\n  held-out accuracy {s['val/accuracy']:.3f}"
             f" [{s['val/accuracy_ci_low']:.3f}, {s['val/accuracy_ci_high']:.3f}];"
@@ -173,6 +194,14 @@ def stage_line(stage: Stage) -> Text:
         )
         if "val/bayes_accuracy" in s:
             numbers += f"; the best possible is {s['val/bayes_accuracy']:.3f}"
+    if "val/thumbs_auc" in s:
+        numbers += (
+            f"\n  held-out AUC of thumbs {s['val/thumbs_auc']:.3f}"
+            f" [{s['val/thumbs_auc_ci_low']:.3f}, {s['val/thumbs_auc_ci_high']:.3f}],"
+            f" of length alone {s['val/thumbs_auc_longer']:.3f};"
+            f" accuracy {s['val/thumbs_accuracy']:.3f},"
+            f" of always the commoner one {s['val/thumbs_majority']:.3f}"
+        )
     for what, count in stage.summary.items():
         if what.startswith(("train ", "val ")) and count:
             numbers += f"\n  {count:,} {what}: left out"

@@ -1,11 +1,11 @@
 """What a run is about to learn, shown before it begins: how the data were read, and one pair."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import chop_cells
 from rich.console import Console
 
-from datamodules.records import Comparison, Ranking
+from datamodules.records import Comparison, Message, Ranking, Thumb
 from datamodules.sources.source import Source, Split
 from harness.reports.console import say, warn
 from harness.wrapping import wrapped
@@ -19,17 +19,21 @@ TURNS = 6  # of one conversation
 
 def say_lessons(console: Console, source: Source, split: Split = "train") -> None:
     """How many rows were read and what became of them, what was not read, what must not be missed,
-    and the first pair as it will be taught.
+    and the first pair, and the first thumb, as they will be taught.
     """
     if counts := [f"{n:,} {what}" for what, n in source.counts.items() if n]:
         say(console, ["data: " + ", ".join(counts)])
     say(console, source.notes)
     warn(console, source.cautions)
-    comparison = next((c for c in source.comparisons(split) if _has_pair(c)), None)
+    pairs = (told for told in source.taught(split) if not isinstance(told, Thumb))
+    comparison = next(filter(_has_pair, pairs), None)
+    what = "as it will be taught" if split == "train" else "as it is read"
     if comparison:
-        what = "as it will be taught" if split == "train" else "as it is read"
         lines = pair_lines(comparison, source.best, min(console.width, WIDTH))
         say(console, [f"the first pair, {what}:", *lines])
+    if thumbs := source.thumbs(split):
+        lines = thumb_lines(thumbs[0], min(console.width, WIDTH))
+        say(console, [f"the first of the thumbs, {what}:", *lines])
 
 
 def pair_lines(comparison: Comparison, best: str | None = None, width: int = WIDTH) -> list[str]:
@@ -38,9 +42,7 @@ def pair_lines(comparison: Comparison, best: str | None = None, width: int = WID
 
     Lines of at most `width` columns, a few for each text; a word that is longer is parted.
     """
-    turns = [(m.role, m.content) for m in comparison.prompt.messages]
-    if (left_out := len(turns) - TURNS) > 0:
-        turns = [*turns[:2], ("...", f"{left_out} more turns"), *turns[2 + left_out :]]
+    turns = _turns(comparison.prompt.messages)
     rated = sorted(zip(comparison.ratings, comparison.responses, strict=True), key=lambda r: -r[0])
     (high, preferred), (low, other) = rated[0], rated[-1]
     texts = [*turns, ("preferred", preferred), ("other", other)]
@@ -52,6 +54,21 @@ def pair_lines(comparison: Comparison, best: str | None = None, width: int = WID
     if comparison.strength is not None:
         lines.append(f"  {'strength':{LABEL}}{comparison.strength:g}")
     return lines
+
+
+def thumb_lines(thumb: Thumb, width: int = WIDTH) -> list[str]:
+    """The same of a response that was liked or not."""
+    said = "up" if thumb.liked else "down"
+    texts = [*_turns(thumb.prompt.messages), ("response", thumb.response), ("thumb", said)]
+    return [line for label, text in texts for line in _lines(label, text, width)]
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """Who says what, without the middle of a long conversation."""
+    turns = [(m.role, m.content) for m in messages]
+    if (left_out := len(turns) - TURNS) > 0:
+        turns = [*turns[:2], ("...", f"{left_out} more turns"), *turns[2 + left_out :]]
+    return turns
 
 
 def _has_pair(comparison: Comparison) -> bool:

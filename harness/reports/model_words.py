@@ -14,7 +14,6 @@ from lightning_modules.models.reference import Reference
 from lightning_modules.models.scalar import AdapterScalar
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.learned import LearnedReward, ModelReward
-from lightning_modules.rewards.programmed import FunctionReward
 from lightning_modules.rewards.reward import Reward
 
 
@@ -74,13 +73,14 @@ def _dtypes(parameters: Iterable[nn.Parameter]) -> str:
     return next(iter(names.values()), "no parameters")
 
 
-def reference_words(reference: Reference, start: str) -> str:
-    """`start`: where the policy comes from."""
+def reference_words(reference: Reference, start: str, begun: str | None = None) -> str:
+    """`start`: where the reference comes from; `begun`: where the policy does, if not there."""
     if reference.shares_policy:
         return f"the same with its adapters off: {start}"
     with reference.active() as lm:
         held = _dtypes(lm.parameters())
-    return f"a frozen copy of what the policy begins as: {start}, {held}"
+    what = "a frozen model" if begun else "a frozen copy of what the policy begins as"
+    return f"{what}: {start}, {held}"
 
 
 def critic_words(model: ActorCritic, start: str, begun: str | None) -> str | None:
@@ -116,8 +116,8 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
         return " + ".join(
             f"{reward.weights[name]:g} x {reward_words(part, data, stages)}" for name, part in parts
         )
-    if isinstance(reward, FunctionReward):
-        return f"the function {reward.path}"
+    if reward.words:
+        return reward.words
     if not isinstance(reward, ModelReward):
         return f"{reward.name}, which {data} knows"
     name = getattr(reward.options, "path", None) or f"a reward model trained here on {data}"
@@ -130,4 +130,6 @@ def reward_words(reward: Reward, data: str, stages: Mapping[str, Stage]) -> str:
     stage = stages.get("reward_model")
     if isinstance(reward, LearnedReward) and stage and "val/accuracy" in stage.summary:
         words += f", held-out accuracy {stage.summary['val/accuracy']:.3f}"
+    if isinstance(reward, LearnedReward) and stage and "val/thumbs_auc" in stage.summary:
+        words += f", held-out AUC of thumbs {stage.summary['val/thumbs_auc']:.3f}"
     return words

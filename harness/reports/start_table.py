@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from peft import PeftModel
 
+from datamodules.sources.source import Source
 from harness.reports.model_words import (
     counted,
     critic_words,
@@ -79,8 +80,9 @@ def _models(
 ) -> Iterator[Row]:
     learned = "the reward model" if "reward_model" in stages else "the reference"
     actor, collector = algorithm.model, algorithm.collector
-    yield "policy", policy_words(actor, model)
-    yield "reference", reference_words(collector.reference, start)
+    begun = algorithm.options.policy_from
+    yield "policy", policy_words(actor, model) + (f", begun as {begun}" if begun else "")
+    yield "reference", reference_words(collector.reference, start, begun)
     if critic := critic_words(actor, learned, algorithm.options.critic_from):
         yield "critic", critic
     yield "reward", reward_words(collector.reward, data, stages)
@@ -175,17 +177,35 @@ def _formula(options: PolicyOptions) -> Iterator[Row]:
         yield "weight", f"{CUTS[options.returns]}; {BASELINES[options.baseline]}"
 
 
-def start_lines(module: SupervisedModule, model: str) -> list[str]:
+def start_lines(module: SupervisedModule, model: str, source: Source) -> list[str]:
     """The same of SFT or of a reward model, once the model is handed over."""
     options = module.options
     rate = f"{options.optimizer.keywords['lr']:g}"
     if any(isinstance(part, PeftModel) for part in module.model.modules()):
         rate += " (LoRA)"
     of_pairs = isinstance(options, RewardModelOptions)
+    of_thumbs = of_pairs and options.loss == "thumbs"
     what = "comparisons" if of_pairs else "demonstrations"
+    if of_thumbs:
+        what = "comparisons and thumbs" if source.comparisons("train") else "thumbs"
     heads = f", {options.ensemble} heads" if of_pairs and options.ensemble > 1 else ""
     return [
         f"{module.name}: {model_words(module.model, model)}{heads}",
         f"  {counted(options.epochs, 'epoch')}, {options.batch_size} {what} a step;"
         f" peak learning rate {rate}, {options.optimizer.func.__name__}",
+        *([f"  {thumbs_line(source, options.thumb_weight)}"] if of_thumbs else []),
     ]
+
+
+def thumbs_line(source: Source, weight: float) -> str:
+    """How many thumbs there are to learn from, how many of them are up, and what they count."""
+    told = []
+    for split, name in (("train", "thumbs"), ("val", "held out")):
+        thumbs = source.thumbs(split)
+        up = sum(thumb.liked for thumb in thumbs)
+        share = f", {up / len(thumbs):.0%} of them up" if thumbs else ""
+        told.append(f"{len(thumbs):,} {name}{share}")
+    line = f"{'; '.join(told)}; how often they are up is the bias's to learn, not the scores'"
+    if pairs := len(source.comparisons("train")):
+        line += f"; {counted(pairs, 'comparison')} beside them; a thumb weighs {weight:g} of one"
+    return line

@@ -18,6 +18,9 @@ from harness.runs.secrets import hide_overrides, kept, without_secrets
 from lightning_modules.options.paths import MODEL
 
 COMMAND = ".hydra"
+# Of several rounds: the section that says which one a run is, and what the first one's folder is
+# called.
+ROUND, FIRST_ROUND = "round", "round-1"
 EXPORTS = "exports"
 
 

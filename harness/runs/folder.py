@@ -111,11 +111,12 @@ class Run:
         self.notes += [f"resume_anyway: {what}" for what in changed]
 
 
-def open_run(cfg: DictConfig, inputs: Callable[[], Inputs]) -> Run:
+def open_run(cfg: DictConfig, inputs: Callable[[], Inputs], to: Path | None = None) -> Run:
     """The run that `cfg` asks for: a new one in Hydra's folder, or an earlier one to continue.
 
-    `inputs` tells what it is made of now. Raises RunError if what is to be resumed is not there, or
-    was configured differently or made of something else.
+    `inputs` tells what it is made of now. `to` is the folder to use in the place of Hydra's; a run
+    that is there already is the one to continue. Raises RunError if what is to be resumed is not
+    there, or was configured differently or made of something else.
     """
     hydra_folder = Path(HydraConfig.get().runtime.output_dir)
     config = kept(cfg)
@@ -123,9 +124,12 @@ def open_run(cfg: DictConfig, inputs: Callable[[], Inputs]) -> Run:
         return _join(config)
     made_of = inputs()
     notes: list[str] = []
-    folder = _folder_to_resume(cfg, hydra_folder, config, made_of, notes)
+    if to is not None:
+        folder = to if (to / STATE).is_file() else None
+    else:
+        folder = _folder_to_resume(cfg, hydra_folder, config, made_of, notes)
     if folder is None:
-        run = _begin(hydra_folder, cfg, config, made_of)
+        run = _begin(to or hydra_folder, cfg, config, made_of)
     else:
         run = _reopen(folder, config, made_of)
         if folder.resolve() != hydra_folder.resolve():
@@ -191,8 +195,8 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
     was = with_new_names(state["config"])
     places = state.get("inputs") is None
     differing = differences(identity(was, places=places), identity(config, places=places))
-    grown = config["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
-    for option in (*FOR_THE_MACHINE, *(["algo.iterations"] if grown else [])):
+    grown = _grown(was, config)
+    for option in (*FOR_THE_MACHINE, *grown):
         differing.pop(option, None)
     if differing:
         lines = [f"  {key}: {was!r} then, {now!r} now" for key, (was, now) in differing.items()]
@@ -217,6 +221,14 @@ def _checked(folder: Path, config: dict[str, Any], made_of: Inputs, lock: FileLo
         run.checkpoint, notes = _checkpoint(folder, alone=True)
         run.notes += notes
     return run
+
+
+def _grown(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The option by which a run is to go on beyond its end: its rounds or its iterations."""
+    if "rounds" in was:
+        return ["rounds"] if now.get("rounds", 0) > was["rounds"] else []
+    more = now["algo"].get("iterations", 0) > was["algo"].get("iterations", 0)
+    return ["algo.iterations"] if more else []
 
 
 def _join(config: dict[str, Any]) -> Run:

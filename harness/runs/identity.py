@@ -15,6 +15,8 @@ from harness.runs.stages import fingerprint
 FREE = (
     *("resume", "resume_anyway", "logger", "callbacks", "cache_dir", "selfcheck", "sweep"),
     "budget",  # the options that it sets are compared
+    *("host", "port", "instructions"),  # of a page for people
+    "to",
 )
 
 # What may be given anew where a run goes on: it changes memory and time, and no result but in its
@@ -22,11 +24,21 @@ FREE = (
 FOR_THE_MACHINE = (
     *("algo.micro_batch_size", "algo.micro_batch_tokens"),
     *("hardware.checkpointing", "hardware.sampler"),
+    # How people are asked, whose votes are kept.
+    *(f"reward.{name}" for name in ("minutes", "instructions", "lease", "host", "port")),
+    "batch_size",
+)
+
+# Of a judge, what says how its verdicts are got, and not what they are.
+OF_REQUESTS = (
+    *("key_from", "concurrency", "timeout", "retries", "backoff", "max_requests"),
+    *("failures_in_a_row", "cache"),
 )
 
 # Options that name an input, whose content is compared instead.
 PLACES = re.compile(
-    r"data\.(val_)?path|model\.(pretrained|chat_template|name)|algo\.critic_from|policy|against"
+    r"data\.(val_path|path|more)|model\.(pretrained|chat_template|name)"
+    r"|algo\.(critic|policy)_from|policy|policies|against|items"
     r"|reward(\.rewards\.\w+)*\.path"
 )
 
@@ -86,6 +98,8 @@ def identity(config: dict[str, Any], *, places: bool = True) -> dict[str, Any]:
     by their content: these may lie elsewhere.
     """
     shaping = {key: value for key, value in config.items() if key not in FREE}
+    if isinstance(judge := shaping.get("judge"), dict):
+        shaping["judge"] = {k: v for k, v in judge.items() if k not in OF_REQUESTS}
     return shaping if places else _without_places(shaping)
 
 

@@ -11,8 +11,20 @@ from lightning_modules.errors import OptionError
 
 OPTIONS = {"data.suits": "data.recommended", "data.overlong": "data.too_long"}
 LR_MULTIPLIER = "adapter.lr_multiplier"
-# Of algorithms with a critic, what came later, with the values that mean what was done before.
-LATER = {"critic_warmup": 0, "critic_from": None}
+# What came later, with the values that mean what was done before: of algorithms that have a certain
+# option, and of data.
+LATER = {
+    "critic": {"critic_warmup": 0, "critic_from": None},
+    "iterations": {"policy_from": None},
+}
+LATER_OF_DATA = {"more": None}
+# The same of other parts, by what they build, and of the names of columns.
+LATER_OF = {
+    "lightning_modules.reward_model.RewardModel": {"thumb_weight": 1.0},
+    "datamodules.sources.landmarks.Landmarks": {"train_thumbs": 0, "val_thumbs": 0},
+}
+LATER_COLUMNS = {"response": "response", "label": "label"}
+NO_JUDGE = {"name": "none"}
 GONE = {
     LR_MULTIPLIER: "is gone: a learning rate is what it says, with LoRA too; give"
     " algo.optimizer.lr=..., stages.reward_model.optimizer.lr=... or model.lr.policy=..."
@@ -75,8 +87,16 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
-    if isinstance(algo := renamed.get("algo"), dict) and "critic" in algo:
-        renamed["algo"] = LATER | algo
+    renamed = LATER_OF.get(renamed.get("_target_"), {}) | renamed
+    if isinstance(columns := renamed.get("columns"), dict) and "chosen" in columns:
+        renamed["columns"] = LATER_COLUMNS | columns
+    if isinstance(algo := renamed.get("algo"), dict):
+        for option, later in LATER.items():
+            renamed["algo"] = (later if option in algo else {}) | renamed["algo"]
+        if isinstance(data := renamed.get("data"), dict):
+            renamed["data"] = LATER_OF_DATA | data
+    if "algo" in renamed and "reward" in renamed:  # a whole config
+        renamed.setdefault("judge", NO_JUDGE)
     return _multiplied(_for_the_machine(renamed))
 
 

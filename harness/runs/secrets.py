@@ -70,7 +70,7 @@ def _kept(node: Any, secrets: list[str]) -> Any:
         return {k: HIDDEN if _is_hidden(k, value) else value for k, value in values.items()}
     if isinstance(node, ListConfig):
         return [_child(node, place, secrets) for place in range(len(node))]
-    return _without(hide_override(node), secrets) if isinstance(node, str) else node
+    return without(hide_override(node), secrets) if isinstance(node, str) else node
 
 
 def _is_hidden(name: Any, value: Any) -> bool:
@@ -85,7 +85,7 @@ def _child(node: DictConfig | ListConfig, key: Any, secrets: list[str]) -> Any:
         return _kept(node[key], secrets)
     with environment_read() as read:
         value = node[key]
-    if read or (isinstance(value, str) and _without(value, secrets) != value):
+    if read or (isinstance(value, str) and without(value, secrets) != value):
         return _without_default(node._get_node(key)._value())
     return _kept(value, secrets)
 
@@ -118,10 +118,11 @@ def _secret_texts(node: Any, inside: bool) -> Iterator[str]:
 
 def without_secrets(text: str, cfg: DictConfig) -> str:
     """A text, such as an error's, in which the secrets of `cfg` are HIDDEN."""
-    return _without(text, secrets_of(cfg))
+    return without(text, secrets_of(cfg))
 
 
-def _without(text: str, secrets: Iterable[str]) -> str:
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The same with secrets that are known."""
     for secret in secrets:
         for form in {secret, repr(secret)[1:-1]}:
             text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", HIDDEN, text)

@@ -42,8 +42,9 @@ def write_summary(
         summary[f"stages/{stage.name}/seconds"] = stage.seconds
         for key, value in stage.summary.items():
             summary[f"stages/{stage.name}/{key}"] = value
-    if start := cfg.algo.get("critic_from"):
-        summary["critic_from"] = str(start)
+    for name in ("policy_from", "critic_from"):
+        if start := cfg.algo.get(name):
+            summary[name] = str(start)
     if run.changed:
         summary["resume_anyway"] = "; ".join(run.changed)
     summary |= {f"versions/{library}": v for library, v in versions().items()}

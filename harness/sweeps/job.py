@@ -45,7 +45,7 @@ from harness.sweeps.earlier import earlier, files_of_jobs
 from harness.sweeps.sweep import hide_secrets, job_in_hand, refusal, update_job
 
 # Of a summary, what is said when a job is done.
-TOLD = ("val/gold", "val/win_rate", "val/kl", "val/accuracy")
+TOLD = ("val/gold", "val/win_rate", "val/kl", "val/accuracy", "val/thumbs_auc")
 _IN_HAND = threading.Lock()
 
 

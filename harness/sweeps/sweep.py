@@ -17,12 +17,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 
 from harness.disk.files import JOB, read_json, write_json, write_text
 from harness.disk.own_folders import hold, is_named, make_own
 from harness.errors import RunError
 from harness.printable import say
+from harness.ranks import has_one_device
 from harness.runs.command import typed_overrides
 from harness.runs.secrets import without_secrets
 from harness.signals import may_stop, stop_workers_first
@@ -72,14 +73,6 @@ def refusal(config: DictConfig) -> str | None:
             " val/gold or val/accuracy (docs/metrics.md)"
         )
     return None
-
-
-def has_one_device(config: DictConfig) -> bool:
-    """Whether a run is one process. For every further device Lightning starts the program again."""
-    hardware = OmegaConf.to_container(config.hardware)
-    devices = hardware.get("devices")
-    alone = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
-    return alone and hardware.get("num_nodes", 1) == 1
 
 
 class Sweep(Callback):

@@ -7,7 +7,8 @@ from omegaconf import DictConfig
 
 from harness.evaluation.of_run import taken_from_run
 from harness.overrides import require_names
-from harness.parts.choices import Choices
+from harness.parts.choices import Choices, has_judge
+from lightning_modules.errors import OptionError
 from lightning_modules.options.require import require_at_least
 
 
@@ -20,6 +21,11 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     taken = taken_from_run(cfg, list(HydraConfig.get().overrides.task))
     options = taken.config.evaluation
     require_at_least(1, "evaluation", prompts=options.prompts, batch_size=options.batch_size)
+    if has_judge(cfg) and cfg.policy is None:
+        raise OptionError(
+            f"judge={cfg.judge.name}: compares the responses of policies: give policy=...; how well"
+            " it agrees with the labels of data, task=judge says"
+        )
     choices = Choices(taken.config, taken.origin)
     from harness.evaluation.verdict import evaluate_chosen
 

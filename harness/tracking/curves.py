@@ -18,11 +18,12 @@ SECONDS = 60  # at least, from one picture to the next while it trains
 
 class CurvesPicture(Callback):
     """Draws the curves so far: at evaluations, but at most once a minute, when training is stopped
-    and at its end.
+    and at its end. `from_reference`: a policy began as its reference.
     """
 
-    def __init__(self, title: str):
+    def __init__(self, title: str, *, from_reference: bool = True):
         self.title = title
+        self.from_reference = from_reference
         self._latest = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -40,5 +41,6 @@ class CurvesPicture(Callback):
     def _draw(self, trainer: pl.Trainer) -> None:
         for log in trainer.loggers:
             if isinstance(log, MetricsCsv) and log.rows:
-                drawn(log.path.with_name(CURVES), partial(draw_run, log.rows, self.title))
+                draw = partial(draw_run, log.rows, self.title, from_reference=self.from_reference)
+                drawn(log.path.with_name(CURVES), draw)
         self._latest = time.monotonic()

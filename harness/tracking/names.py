@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from harness.disk.files import JOB
+from harness.runs.command import ROUND
 from harness.runs.secrets import hide_overrides, is_secret
 
 # Options that say nothing about what a run is.
@@ -43,6 +44,8 @@ def run_name(config: Mapping[str, Any], job_type: str, overrides: Sequence[str] 
     """
     seed = config["stage_seed" if job_type in config.get("stages", {}) else "seed"]
     words = [job_type, config["model"]["name"], config["data"]["name"], f"seed{seed}"]
+    if number := (config.get(ROUND) or {}).get("number"):
+        words.append(f"round{number}")
     for override in _parsed(overrides):
         key = override.key_or_group
         if key.split(".")[0] not in UNNAMED and key not in ("algo", "model", "data"):

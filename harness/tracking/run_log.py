@@ -12,7 +12,7 @@ from harness import printable
 from harness.disk.files import LOG, user_error
 from harness.ranks import this_rank
 from harness.runs.command import typed_overrides
-from harness.runs.secrets import without_secrets
+from harness.runs.secrets import secrets_of, without
 from harness.typed import word
 
 
@@ -42,7 +42,7 @@ class RunLog:
         typed = " ".join(map(word, typed_overrides()))
         what = "resumed" if resumed else "began"
         self._waiting.insert(0, f"# {what} {time.strftime('%Y-%m-%d %H:%M:%S')}: {typed}\n")
-        self._file, self._cfg = folder / LOG, cfg
+        self._file, self._secrets = folder / LOG, secrets_of(cfg)
         printable.listeners.append(self.add)
         try:
             self._write()
@@ -58,7 +58,7 @@ class RunLog:
     def _write(self) -> None:
         if self._file is None:
             return
-        text = printable.printable(without_secrets("".join(self._waiting), self._cfg))
+        text = printable.printable(without("".join(self._waiting), self._secrets))
         self._waiting.clear()
         with (
             contextlib.suppress(OSError),

@@ -28,6 +28,8 @@ BEST = {
     "val/gold": "max",
     "val/win_rate": "max",
     "val/accuracy": "max",
+    "val/thumbs_auc": "max",
+    "val/thumbs_accuracy": "max",
     "val/loss": "min",
 }
 

@@ -15,6 +15,15 @@ def numbers(parameter: Tensor) -> int:
     return math.prod(parameter.quant_state.shape) if is_packed(parameter) else parameter.numel()
 
 
+def stands_for(parameter: Tensor) -> Tensor:
+    """The numbers of a parameter or buffer; of a packed one in the dtype that it had before."""
+    if not is_packed(parameter):
+        return parameter.detach()
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    return dequantize_bnb_weight(parameter).detach()
+
+
 def held(parameter: Tensor) -> Iterator[Tensor]:
     """The tensors that a parameter is held in: itself and, where it is packed, scales and codes."""
     yield parameter.data

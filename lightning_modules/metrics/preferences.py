@@ -158,14 +158,19 @@ def share_interval(right: Tensor, cluster: Tensor) -> tuple[float, float]:
     Where nothing varies between clusters it is their number; one cluster alone says nothing:
     (0, 1). The interval is too narrow for a handful of clusters.
     """
-    count = len(cluster.unique())
-    if count < 2:
-        return 0.0, 1.0
-    share = float(right.mean())
     variance = clustered_variance(right, cluster)
+    return share_interval_at(float(right.mean()), variance, len(cluster.unique()), len(right))
+
+
+def share_interval_at(
+    share: float, variance: float, clusters: int, most: int
+) -> tuple[float, float]:
+    """The same of a share whose variance is known, from so many clusters, of at most so many."""
+    if clusters < 2:
+        return 0.0, 1.0
     if variance < NO_VARIANCE:
-        return wilson_interval(share, count)
-    return wilson_interval(share, min(1 + share * (1 - share) / variance, len(right)))
+        return wilson_interval(share, clusters)
+    return wilson_interval(share, min(1 + share * (1 - share) / variance, most))
 
 
 def temperature(margins: Tensor) -> float:

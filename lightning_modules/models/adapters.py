@@ -1,20 +1,24 @@
 """LoRA adapters on a model: added, one put in the place of another, switched off, merged."""
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
-from lightning_modules.forward.packed_parameters import is_packed
+from lightning_modules.forward.packed_parameters import is_packed, stands_for
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.packed import unpacked
 from lightning_modules.options.require import require
@@ -155,14 +159,65 @@ def load_adapter(model: PeftModel, name: str, folder: Path) -> None:
     set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"), name)
 
 
-def merged(model: nn.Module) -> PreTrainedModel:
-    """A plain Hugging Face model with the adapters (if any) folded into a copy of the weights, in
-    their 16 or 32 bits where they are packed.
+def frozen_embeddings(model: PeftModel) -> tuple[str, torch.Tensor] | None:
+    """The weights of the tokens' embeddings and what a model without adapters calls them; None
+    where an adapter changes them.
     """
-    if isinstance(model, PeftModel):
-        whole = unpacked if any(map(is_packed, model.parameters())) else deepcopy
-        return whole(model).merge_and_unload()
-    return model
+    base = plain(model)
+    weight = base.get_input_embeddings().weight
+    names = [name for name, p in base.named_parameters() if p is weight and not p.requires_grad]
+    return (names[0], weight) if names and "base_layer" not in names[0] else None
+
+
+@torch.no_grad()
+def merged(model: nn.Module, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A plain Hugging Face model with the adapters that are on folded into a copy of its weights,
+    in the host's memory; without adapters, the model itself.
+
+    Sums are float32 (float64 of such weights): in 16 bits much of what was learnt would be rounded
+    away. With a `dtype` of 16 bits they are rounded then, each layer before the next is copied.
+    """
+    if not isinstance(model, PeftModel):
+        return model if dtype == torch.float32 else _rounded(_copied(model, {}), dtype)
+    packed = any(map(is_packed, model.parameters()))
+    copies: dict[int, Any] = {}
+    for layer in model.modules():  # one that holds others comes before them
+        if isinstance(layer, BaseTunerLayer) and id(layer) not in copies:
+            folded = _copied(layer, copies)
+            _fold_in(folded, packed)
+            _rounded(folded, dtype)
+    whole = _copied(model, copies)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All adapters are already merged")
+        plain = whole.merge_and_unload()
+    return _rounded(unpacked(plain, dtype) if packed else plain, dtype)
+
+
+def _copied(model: nn.Module, copies: dict[int, Any]) -> nn.Module:
+    """A deep copy in the host's memory, its weights in float32 or more; `copies`, by the ids of
+    what they are copies of, are taken where they are there, and it adds to them.
+    """
+    for x in (*model.parameters(), *model.buffers()):
+        if id(x) not in copies:
+            held = stands_for(x)
+            wide = torch.promote_types(held.dtype, torch.float32)
+            copy = held.to("cpu", wide if held.is_floating_point() else held.dtype, copy=True)
+            of_weights = isinstance(x, nn.Parameter)
+            copies[id(x)] = nn.Parameter(copy, requires_grad=False) if of_weights else copy
+    return deepcopy(model, copies)
+
+
+def _fold_in(layer: nn.Module, packed: bool) -> None:
+    """Merge the adapters of a layer, and of those in it; `packed`: its weights were."""
+    for part in layer.modules():
+        if isinstance(part, BaseTunerLayer) and not part.merged:
+            # What PEFT has for packed layers would pack the sum again.
+            merge = Linear.merge if packed else type(part).merge
+            merge(part)
+
+
+def _rounded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    return model if dtype == torch.float32 else model.to(dtype)
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:

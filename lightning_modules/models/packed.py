@@ -4,16 +4,9 @@ NF4 in blocks of 64 numbers, whose scales are quantised again. Embeddings, norms
 keep their 16 or 32 bits, and so does all that is computed.
 """
 
-from copy import deepcopy
 from typing import Any
 
 import torch
-from peft import (
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    set_peft_model_state_dict,
-)
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -42,19 +35,11 @@ def use_one_kernel(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def unpacked(model: PeftModel) -> PeftModel:
-    """A copy whose packed layers are plain ones of the same values, with the adapter that is on.
-
-    An adapter cannot be merged into 4 bits without changing what the model says; into these it can.
-    """
-    name = model.active_adapter
-    adapter = get_peft_model_state_dict(model, adapter_name=name)
-    base = deepcopy(model).unload()
-    base.dequantize()
-    _restore_transposed(base)
-    plain = get_peft_model(base, deepcopy(model.peft_config[name]))
-    set_peft_model_state_dict(plain, adapter)
-    return plain.eval()
+def unpacked(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """`model` with plain layers in the place of packed ones that hold whole weights by now."""
+    model.dequantize(dtype)
+    _restore_transposed(model)
+    return model.eval()
 
 
 def _restore_transposed(model: PreTrainedModel) -> None:

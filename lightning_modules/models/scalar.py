@@ -17,6 +17,8 @@ from lightning_modules.models.adapters import active_adapters
 # those of states, and of which kind of critic (algo.critic).
 REWARD_CONFIG = "rlhf_ladder"
 VALUES = "values"
+# And the score at which a thumb is as likely up as down, of each head.
+THUMBS_BIAS = "thumbs_bias"
 
 
 class ScalarModel(nn.Module):
@@ -41,6 +43,14 @@ class ScalarModel(nn.Module):
         mean, std = (score_scale(self.config) if normalised else None) or ([0.0], [1.0])
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
+        self.register_parameter("thumbs_bias", None)
+
+    def learn_thumbs_bias(self, start: Tensor | float) -> None:
+        """A score for each head at which a thumb is as likely up as down, to be trained; `start`
+        is one for all, or (n,).
+        """
+        place = self.head.weight.device
+        self.thumbs_bias = nn.Parameter(torch.zeros(self.heads_count, device=place) + start)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -145,6 +155,13 @@ def score_scale(config: PretrainedConfig) -> tuple[list[float], list[float]] | N
     """Mean and standard deviation of each head's scores over held-out demonstrations, if fitted."""
     about = getattr(config, REWARD_CONFIG, None) or {}
     return (about["score_mean"], about["score_std"]) if "score_mean" in about else None
+
+
+def thumbs_bias(config: PretrainedConfig) -> list[float] | None:
+    """Of each head the score, as it gives them, at which a thumb is as likely up as down, if it
+    was trained on thumbs.
+    """
+    return (getattr(config, REWARD_CONFIG, None) or {}).get(THUMBS_BIAS)
 
 
 def value_kind(config: PretrainedConfig) -> str | None:

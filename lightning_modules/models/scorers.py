@@ -2,14 +2,12 @@
 value functions in the same form.
 """
 
-import json
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,14 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-from transformers.utils import cached_file
 
 from lightning_modules.errors import ModelError
 from lightning_modules.models.loading import FLOAT32, LoadOptions, clear_errors, fetch_config
 from lightning_modules.models.scalar import REWARD_CONFIG
 from lightning_modules.models.usable import refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary
-from lightning_modules.models.weights import head_names, load_weights
+from lightning_modules.models.weights import head_names, load_weights, tensor_in_files
 from lightning_modules.options.paths import model_folder
 from lightning_modules.options.remote_code import trusts
 
@@ -182,23 +179,7 @@ def scorer_on(lm: PreTrainedModel, head: nn.Linear) -> PreTrainedModel | None:
 
 def head_in_files(path: str) -> Tensor | None:
     """The weights of the scalar head in a folder (or a cached hub model) of safetensors."""
-    name = "model.safetensors"
-    if index := _kept_file(path, f"{name}.index.json"):
-        with open(index, encoding="utf-8") as file:
-            name = json.load(file)["weight_map"].get("score.weight", name)
-    file = _kept_file(path, name)
-    if file is None:
-        return None
-    with safe_open(file, "pt") as weights:
-        known = "score.weight" in weights.keys()  # noqa: SIM118 (it is no dictionary)
-        return weights.get_tensor("score.weight") if known else None
-
-
-def _kept_file(path: str, name: str) -> str | None:
-    try:
-        return cached_file(path, name, local_files_only=True)
-    except OSError:
-        return None
+    return tensor_in_files(path, "score.weight")
 
 
 def choose_padding(

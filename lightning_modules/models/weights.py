@@ -1,5 +1,6 @@
 """Weights out of files: all that a model has, and no others. What is missing would be random."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -7,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils import cached_file
 
 from lightning_modules.errors import ModelError
 from lightning_modules.forward.packed_parameters import held
@@ -26,6 +30,29 @@ WRAPPERS = {
     "pretrained_model.": "the model was saved from TRL's wrapper with a value head",
     "base_model.model.": "the model was saved from PEFT before its adapter was folded in",
 }
+
+
+def tensor_in_files(path: str, key: str) -> Tensor | None:
+    """One of the weights in a folder (or a cached hub model) of safetensors; None if it is not
+    there.
+    """
+    name = "model.safetensors"
+    if index := _kept_file(path, f"{name}.index.json"):
+        with open(index, encoding="utf-8") as file:
+            name = json.load(file)["weight_map"].get(key, name)
+    file = _kept_file(path, name)
+    if file is None:
+        return None
+    with safe_open(file, "pt") as weights:
+        known = key in weights.keys()  # noqa: SIM118 (it is no dictionary)
+        return weights.get_tensor(key) if known else None
+
+
+def _kept_file(path: str, name: str) -> str | None:
+    try:
+        return cached_file(path, name, local_files_only=True)
+    except OSError:
+        return None
 
 
 def load_weights(

@@ -33,6 +33,17 @@ def rao_kupper_tie(first: Tensor, second: Tensor, threshold: float) -> Tensor:
     return wins - log(expm1(2 * threshold))
 
 
+def disagreement(heads: Tensor) -> Tensor:
+    """How far n heads disagree about K >= 2 responses with scores (K, n), a scalar in [0, 1/2].
+
+    The standard deviation over the heads of the predicted preference sigmoid(r_i - r_j), the root
+    of the mean over pairs i < j of its squares.
+    """
+    first, second = torch.triu_indices(len(heads), len(heads), offset=1)
+    preferred = torch.sigmoid(heads[first] - heads[second])
+    return preferred.var(-1, correction=0).mean().sqrt()
+
+
 def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
     """(r+ + r-)^2 of each pair, (B,): it holds scores near 0 (Eisenstein et al. 2023)."""
     return (chosen + rejected).square()

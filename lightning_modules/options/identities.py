@@ -12,7 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lightning_modules.options.paths import critic_folder, model_folder, value_adapter
+from lightning_modules.options.paths import (
+    critic_folder,
+    model_folder,
+    policy_adapter,
+    value_adapter,
+)
 
 # What Transformers reads of a model's folder; a README beside it is no part of the model.
 READ = (".py", ".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".gguf", ".tiktoken")
@@ -41,6 +46,12 @@ def critic_identity(path: str | Path) -> dict[str, Any]:
     """The same of a value function, with the adapter that it may have on the policy's weights."""
     folder = critic_folder(path)
     found, adapter = pretrained_identity(folder), value_adapter(folder)
+    return found | {"adapter": pretrained_identity(adapter)} if adapter.is_dir() else found
+
+
+def policy_identity(path: str | Path) -> dict[str, Any]:
+    """The same of a policy, with the adapter by which its run has trained it."""
+    found, adapter = pretrained_identity(path), policy_adapter(path)
     return found | {"adapter": pretrained_identity(adapter)} if adapter.is_dir() else found
 
 

@@ -29,6 +29,11 @@ def critic_folder(path: str | Path) -> str:
     return model_folder(beside if (beside / MODEL / CONFIG).is_file() else path)
 
 
+def policy_adapter(path: str | Path) -> Path:
+    """Where the run whose policy is at `path` keeps the adapter that it has trained."""
+    return Path(model_folder(path)).parent / "adapter"
+
+
 def value_adapter(critic: str | Path) -> Path:
     """Where a value function that is an adapter on the policy's weights has it, beside its model;
     as PEFT lays out adapters with names.

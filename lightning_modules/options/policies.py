@@ -55,6 +55,7 @@ class PolicyOptions:
     critic: str | None = None
     critic_warmup: int = 0
     critic_from: str | None = None
+    policy_from: str | None = None
     normalise: str
     max_grad_norm: float | None
     optimizer: Any

@@ -11,7 +11,10 @@ from typing import Any
 from lightning_modules.errors import OptionError
 from lightning_modules.options.modules import load_module, where
 from lightning_modules.options.paths import model_folder
-from lightning_modules.options.require import require
+from lightning_modules.options.require import one_of, require, require_at_least
+
+# What of a judge is the score: how good a response is, or whether it is better than another.
+FORMS = ("rating", "win")
 
 
 def require_ensemble(heads: int, *, pessimism: float, held_out_head: bool) -> None:
@@ -114,6 +117,39 @@ def _why_not(name: str, error: BaseException) -> str:
             " nor among the installed ones"
         )
     return f"importing it raised {error!r:.300}{where(error)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleRewardOptions:
+    """What conf/reward/people.yaml sets."""
+
+    name: str = "people"
+    overlap: int = 1
+    minutes: float = 20.0
+    store: str | None = None
+    instructions: str | None = None
+    lease: float = 5.0
+    host: str = "127.0.0.1"
+    port: int = 8765
+
+    def __post_init__(self):
+        require_at_least(1, "reward", overlap=self.overlap)
+        for name in ("minutes", "lease"):
+            value = getattr(self, name)
+            require(value > 0, f"reward.{name}", value, "must be above 0, in minutes")
+        require(0 <= self.port < 65536, "reward.port", self.port, "must lie in [0, 65535]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRewardOptions:
+    """What conf/reward/judge.yaml sets."""
+
+    name: str = "judge"
+    form: str = "rating"
+    both_orders: bool = True
+
+    def __post_init__(self):
+        require(self.form in FORMS, "reward.form", self.form, one_of(FORMS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_modules.options.require import require, require_at_least
 
-LOSSES = ("bradley_terry", "plackett_luce")
+LOSSES = ("bradley_terry", "plackett_luce", "thumbs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class RewardModelOptions(SupervisedOptions):
     tie_threshold: float | None
     centring_coef: float
     ensemble: int
+    thumb_weight: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,6 +59,7 @@ class RewardModelOptions(SupervisedOptions):
             self.tie_threshold,
             "must be above 0, or null to learn nothing from ties",
         )
+        require(self.thumb_weight > 0, "algo.thumb_weight", self.thumb_weight, "must be above 0")
         require(self.ensemble >= 1, "reward.ensemble", self.ensemble, "must be at least 1")
         if self.loss == "plackett_luce":
             for name in ("margin_coef", "label_smoothing", "tie_threshold"):

@@ -1,5 +1,6 @@
 """Several rewards as one: their weighted sum."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ class CombinedReward(Reward):
         self.name = given.name
         self.rewards: Mapping[str, Reward] = given.rewards
         self.weights = given.weights
+        self.costly = any(reward.costly for reward in self.rewards.values())
 
     def check(self, context: RewardContext) -> None:
         for reward in self.rewards.values():
@@ -35,6 +37,10 @@ class CombinedReward(Reward):
         for reward in self.rewards.values():
             reward.to(device)
 
+    def release(self) -> None:
+        for reward in self.rewards.values():
+            reward.release()
+
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         return self.score_texts(prompts, texts)[:, None]
 
@@ -48,6 +54,12 @@ class CombinedReward(Reward):
 
     def score(self, responses: Responses) -> Tensor:
         return self._sum(lambda reward: reward.score(responses))
+
+    def counts(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for reward in self.rewards.values():
+            found.update(reward.counts())
+        return dict(found)
 
     def _sum(self, score: Callable[[Reward], Tensor]) -> Tensor:
         """The weighted sum of what each reward says."""

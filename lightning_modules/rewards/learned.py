@@ -1,6 +1,7 @@
 """Scores from reward models: the run's own, or any checkpoint."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,10 +10,11 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from lightning_modules.forward.shared_prompts import can_share_prompts, shared_prompt
+from lightning_modules.forward.within_memory import AsManyAsFit
 from lightning_modules.models.loading import check_attention
 from lightning_modules.models.one_base import reward_on
 from lightning_modules.models.parameters import frozen
-from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel
+from lightning_modules.models.scalar import REWARD_CONFIG, ScalarModel, thumbs_bias
 from lightning_modules.models.scorers import check_scorer, load_scorer
 from lightning_modules.options.rewards import (
     CheckpointRewardOptions,
@@ -31,13 +33,21 @@ class Scorer:
     """A reward model and its own tokenizer: text in, a score of each of n heads out.
 
     `encoder` has `conversations(prompts, texts, stopped)`, ids of prompt and response together, and
-    `pad(rows, side)`. `unread`: a score is read at the last token that is not this one.
+    `pad(rows, side)`. `unread`: a score is read at the last token that is not this one. `say`: what
+    is told of a device that runs out of memory.
     """
 
-    def __init__(self, model: ScalarModel, encoder: Any, unread: int | None = None):
+    def __init__(
+        self,
+        model: ScalarModel,
+        encoder: Any,
+        unread: int | None = None,
+        say: Callable[[str], None] = warnings.warn,
+    ):
         self.model = model
         self.encoder = encoder
         self.unread = unread
+        self.at_a_time = AsManyAsFit("the reward model takes", tokens=BATCH_TOKENS, say=say)
 
     @torch.no_grad()
     def heads(
@@ -49,10 +59,14 @@ class Scorer:
         rows = [without_end(ids, self.unread) for ids in rows]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.empty(len(rows), self.model.heads_count)
-        for part in _batches(order, rows):
-            ids, mask = self.encoder.pad([rows[i] for i in part], "right")
-            result[part] = self.model.heads(ids.to(device), mask.to(device)).cpu()
-        return result
+
+        def score() -> Tensor:
+            for part in _batches(order, rows, self.at_a_time.tokens):
+                ids, mask = self.encoder.pad([rows[i] for i in part], "right")
+                result[part] = self.model.heads(ids.to(device), mask.to(device)).cpu()
+            return result
+
+        return self.at_a_time.within_memory(score, len(rows))
 
     def raw_heads(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         """(B, n) as the heads give them, whose differences are log-odds of preferences."""
@@ -73,18 +87,35 @@ class Scorer:
         prompt_of: Tensor | None = None,
     ) -> Tensor:
         """(B, n) of ids (B, P+T) of this very tokenizer; `prompt_of` (B,) numbers their prompts."""
-        width, size = prompt_mask.shape[1], max(1, BATCH_TOKENS // sequences.shape[1])
-        found = []
-        for rows in torch.arange(len(sequences), device=sequences.device).split(size):
-            ids, masks = sequences[rows], (prompt_mask[rows], response_mask[rows])
-            shares = prompt_of is not None and self.shares_prompts
-            numbers = prompt_of[rows] if shares else None
-            prompt = shared_prompt(ids[:, :width], masks[0], numbers)
-            if prompt is None:
-                found.append(self.model.heads(ids, torch.cat(masks, dim=1)))
-            else:
-                found.append(self.model.heads(ids[:, width:], masks[1], prompt))
-        return torch.cat(found)
+
+        def score() -> Tensor:
+            size = max(1, self.at_a_time.tokens // sequences.shape[1])
+            parts = torch.arange(len(sequences), device=sequences.device).split(size)
+            return torch.cat(
+                [
+                    self._heads_of(rows, sequences, prompt_mask, response_mask, prompt_of)
+                    for rows in parts
+                ]
+            )
+
+        return self.at_a_time.within_memory(score, len(sequences))
+
+    def _heads_of(
+        self,
+        rows: Tensor,
+        sequences: Tensor,
+        prompt_mask: Tensor,
+        response_mask: Tensor,
+        prompt_of: Tensor | None,
+    ) -> Tensor:
+        """Of these rows alone."""
+        ids, masks = sequences[rows], (prompt_mask[rows], response_mask[rows])
+        shares = prompt_of is not None and self.shares_prompts
+        width = prompt_mask.shape[1]
+        prompt = shared_prompt(ids[:, :width], masks[0], prompt_of[rows] if shares else None)
+        if prompt is None:
+            return self.model.heads(ids, torch.cat(masks, dim=1))
+        return self.model.heads(ids[:, width:], masks[1], prompt)
 
 
 def without_end(ids: list[int], unread: int | None) -> list[int]:
@@ -107,11 +138,11 @@ def padding_unread(config: Any) -> int | None:
     return config.get_text_config().pad_token_id
 
 
-def _batches(order: list[int], rows: list[list[int]]) -> Iterator[list[int]]:
-    """Indices of rows that come by length, in parts of at most BATCH_TOKENS tokens."""
+def _batches(order: list[int], rows: list[list[int]], tokens: int) -> Iterator[list[int]]:
+    """Indices of rows that come by length, in parts of at most so many tokens."""
     part: list[int] = []
     for i in order:
-        if part and (len(part) + 1) * len(rows[i]) > BATCH_TOKENS:
+        if part and (len(part) + 1) * len(rows[i]) > tokens:
             yield part
             part = []
         part.append(i)
@@ -143,7 +174,13 @@ class ModelReward(Reward):
 
     def use(self, model: ScalarModel, path: Any, context: RewardContext) -> None:
         self.options.require_ensemble(model.heads_count)
-        self.scorer = Scorer(frozen(model), context.encoder(path), padding_unread(model.config))
+        unread = padding_unread(model.config)
+        self.scorer = Scorer(frozen(model), context.encoder(path), unread, context.say)
+
+    @property
+    def thumbs_bias(self) -> float | None:
+        biases = thumbs_bias(self.scorer.model.config)
+        return sum(biases) / len(biases) if biases else None
 
     def to(self, device: torch.device) -> None:
         self.scorer.model.to(device)

@@ -1,4 +1,4 @@
-"""Scores that no model gives: a Python function of yours, or the gold of an embedded world."""
+"""Scores that no model gives: a function of yours, the gold of an embedded world, nothing."""
 
 import math
 from collections.abc import Sequence
@@ -33,6 +33,18 @@ class GoldReward(Reward):
         return torch.tensor([[self.gold(prompt, text)] for prompt, text in pairs])
 
 
+class NoReward(Reward):
+    """Says nothing of any response, where only a judge is to compare them: all are worth 0."""
+
+    words = "none, the judge alone compares"
+
+    def __init__(self, *, name: str = "none"):
+        self.name = name
+
+    def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        return torch.zeros(len(texts), 1)
+
+
 class FunctionReward(Reward):
     """`reward.path=my_module:score`: called with the prompts and the responses, two lists of text,
     it returns a number for each; None or NaN where it cannot score.
@@ -42,6 +54,7 @@ class FunctionReward(Reward):
         self.options = FunctionRewardOptions(**options)
         self.name = self.options.name
         self.path = self.options.path
+        self.words = f"the function {self.path}"
         self.function = self.options.load()
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:

@@ -1,5 +1,6 @@
 """The interface of rewards: responses in, one score each out."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from lightning_modules.judges.judge import Judge, JudgeContext
 from lightning_modules.models.loading import LoadOptions
 
 
@@ -47,7 +49,10 @@ class RewardContext:
     `check_reward_model()` raises for if there can be none, `policy()` the policy where a reward
     model may lie on its weights (loaded at the first call) and else None,
     `gold` the source's true quality of a response or None, `encoder(path)` a reward model's
-    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained.
+    tokenizer as a `Scorer` needs it, `frozen` how models are loaded that are not trained, `say`
+    what shows a line to a person. `folder()` is where the run keeps its files.
+    `judge` is the run's judge if there is one, `judging()` what that needs from the run, and
+    `reference_responses(prompts)` the reference's response to each prompt, always the same one.
     """
 
     reward_model: Callable[[], Path]
@@ -56,12 +61,27 @@ class RewardContext:
     frozen: LoadOptions
     check_reward_model: Callable[[], None] = lambda: None
     policy: Callable[[], PeftModel | None] = lambda: None
+    folder: Callable[[], Path] = Path
+    judge: Judge | None = None
+    judging: Callable[[], JudgeContext] = JudgeContext
+    reference_responses: Callable[[Sequence[Any]], list[str]] | None = None
+    say: Callable[[str], None] = warnings.warn
 
 
 class Reward:
     """A constructor checks options; `check` what can be checked before anything is trained; `bind`
-    then loads what is needed; `score` is called once a batch. Most define `raw_scores` only.
+    then loads what is needed; `score` is called once a batch; `release` comes last. Most define
+    `raw_scores` only. `words` is what a person is told of it, where its name does not say enough;
+    `costly`: its scores take people's time, so that checks ask for none.
     """
+
+    words: str | None = None
+    costly: bool = False
+
+    @property
+    def thumbs_bias(self) -> float | None:
+        """The raw score at which a thumb is as likely up as down; None where that is not known."""
+        return None
 
     def check(self, context: RewardContext) -> None:
         """Raise if this reward cannot work here. Nothing expensive."""
@@ -76,6 +96,9 @@ class Reward:
 
     def to(self, device: torch.device) -> None:
         """Move models."""
+
+    def release(self) -> None:
+        """Let go of what was opened: nothing will be scored any more."""
 
     def raw_scores(self, prompts: Sequence[Any], texts: Sequence[str]) -> Tensor:
         """(B, n) scores of texts as the source gives them, a column for each head of an ensemble;
@@ -98,6 +121,10 @@ class Reward:
     def watch(self, responses: Responses) -> Tensor | None:
         """Scores (B,) that no policy is trained on, to watch over it; None if there are none."""
         return None
+
+    def counts(self) -> dict[str, int]:
+        """What has happened since this was called last, by the names of metrics."""
+        return {}
 
     def score(self, responses: Responses) -> Tensor:
         """The same of responses of a rollout, on their device."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_modules.forward.shared_prompts import can_share_prompts
 from lightning_modules.forward.token_outputs import TokenOutputs
+from lightning_modules.forward.within_memory import AsManyAsFit
 from lightning_modules.models.actor_critic import ActorCritic
 from lightning_modules.models.reference import Reference
 from lightning_modules.objectives.advantages import last_token
@@ -60,6 +61,7 @@ class Collector:
         self.vocabulary = vocabulary
         self.temperature = temperature
         self.micro_batches = micro_batches
+        self.at_a_time = AsManyAsFit("the sampler takes", say=lambda line: micro_batches.say(line))
         self.shares_prompts = False
         self.sampler = Sampler()
         self._begun: tuple[Tensor, Iterator[TokenOutputs]] | None = None
@@ -142,14 +144,18 @@ class Collector:
         words = self.vocabulary
         device = batch["prompt_ids"].device
         drawn = uniforms(noise, len(batch["prompt_ids"]), samples, words.max_response_tokens)
-        sequences, response_mask, logprobs = self.sampler(
-            lm,
-            batch["prompt_ids"],
-            batch["prompt_mask"],
-            drawn.to(device),
-            temperature=self.temperature,
-            stop_id=words.stop_ids,
-            pad_id=words.pad_id,
+        sequences, response_mask, logprobs = self.at_a_time.within_memory(
+            lambda: self.sampler.in_parts(
+                self.at_a_time.sequences,
+                lm,
+                batch["prompt_ids"],
+                batch["prompt_mask"],
+                drawn.to(device),
+                temperature=self.temperature,
+                stop_id=words.stop_ids,
+                pad_id=words.pad_id,
+            ),
+            len(drawn),
         )
         prompts = [p for p in batch["prompts"] for _ in range(samples)]
         prompt_of = None

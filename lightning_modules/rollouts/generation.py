@@ -1,6 +1,6 @@
 """Sampling responses: one prefill a prompt, a KV cache, and finished rows leave the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,17 @@ class Sampled(NamedTuple):
     sequences: Tensor
     response_mask: Tensor
     logprobs: Tensor
+
+
+class Step(NamedTuple):
+    """The next token of those rows (R,) of a batch that go on, their log-probabilities, and which
+    of these tokens end their row.
+    """
+
+    rows: Tensor
+    tokens: Tensor
+    logprobs: Tensor
+    stopped: Tensor
 
 
 @torch.no_grad()
@@ -40,25 +51,45 @@ def generate(
     cut at T_max, and no stop token is written into it.
     """
     batch, limit = uniforms.shape
+    stops = torch.as_tensor(stop_id, device=prompt_ids.device)
+    responses = torch.full((batch, limit), pad_id, dtype=torch.long, device=prompt_ids.device)
+    logprobs = torch.zeros_like(uniforms)
+    lengths = torch.full((batch,), limit, dtype=torch.long, device=prompt_ids.device)
+    steps = token_by_token(lm, prompt_ids, prompt_mask, uniforms, temperature, stops)
+    for t, (rows, tokens, said, stopped) in enumerate(steps):
+        responses[rows, t], logprobs[rows, t] = tokens, said
+        lengths[rows[stopped]] = t + 1
+
+    longest = int(lengths.max())
+    response_mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    prompt_ids = prompt_ids.repeat_interleave(batch // len(prompt_ids), 0)
+    sequences = torch.cat([prompt_ids, responses[:, :longest]], dim=1)
+    return Sampled(sequences, response_mask, logprobs[:, :longest])
+
+
+@torch.no_grad()
+def token_by_token(
+    lm: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    uniforms: Tensor,
+    temperature: float,
+    stops: Tensor,
+) -> Iterator[Step]:
+    """The tokens of `generate` as they are drawn, until all rows have stopped or reached T_max."""
+    batch, limit = uniforms.shape
     samples = batch // len(prompt_ids)
     logits, cache = read_prompts(lm, prompt_ids, prompt_mask)
     if samples > 1:
         cache.batch_repeat_interleave(samples)
         logits = logits.repeat_interleave(samples, 0)
-        prompt_ids = prompt_ids.repeat_interleave(samples, 0)
         prompt_mask = prompt_mask.repeat_interleave(samples, 0)
-
-    responses = torch.full((batch, limit), pad_id, dtype=torch.long, device=prompt_ids.device)
-    logprobs = torch.zeros_like(uniforms)
-    lengths = torch.full((batch,), limit, dtype=torch.long, device=prompt_ids.device)
     rows = torch.arange(batch, device=prompt_ids.device)
-    stops = torch.as_tensor(stop_id, device=prompt_ids.device)
     attention_mask, positions = prompt_mask, prompt_mask.long().sum(-1, keepdim=True)
     for t in range(limit):
-        tokens, logprobs[rows, t] = sample_tokens(logits, temperature, uniforms[rows, t])
-        responses[rows, t] = tokens
+        tokens, logprobs = sample_tokens(logits, temperature, uniforms[rows, t])
         stopped = torch.isin(tokens, stops)
-        lengths[rows[stopped]] = t + 1
+        yield Step(rows, tokens, logprobs, stopped)
         if t + 1 == limit or stopped.all():
             break
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], dim=1)
@@ -68,11 +99,6 @@ def generate(
             rows, tokens = rows[going], tokens[going]
             attention_mask, positions = attention_mask[going], positions[going]
         logits = next_logits(lm, tokens[:, None], attention_mask, positions + t, cache)
-
-    longest = int(lengths.max())
-    response_mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
-    sequences = torch.cat([prompt_ids, responses[:, :longest]], dim=1)
-    return Sampled(sequences, response_mask, logprobs[:, :longest])
 
 
 def read_prompts(lm: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, DynamicCache]:

@@ -1,16 +1,13 @@
 """Which sequences go through a model together: for memory and speed, and for no result."""
 
-import warnings
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_modules.errors import TrainingError
+from lightning_modules.forward.within_memory import AsManyAsFit
 from lightning_modules.options.policies import AUTO
 
-T = TypeVar("T")
 # Where it is open how many tokens fit: as many keep two cores busy, and take little memory.
 FEW_TOKENS = 4096
 
@@ -82,15 +79,14 @@ def _tokens_read(parts: list[list[int]], pairs: list[tuple[int, int]], owners: l
     )
 
 
-class MicroBatches:
+class MicroBatches(AsManyAsFit):
     """How much goes through a model at a time; None: no limit. Shared by a policy's updates and the
-    collector of its rollouts, and made smaller where a device runs out of memory.
+    collector of its rollouts.
     """
 
     def __init__(self, sequences: int | None = None, tokens: int | str | None = None):
-        self.sequences = sequences
-        self.tokens = FEW_TOKENS if tokens == AUTO else tokens
-        self.say: Callable[[str], None] = warnings.warn
+        tokens = FEW_TOKENS if tokens == AUTO else tokens
+        super().__init__("micro-batches hold", sequences, tokens)
 
     @property
     def limits(self) -> tuple[int | None, int | None]:
@@ -107,17 +103,9 @@ class MicroBatches:
         """The option that limits them."""
         return f"algo.micro_batch_{'size' if self.tokens is None else 'tokens'}"
 
-    def words(self) -> str:
-        """What a micro-batch holds at most."""
-        limits = [
-            f"{limit:,} {unit}"
-            for limit, unit in (
-                (self.sequences, "responses"),
-                (self.tokens, "tokens with padding"),
-            )
-            if limit is not None
-        ]
-        return " and ".join(limits) or "any number of responses"
+    def halvings(self, rows: int) -> int:
+        """Once: where that is not enough, a person is to lower the option."""
+        return 1
 
     def of_all(
         self,
@@ -169,38 +157,3 @@ class MicroBatches:
             return parts
         owners = None if prompt_of is None else prompt_of[order]
         return [order[rows] for rows in grouped(*(x[order] for x in lengths), *self.limits, owners)]
-
-    def within_memory(self, step: Callable[[], T], rows: int) -> T:
-        """What `step` says of `rows` sequences. Where the device runs out of memory, it begins anew
-        with half as much at a time; TrainingError where that is not enough.
-
-        `step` must leave nothing behind that counts when it is begun anew.
-        """
-        try:
-            return step()
-        except torch.OutOfMemoryError:
-            pass  # what the step has made is held by its frames until here
-        self._halve(rows)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.say(f"out of memory: from here on micro-batches hold {self.words()}")
-        try:
-            return step()
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.option, error) from error
-
-    def _halve(self, rows: int) -> None:
-        if self.tokens is not None:
-            self.tokens = max(1, self.tokens // 2)
-        else:
-            self.sequences = max(1, min(self.sequences or rows, rows) // 2)
-
-
-def out_of_memory(option: str, error: torch.OutOfMemoryError) -> TrainingError:
-    """What to do where a device has run out of memory for good."""
-    said = str(error).split(". ")[0]
-    return TrainingError(
-        f"out of memory ({said}). The run's checkpoints hold the state before: lower {option} and"
-        " resume, or use hardware.checkpointing=true, fewer data.max_response_tokens or"
-        " adapter=lora"
-    )

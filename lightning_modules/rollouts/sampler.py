@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_modules.forward.mixed_precision import casts_kept
 from lightning_modules.rollouts.bucketed import generate_in_buckets
@@ -36,3 +38,44 @@ class Sampler:
                 return generate(lm, *given, **options)
         with adapters_merged(lm), casts_kept(device), keys_not_repeated():
             return generate_in_buckets(lm, *given, **options, sizes=self.sizes, graphs=self.graphs)
+
+    def in_parts(
+        self,
+        most: int | None,
+        lm: nn.Module,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        uniforms: Tensor,
+        *,
+        pad_id: int,
+        **options: Any,
+    ) -> Sampled:
+        """The same with at most so many responses at a time; None: all. The noise of each is its
+        own, so that tokens are the same but for rounding.
+        """
+        most = most or len(uniforms)
+        samples = len(uniforms) // len(prompt_ids)
+        prompts = max(1, most // samples)
+        parts = [
+            self(lm, ids, mask, drawn, pad_id=pad_id, **options)
+            for ids, mask, rows in zip(
+                prompt_ids.split(prompts),
+                prompt_mask.split(prompts),
+                uniforms.split(prompts * samples),
+                strict=True,
+            )
+            for drawn in rows.split(most)
+        ]
+        return _beside(parts, pad_id)
+
+
+def _beside(parts: list[Sampled], pad_id: int) -> Sampled:
+    """All responses, as wide as the longest."""
+    widths = [part.response_mask.shape[1] for part in parts]
+    gaps = [max(widths) - width for width in widths]
+
+    def joined(column: tuple[Tensor, ...], fill: float) -> Tensor:
+        pairs = zip(column, gaps, strict=True)
+        return torch.cat([F.pad(x, (0, gap), value=fill) for x, gap in pairs])
+
+    return Sampled(*map(joined, zip(*parts, strict=True), (pad_id, False, 0.0)))

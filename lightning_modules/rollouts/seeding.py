@@ -17,6 +17,10 @@ class Stream(IntEnum):
     REFERENCE_RESPONSES = 3
     SELFCHECK = 4
     DROPOUT = 5
+    ANSWERS = 6
+    PAIRS = 7  # of answers, to be labelled
+    LABELS = 8
+    JUDGED_AGAINST = 9
 
 
 def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
@@ -25,7 +29,7 @@ def generator(seed: int, stream: Stream, *place: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]))
 
 
-# The noise of a batch of prompts: one generator for all of it, or one for each prompt.
+# The noise of a batch of prompts: one generator for all of it, or one for each prompt or response.
 Noise = torch.Generator | Sequence[torch.Generator]
 
 
@@ -40,5 +44,6 @@ def uniforms(noise: Noise, prompts: int, samples: int, tokens: int) -> Tensor:
     """(prompts x samples, tokens) numbers in [0, 1), float64, a prompt's samples side by side."""
     if isinstance(noise, torch.Generator):
         return torch.rand(prompts * samples, tokens, generator=noise, dtype=torch.float64)
-    rows = [torch.rand(samples, tokens, generator=each, dtype=torch.float64) for each in noise]
+    each = prompts * samples // len(noise)
+    rows = [torch.rand(each, tokens, generator=one, dtype=torch.float64) for one in noise]
     return torch.cat(rows)

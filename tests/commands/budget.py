@@ -18,6 +18,7 @@ POLICY = (
     "algo.val_prompts=8",
     "callbacks.checkpoint.every_n_epochs=1",
 )
+ROUNDS = ("rounds=2", "pairs=4")
 OPTUNA = ("hydra.sweeper.n_trials=2",)
 
 
@@ -28,10 +29,12 @@ def budget(arguments: list[str]) -> list[str]:
     given = dict(a.lstrip("+~").split("=", 1) for a in arguments if "=" in a)
     task = given.get("task", "train")
     options: list[str] = []
-    if task == "train":
+    if task in ("train", "rounds"):
         options += (*TRAINING, *_of_data(given), *_of_model(given), *_of_algorithm(given))
     elif task == "evaluate":
         options += (*EVALUATION, *(_of_data(given) if "data" in given else ()))
+    if task == "rounds":
+        options += ROUNDS
     if given.get("sweep") == "optuna":
         options += OPTUNA
     return [option for option in options if option.split("=")[0] not in given]

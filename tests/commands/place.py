@@ -7,13 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from datamodules.sources.landmarks import Landmarks
 from datamodules.tokenization.loading import train_tokenizer
 from tests.commands.documents import ROOT
+from tests.commands.serving import serving
 from tests.lightning_modules.models.families import family_config
 
 NAMES = ("python", "python3", "rlhf-ladder", "pip")
@@ -70,24 +71,9 @@ class Place:
             encoding="utf-8",
         )
 
-    @contextmanager
-    def warm_python(self) -> Iterator[str]:
+    def warm_python(self) -> AbstractContextManager[str]:
         """The socket of a server that has this clone's code loaded."""
-        path = str(self.folder / "warm")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.commands.warm", path],
-            cwd=self.clone,
-            env=self.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield path
-        finally:
-            process.communicate()  # closes its standard input
+        return serving(self.folder / "warm", self.clone, self.environment())
 
     def start_anew(self) -> None:
         """As if nothing had been run yet, but for stages, which another run of them would equal."""

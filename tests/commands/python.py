@@ -7,13 +7,12 @@ Where a server of tests/commands/warm.py listens (WARM), it runs the command: it
 loaded.
 """
 
-import json
 import os
-import socket
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from ask import ask
 from budget import budget
 
 NAME = Path(sys.argv[1]).name
@@ -34,8 +33,4 @@ if NAME == "pip" or ARGUMENTS[:2] in (["-m", "pip"], ["-m", "venv"]):
     sys.exit()
 if "WARM" not in os.environ:
     os.execv(sys.executable, [sys.executable, *command()])
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect(os.environ["WARM"])
-    request = {"arguments": command(), "folder": os.getcwd(), "environment": dict(os.environ)}
-    socket.send_fds(server, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
-    sys.exit(int(server.makefile().read() or 1))
+sys.exit(ask(command()))

@@ -21,13 +21,17 @@ class Long:
 
 
 GPU = Needs("a GPU")
+ENDPOINT = Needs("a model that is served")
 NETWORK = Needs("a network")
 ACCOUNT = Needs("an account of W&B")
 WHOLE_SUITE = Needs("the time of all tests, which run these commands one by one")
 OWN_TEST = Needs("minutes; a test of its own runs it")
 BITSANDBYTES = Needs("the extra [qlora]", "bitsandbytes")
 OPTUNA = Needs("a plugin", "hydra_plugins.hydra_optuna_sweeper")
+JUDGE = Needs("a judge; tests/harness/tasks/test_judge.py runs it with one")
+PEOPLE = Needs("people in front of a browser; tests/harness/web has scripted ones")
 TRL = Needs("TRL, and data of its own size")
+OWN_SWEEPS = Needs("the two sweeps before it")
 TINY_TEST = Needs("minutes; tests/benchmarks runs it at toy size")
 
 # By document and command, as `documents.typed` has it.
@@ -39,6 +43,62 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("feedback.md", "python run.py task=label items=answers.jsonl"): PEOPLE,
+    ("feedback.md", "python run.py task=label export=pairs.jsonl"): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py algo=ppo stages.reward_model.loss=thumbs data.train_pairs=0 data.val_pairs=0"
+        " data.train_thumbs=16000 data.val_thumbs=3000",
+    ): Long(),
+    (
+        "feedback.md",
+        "python run.py algo=rloo reward=people model=smollm_135m adapter=lora data=files"
+        " data.path=pairs.jsonl algo.prompts_per_iteration=2 algo.samples_per_prompt=4"
+        " algo.iterations=5 algo.val_prompts=4 algo.evaluate_every=5",
+    ): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=answers.jsonl judge=helpful"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=judge data=files data.path=pairs.jsonl pairs=500"
+        " judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> judge=helpful judge.model=./my_judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py task=evaluate policy=<run> against=<run> judge=pairwise"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py reward=judge judge=helpful judge.base_url=http://127.0.0.1:8000/v1"
+        " judge.model=some-model",
+    ): ENDPOINT,
+    ("feedback.md", "python run.py task=rounds labels=people pairs=40"): Needs("people who label"),
+    (
+        "feedback.md",
+        "python run.py -m task=rounds experiment=rounds rounds=1 pairs=600 algo.iterations=30"
+        " seed=1,2,3 hydra.sweep.dir=outputs/sweeps/one",
+    ): Long(),
+    (
+        "feedback.md",
+        "python run.py -m task=rounds experiment=rounds rounds=3 pairs=200 algo.iterations=10"
+        " seed=1,2,3 hydra.sweep.dir=outputs/sweeps/three",
+    ): Long(),
+    (
+        "feedback.md",
+        "python benchmarks/rounds.py outputs/sweeps/one outputs/sweeps/three --picture rounds.png",
+    ): OWN_SWEEPS,
     ("lecture.md", "python run.py -m experiment=ladder seed=1,2,3"): Long(),
     ("models.md", "python -m tests.real_model"): NETWORK,
     ("mutations.md", "python -m tests.mutations"): OWN_TEST,
@@ -118,6 +178,7 @@ NEWEST_REWARD_MODEL = "$(ls -td outputs/runs/*_reward_model_* | head -1)"
 PLACEHOLDERS: dict[tuple[str, str], str] = {
     ("README.md", "<run>"): NEWEST_RUN,
     ("README.md", "<name>"): NEWEST_CHECKPOINT,
+    ("feedback.md", "<run>"): "my_run",
     ("models.md", "<folder>"): "my_model",
     ("reward_models.md", "<folder or hub id>"): NEWEST_REWARD_MODEL,
     ("runs.md", "<run>"): NEWEST_RUN,
@@ -126,6 +187,7 @@ PLACEHOLDERS: dict[tuple[str, str], str] = {
 }
 # What a document takes for granted.
 BEFORE = {
+    "feedback.md": "python run.py hydra.run.dir=my_run\n",
     "runs.md": "python run.py data=files 'data.path=\"${oc.env:SCRATCH}/pairs.jsonl\"'"
     " hydra.run.dir=my_run\n",
 }

@@ -1,6 +1,7 @@
 """Configs composed as the command line composes them, at budgets of seconds."""
 
 import csv
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 CONF = Path(__file__).parents[2] / "conf"
+# Folders of tests that look at pictures.
+RENDERED = ("comparison", "pictures", "reports", "tracking")
+PIXEL = b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP6DwABBQECz6AuzQAAAABJRU5ErkJggg=="
+)
 # One small world for all tests, so that they share its stages.
 TINY = (
     "data.train_demonstrations=96",
@@ -32,6 +38,19 @@ TINY_POLICY = (
 )
 
 
+@pytest.fixture(autouse=True)
+def composed_pictures(request, monkeypatch) -> None:
+    """Figures are made and saved as one pixel, but where tests look at them: to render them is a
+    third of a small run.
+    """
+    if request.path.parent.name not in RENDERED and request.path.name != "test_compare.py":
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_a_pixel)
+
+
+def save_a_pixel(figure: object, path: Path, **options: object) -> None:
+    path.write_bytes(PIXEL)
+
+
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory) -> Path:
     """Stages that all tests share, as runs do."""
@@ -43,7 +62,7 @@ def tiny_policy() -> tuple[str, ...]:
     return (*TINY, *TINY_POLICY)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configure(cache_dir) -> Callable[..., DictConfig]:
     """configure(folder, *overrides): what `python run.py <overrides> hydra.run.dir=<folder>` gets,
     at a tiny budget. Not `named`: as if Hydra had chosen the folder.

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from datamodules.micro_batches import SupervisedDataModule
-from datamodules.records import Comparison, Preference, Prompt, Ranking
+from datamodules.records import Feedback, Preference, Prompt, Ranking, Thumb
 from datamodules.sources.source import Source
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.reward_model import RewardModel
@@ -54,10 +54,10 @@ def make_reward_model(**options: Any) -> RewardModel:
 
 
 class Given(Source):
-    """Comparisons as they are given; both splits are the same unless `val` is given too."""
+    """Feedback as it is given; both splits are the same unless `val` is given too."""
 
     def __init__(
-        self, rows: Sequence[Comparison], val: Sequence[Comparison] = (), too_long: str = "cut"
+        self, rows: Sequence[Feedback], val: Sequence[Feedback] = (), too_long: str = "cut"
     ):
         super().__init__(
             name="given", max_prompt_tokens=64, max_response_tokens=64, too_long=too_long
@@ -65,7 +65,10 @@ class Given(Source):
         self.splits = {"train": list(rows), "val": list(val or rows)}
 
     def comparisons(self, split):
-        return self.splits[split]
+        return [row for row in self.splits[split] if not isinstance(row, Thumb)]
+
+    def thumbs(self, split):
+        return [row for row in self.splits[split] if isinstance(row, Thumb)]
 
     def identity(self):
         return {}
@@ -88,6 +91,16 @@ MIXED = (
     pair("Because.", "?", "How come?"),
     ranking(["x", "y y y"], [1, 0]),
     ranking(["one", "two", "three"], [1, 1, 0], "Count to three, slowly, please."),
+)
+
+THUMBS = tuple(
+    Thumb(Prompt.from_text(prompt), response, liked)
+    for prompt, response, liked in (
+        (LONG_PROMPT, "In Agra.", True),
+        (LONG_PROMPT, "In Paris, on a river.", False),
+        ("Why?", "Because.", True),
+        ("How come?", "It is so.", True),
+    )
 )
 
 

@@ -8,9 +8,11 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from datamodules.demonstrations import DemonstrationDataModule
 from datamodules.preferences import PreferenceDataModule
+from tests.exact.world import DTYPE
 from tests.lightning_modules.supervised_parts import (
     MIXED,
     ROOM,
+    THUMBS,
     Given,
     attach,
     batch_of,
@@ -34,18 +36,25 @@ KINDS = {
         "ensemble": 3,
     },
     "plackett_luce": {"loss": "plackett_luce", "ensemble": 2, "centring_coef": 0.1},
+    "thumbs": {"loss": "thumbs", "ensemble": 2, "thumb_weight": 0.7, "label_smoothing": 0.1},
 }
+ROWS = {"thumbs": (*MIXED, *THUMBS)}
 
 
 def parts_of(kind, encoder, budget, architecture="llama"):
     """A module, its model and data in micro-batches within `budget` tokens."""
-    source, options = Given(MIXED * 2), KINDS[kind] | {"max_grad_norm": 1.0}
+    rows, options = ROWS.get(kind, MIXED), KINDS[kind] | {"max_grad_norm": 1.0}
+    source = Given(rows * 2)
     if kind == "sft":
         data = DemonstrationDataModule(source, encoder, 12, budget, 0)
         return make_sft(**options), exact_lm(architecture, encoder), data
     heads = options.get("ensemble", 1)
     data = PreferenceDataModule(source, encoder, 12, budget, 0, heads)
-    return make_reward_model(**options), exact_scalar(architecture, encoder, heads), data
+    scalar = exact_scalar(architecture, encoder, heads)
+    if kind == "thumbs":
+        scalar.learn_thumbs_bias(0.4)
+        scalar.to(DTYPE)
+    return make_reward_model(**options), scalar, data
 
 
 def step(kind, encoder, budget, architecture):
@@ -68,7 +77,7 @@ def test_any_budget_makes_the_same_step_and_the_same_metrics(kind, architecture,
         assert (found - whole).abs().max() < EQUAL
         assert others == pytest.approx(logged, rel=1e-6, abs=1e-9)
         numbers.add(count)
-    assert max(numbers) == len(MIXED) * 2 or kind == "sft"
+    assert max(numbers) == len(ROWS.get(kind, MIXED)) * 2 or kind == "sft"
     assert len(numbers) > 1
 
 

@@ -8,6 +8,7 @@ import torch
 from lightning_modules.errors import TrainingError
 from lightning_modules.manual import ManualModule
 from lightning_modules.models.reference import Reference
+from lightning_modules.rollouts.sampler import Sampler
 from tests.lightning_modules.tiny_runs import fit, make, policy_and_values, ready
 
 SAME = 1e-10
@@ -67,8 +68,9 @@ def same(one, other) -> None:
         ("ppo", BY_TOKENS, ManualModule, "accumulate", 1, True),  # once two gradients are there
         ("a2c", BY_SIZE, ManualModule, "manual_backward", 4, True),  # while values are fitted alone
         ("rloo", BY_SIZE, ManualModule, "accumulate", 0, False),
+        ("rloo", BY_TOKENS, Sampler, "__call__", 0, True),
     ],
-    ids=["reference", "gradient", "values", "at once"],
+    ids=["reference", "gradient", "values", "at once", "sampling"],
 )
 def test_a_step_that_ran_out_of_memory_is_begun_anew(
     algorithm, limits, owner, name, call, after, tmp_path, monkeypatch
@@ -85,6 +87,19 @@ def test_a_second_time_in_a_step_ends_the_run(tmp_path, monkeypatch):
     fault(monkeypatch, Reference, "logprobs", {0, 1})
     with pytest.raises(TrainingError, match=r"^out of memory .*algo\.micro_batch_tokens"):
         trained("ppo", tmp_path, **BY_TOKENS)
+
+
+def test_a_sampler_takes_less_until_it_takes_one_response(tmp_path, monkeypatch):
+    """Of two responses to each of eight prompts; those of one prompt are taken apart at last."""
+    whole = trained("rloo", tmp_path / "whole")
+    fault(monkeypatch, Sampler, "__call__", set(range(4)))
+    again = trained("rloo", tmp_path / "again")
+    told = "out of memory: from here on the sampler takes {} responses"
+    assert again[2] == [told.format(n) for n in (8, 4, 2, 1)]
+    same(again, whole)
+    fault(monkeypatch, Sampler, "__call__", set(range(5)))
+    with pytest.raises(TrainingError, match=r"^out of memory .*lower data\.max_prompt_tokens"):
+        trained("rloo", tmp_path / "never")
 
 
 def test_in_another_step_it_is_halved_again(tmp_path, monkeypatch):

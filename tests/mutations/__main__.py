@@ -68,7 +68,7 @@ def as_markdown(verdicts: dict[Mutation, Verdict]) -> str:
         "",
         "Each row is a bug that RLHF code has had, or could have. `python -m tests.mutations` puts",
         "one after the other into the function named, each in a process of its own, and runs the",
-        "tests that should notice; without any bug the same tests pass. A bug that no test notices",
+        "tests that should notice; without any bug those that did pass. A bug that no test notices",
         "fails the suite. Written by `python -m tests.mutations --write docs/mutations.md`.",
     ]
     for title, rows in SECTIONS.items():

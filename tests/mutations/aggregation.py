@@ -10,6 +10,8 @@ POLICY = "lightning_modules/test_policy.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 SHORT = "lightning_modules/test_out_of_memory.py::test_a_step_that_ran_out_of_memory_is_begun_anew"
 GROUPED = "lightning_modules/rollouts/test_micro_batches.py"
+MODEL_FOLDER = "harness/pipeline/test_model_folder.py"
+SPEECH = "harness/chat/test_speech.py"
 COLLECTION = "lightning_modules/rollouts/test_collection.py"
 CHECKPOINTING = "lightning_modules/forward/test_checkpointing.py"
 ROLLOUT = "lightning_modules/rollouts/test_rollout.py"
@@ -268,6 +270,36 @@ ROWS = (
         tests=(f"{EVALUATION}::test_neither_batches_nor_their_order_change_what_is_found",),
     ),
     Mutation(
+        bug="two policies answer a prompt with the same noise",
+        target="harness.generation.answering:answer_noise",
+        old="place, player, sample)",
+        new="place, 0, sample)",
+        tests=(f"{SPEECH}::test_it_says_what_stands_in_a_file_of_answers[llama]",),
+    ),
+    Mutation(
+        bug="the noise of an answer is that of the batch",
+        target="harness.generation.answering:answer",
+        old="answer_noise(seed, p, number, samples)",
+        new="answer_noise(seed, part[0], number, samples)",
+        tests=(f"{SPEECH}::test_it_says_what_stands_in_a_file_of_answers[llama]",),
+    ),
+    Mutation(
+        bug="answers that go on after a kill are batched anew",
+        target="harness.generation.answering:answer",
+        old="range(skip - skip % size, ",
+        new="range(skip, ",
+        tests=(f"{SPEECH}::test_what_was_answered_before_is_left_out_and_changes_no_batch[llama]",),
+    ),
+    Mutation(
+        bug="an answer without its line's end counts as kept",
+        target="harness.feedback.answers:keep_whole",
+        old='not line.endswith(b"\\n") or ',
+        new="",
+        tests=(
+            "harness/feedback/test_answers.py::test_what_a_kill_has_left_is_kept_as_far_as_it_is_whole[whole but for its end]",
+        ),
+    ),
+    Mutation(
         bug="policy and reference are compared on the same noise",
         target="lightning_modules.metrics.evaluation:Evaluation._reference",
         old="Stream.REFERENCE_RESPONSES",
@@ -376,9 +408,9 @@ ROWS = (
         bug="the reward head is lost when LoRA is merged",
         seen="TRL #1379",
         target="lightning_modules.models.adapters:merged",
-        old="return whole(model).merge_and_unload()",
-        new="plain = whole(model).merge_and_unload()\n"
-        "        return plain.apply(\n"
+        old="plain = whole.merge_and_unload()",
+        new="plain = whole.merge_and_unload()\n"
+        "        plain.apply(\n"
         "            lambda m: m.reset_parameters() if m is getattr(plain, 'score', 0) else None\n"
         "        )",
         tests=(f"{LANGUAGE_MODEL}::test_a_merged_scorer_keeps_its_trained_head_through_a_folder",),
@@ -396,6 +428,14 @@ ROWS = (
         target="lightning_modules.models.adapters:merged",
         old="merge_and_unload()",
         new="unload()",
+        also=(Change("lightning_modules.models.adapters:_fold_in", "merge(part)", "continue"),),
         tests=(f"{LANGUAGE_MODEL}::test_a_merged_policy_says_what_the_adapted_one_says",),
+    ),
+    Mutation(
+        bug="what an adapter adds is rounded to the base's bfloat16 when a policy is exported",
+        target="lightning_modules.models.adapters:_copied",
+        old="torch.promote_types(held.dtype, torch.float32)",
+        new="held.dtype",
+        tests=(f"{MODEL_FOLDER}::test_what_was_learnt_on_a_base_in_16_bits_is_exported_whole",),
     ),
 )

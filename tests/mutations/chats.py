@@ -18,7 +18,7 @@ ROWS = (
     ),
     Mutation(
         bug="the sampler stops at the first of several stop tokens alone",
-        target="lightning_modules.rollouts.generation:generate",
+        target="lightning_modules.rollouts.generation:token_by_token",
         old="stopped = torch.isin(tokens, stops)",
         new="stopped = tokens == stops.flatten()[0]",
         tests=(
@@ -96,7 +96,7 @@ ROWS = (
     ),
     Mutation(
         bug="positions of a cached token count from the longest row",
-        target="lightning_modules.rollouts.generation:generate",
+        target="lightning_modules.rollouts.generation:token_by_token",
         old="prompt_mask.long().sum(-1, keepdim=True)",
         new="torch.full((len(prompt_mask), 1), prompt_mask.shape[1])",
         tests=(f"{PLAIN}::test_every_sampled_token_is_drawn_again",),

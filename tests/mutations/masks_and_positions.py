@@ -224,7 +224,7 @@ ROWS = (
     ),
     Mutation(
         bug="positions of sampled tokens count the padding",
-        target="lightning_modules.rollouts.generation:generate",
+        target="lightning_modules.rollouts.generation:token_by_token",
         old="attention_mask, positions + t, cache)",
         new="attention_mask, 0 * positions + attention_mask.shape[1] - 1, cache)",
         tests=(f"{GENERATION}::test_company_and_padding_change_no_response",),
@@ -255,7 +255,7 @@ ROWS = (
     ),
     Mutation(
         bug="finished rows leave the cache in another order",
-        target="lightning_modules.rollouts.generation:generate",
+        target="lightning_modules.rollouts.generation:token_by_token",
         old="cache.batch_select_indices(going)",
         new="cache.batch_select_indices(going.flip(0))",
         tests=(f"{GENERATION}::test_responses_end_with_their_first_stop_token_or_are_cut",),

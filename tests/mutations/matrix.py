@@ -3,11 +3,15 @@
 from tests.mutations import (
     aggregation,
     chats,
+    feedback,
+    judgements,
+    judges,
     log_probabilities,
     losses,
     masks_and_positions,
     models,
     reward_models,
+    rounds,
 )
 from tests.mutations.mutation import Mutation
 
@@ -16,8 +20,12 @@ SECTIONS: dict[str, tuple[Mutation, ...]] = {
     "Log-probabilities": log_probabilities.ROWS,
     "Rewards, advantages and losses": losses.ROWS,
     "Preferences, reward models and what they score": reward_models.ROWS,
+    "Verdicts of a judge, and what is made of them": judgements.ROWS,
+    "Judges: what they are asked, how they are read, what is kept": judges.ROWS,
     "Chats: what ends, what is text, what is cut": chats.ROWS,
+    "Labels of people": feedback.ROWS,
     "Models as they come": models.ROWS,
+    "Labels from elsewhere, and rounds": rounds.ROWS,
     "Micro-batches, ranks, noise, checkpoints and frozen models": aggregation.ROWS,
 }
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)

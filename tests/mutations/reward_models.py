@@ -12,6 +12,9 @@ UNSCORED = "lightning_modules/test_unscored.py"
 MICRO_BATCHES = "lightning_modules/test_micro_batches.py"
 SHARED = "lightning_modules/forward/test_shared_prompts.py"
 LOSSES = "lightning_modules.objectives.preference"
+THUMBS = "lightning_modules/test_thumbs.py"
+EXACT_THUMBS = "exact/test_thumbs.py"
+OF_THUMBS = "lightning_modules/metrics/test_thumbs.py"
 
 ROWS = (
     Mutation(
@@ -62,6 +65,54 @@ ROWS = (
         old="scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min / 2)",
         new="pass",
         tests=(f"{PREFERENCES}::test_what_is_behind_a_ranking_changes_nothing",),
+    ),
+    Mutation(
+        bug="thumbs are read upside down",
+        target="lightning_modules.objectives.thumbs:thumb",
+        old="torch.where(liked,",
+        new="torch.where(~liked,",
+        tests=(f"{EXACT_THUMBS}::test_the_gradient_is_what_was_predicted_less_what_happened",),
+    ),
+    Mutation(
+        bug="the bias of thumbs is not learned: scores take up how often things are liked",
+        target="lightning_modules.objectives.thumbs:thumb",
+        old="bradley_terry(score, bias), bradley_terry(bias, score)",
+        new="bradley_terry(score, bias * 0), bradley_terry(bias * 0, score)",
+        tests=(f"{EXACT_THUMBS}::test_thumbs_recover_the_worth_of_every_response",),
+    ),
+    Mutation(
+        bug="of an ensemble every thumb is judged by the first head's bias",
+        target="lightning_modules.reward_model:RewardModel._row_losses",
+        old="self.model.thumbs_bias[head]",
+        new="self.model.thumbs_bias[0]",
+        tests=(f"{THUMBS}::test_every_head_has_a_bias_and_a_sample_of_its_own",),
+    ),
+    Mutation(
+        bug="the order of responses is judged over prompts, where knowing the prompt is enough",
+        target="lightning_modules.metrics.thumbs:auc_within",
+        old="score[here & ~liked]",
+        new="score[~liked]",
+        tests=(
+            f"{OF_THUMBS}::test_knowing_which_prompts_are_liked_is_no_order_of_their_responses",
+        ),
+    ),
+    Mutation(
+        bug="thumbs of one prompt count as independent evidence",
+        target="lightning_modules.metrics.thumbs:variance_of_sum",
+        old="cluster.unique(return_inverse=True)",
+        new="(None, torch.arange(len(cluster)))",
+        tests=(
+            f"{OF_THUMBS}::test_what_is_said_of_one_prompt_again_and_again_is_no_further_evidence",
+        ),
+    ),
+    Mutation(
+        bug="a response that nobody judged in time is worth 0",
+        target="harness.web.people_reward:PeopleReward.score_texts",
+        old="math.nan if score is None else score",
+        new="score or 0.0",
+        tests=(
+            "harness/web/test_people_reward.py::test_what_nobody_judges_in_time_is_unscored_for_good",
+        ),
     ),
     Mutation(
         bug="all heads of an ensemble see the same sample of the data",

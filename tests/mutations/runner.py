@@ -75,7 +75,7 @@ class FirstFailure:
 def run_tests(tests: Sequence[str], folder: Path) -> Verdict:
     """What pytest says of these tests in this process, stopped at the first failure."""
     first = FirstFailure()
-    code = pytest.main([*OPTIONS, "-x", f"--basetemp={folder}", *in_tests(tests)], plugins=[first])
+    code = pytest.main([*OPTIONS, "-x", f"--basetemp={folder}", *tests], plugins=[first])
     if code == pytest.ExitCode.OK:
         return Verdict("survived")
     if first.test is None or code != pytest.ExitCode.TESTS_FAILED:
@@ -91,31 +91,29 @@ def judge(row: Mutation, folder: Path) -> Verdict:
         apply(row.changes)
     except DoesNotApply as error:
         return Verdict("broken", f"no longer applies: {error}")
-    return run_tests(row.tests, folder)
+    return run_tests(in_tests(row.tests), folder)
 
 
 def judge_all(
     rows: Sequence[Mutation], jobs: int, report: Callable[[Mutation, Verdict], None]
 ) -> tuple[list[Verdict], list[str]]:
-    """A verdict for each row, and what failed without any bug, where nothing may."""
-    everything = dict.fromkeys(test for row in rows for test in row.tests)
+    """A verdict for each row, and which of the tests that noticed a bug fail without any, where
+    none may.
+    """
+    verdicts = in_processes(
+        [lambda folder, row=row: judge(row, folder) for row in rows],
+        jobs,
+        lambda index, verdict: report(rows[index], verdict),
+    )
     files: dict[str, list[str]] = {}
-    for test in everything:
+    for test in dict.fromkeys(verdict.by for verdict in verdicts if verdict.kind == "killed"):
         files.setdefault(test.partition("::")[0], []).append(test)
-    # The longest come first, so that no process is left over at the end.
-    shares = sorted(files.values(), key=len, reverse=True)
-
-    work: list[Callable[[Path], Verdict]] = []
-    work += [lambda folder, tests=tests: run_tests(tests, folder) for tests in shares]
-    work += [lambda folder, row=row: judge(row, folder) for row in rows]
-
-    def done(index: int, verdict: Verdict) -> None:
-        if index >= len(shares):
-            report(rows[index - len(shares)], verdict)
-
-    verdicts = in_processes(work, jobs, done)
-    healthy, of_rows = verdicts[: len(shares)], verdicts[len(shares) :]
-    return of_rows, [f"{v.kind}: {v.by}" for v in healthy if v.kind != "survived"]
+    healthy = in_processes(
+        [lambda folder, tests=tests: run_tests(tests, folder) for tests in files.values()],
+        jobs,
+        lambda *_: None,
+    )
+    return verdicts, [f"{v.kind}: {v.by}" for v in healthy if v.kind != "survived"]
 
 
 def in_processes(

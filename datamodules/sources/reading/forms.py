@@ -2,7 +2,8 @@
 
 LLaMA-Factory's (`conversations` or `instruction`, `input` and `history` as the prompt; `chosen` and
 `rejected` as single messages, or both in `output`, best first), `messages` with a
-`rejected_response`, and OpenAI's (`preferred_output`).
+`rejected_response`, and OpenAI's (`preferred_output`). Of thumbs TRL's (`completion`) and
+LLaMA-Factory's (`kto_tag`; the response in `output`, or as the last message).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from datamodules.sources.reading.readers import header_place
 CONVERSATIONS = ("conversations", "conversation", "messages")
 PAIR = ("chosen", "rejected")
 RANKED = ("completions", "outputs", "answers", "candidates", "generations")
+COMPLETIONS = ("completion", "output", "answer")  # of one response with a thumb
+LABELS = ("kto_tag",)
 OPENAI = ("preferred_output", "non_preferred_output")
 Row = dict[str, Any]
 
@@ -34,10 +37,10 @@ def in_our_form(
 def _translated(row: Row, columns: Mapping[str, str], where: str) -> Row:
     if not _has_responses(row, columns):
         _add_responses(row, columns)
-    if not _has_responses(row, columns):
+    if not _has_responses(row, columns) and not _is_thumb(row, columns):
         _refuse_single(row, columns, where)
         return row
-    for name in PAIR:
+    for name in (*PAIR, "response"):
         if columns[name] in row:
             row[columns[name]] = _listed(row[columns[name]])
     if isinstance(ranked := row.get(columns["responses"]), list):
@@ -49,6 +52,19 @@ def _translated(row: Row, columns: Mapping[str, str], where: str) -> Row:
 
 def _has_responses(row: Row, columns: Mapping[str, str]) -> bool:
     return all(columns[name] in row for name in PAIR) or columns["responses"] in row
+
+
+def _is_thumb(row: Row, columns: Mapping[str, str]) -> bool:
+    """Whether the row is a response with what was said of it; both are put under our names."""
+    response, label = columns["response"], columns["label"]
+    if found := [name for name in LABELS if name in row and label not in row]:
+        row[label] = row.pop(found[0])
+    if label in row and response not in row:
+        if found := [name for name in COMPLETIONS if row.get(name) is not None]:
+            row[response] = row.pop(found[0])
+        elif found := [name for name in CONVERSATIONS if isinstance(row.get(name), list)]:
+            row[response] = row.pop(found[0])  # a whole conversation, which holds its prompt
+    return label in row and response in row
 
 
 def _add_responses(row: Row, columns: Mapping[str, str]) -> None:
@@ -91,14 +107,14 @@ def _refuse_single(row: Row, columns: Mapping[str, str], where: str) -> None:
         raise DataError(f"{where}: has {', '.join(map(repr, row))}. {told}")
     raise DataError(
         f"{where}: has one response to {prompt[0]!r} and none that is worse; a comparison needs"
-        f" two ('chosen' and 'rejected', or a list 'responses'). It has"
-        f" {', '.join(map(repr, row))}"
+        f" two ('chosen' and 'rejected', or a list 'responses'), a thumb a 'label' (true or false)."
+        f" It has {', '.join(map(repr, row))}"
     )
 
 
 def _tells_prompt(row: Row, columns: Mapping[str, str]) -> bool:
     """Whether the responses are whole conversations, or transcripts, which hold their prompt."""
-    chosen = row.get(columns["chosen"])
+    chosen = row.get(columns["chosen"], row.get(columns["response"]))
     if isinstance(chosen, str):
         return chosen.lstrip().startswith("Human:")
     return isinstance(chosen, list) and len(chosen) > 1

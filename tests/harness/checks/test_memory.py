@@ -16,7 +16,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from datamodules.tokenization.encoder import Encoder
 from harness.checks import memory
+from harness.checks.forward_passes import check_repeats
 from harness.checks.memory import Sizes, estimate, sampling_bytes, states_per_weight, update_bytes
+from lightning_modules.forward import free_memory
+from lightning_modules.forward.saved import saved_bytes
 from lightning_modules.models.parameters import frozen
 from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import new_scorer
@@ -114,6 +117,61 @@ def test_an_update_grows_with_the_micro_batch_and_with_the_length(bench):
     assert 1.9 * small < update_bytes(module, longer) < 3 * small
 
 
+def test_a_prompt_that_is_read_once_counts_once(bench):
+    """Against what is saved of 16 responses to 4 prompts."""
+    module = bench.module("rloo", samples_per_prompt=4, micro_batch_size=16)
+    sizes = Sizes(sequences=16, micro_batch=16, prompt_tokens=60, response_tokens=8)
+    apart = update_bytes(module, sizes)
+    module.collector.share_prompts()
+    assert module.collector.shares_prompts
+    together = update_bytes(module, sizes)
+    prompt_mask = torch.ones(16, 60, dtype=torch.bool)
+    prompt_mask[:, 0] = False
+    rows = torch.zeros(16, 68, dtype=torch.long), prompt_mask, torch.ones(16, 8, dtype=torch.bool)
+    held = saved_bytes(module.model, lambda: module.passes(*rows, torch.arange(16) // 4))
+    held += 16 * 8 * len(bench.encoder.tokenizer) * memory.WHOLE_LOGIT
+    # A part may end within a prompt: there is one more than 4.
+    assert held < together < 1.25 * held < apart
+
+
+class Saved:
+    """What a graph holds of one tensor; `now` and `most` are of all."""
+
+    now = most = 0
+
+    def __init__(self, x):
+        self.x = x.detach()  # itself would be a circle
+        Saved.now += x.nbytes
+        Saved.most = max(Saved.most, Saved.now)
+
+    def __del__(self):
+        Saved.now -= self.x.nbytes
+
+
+def most_saved(passes) -> int:
+    Saved.now = Saved.most = 0
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.x):
+        passes()
+    return Saved.most
+
+
+@pytest.mark.parametrize("critic", ["head", "copy"])
+def test_the_check_of_passes_holds_one_graph_at_a_time_as_an_update_does(critic, bench):
+    module = bench.module(critic=critic, micro_batch_size=4, minibatches=1)
+    prompts = bench.world.prompts("train")[:8]
+    ids, mask = bench.encoder.pad(bench.encoder.prompts(prompts), "left")
+    batch = {"prompt_ids": ids, "prompt_mask": mask, "prompts": prompts}
+    noise = torch.Generator().manual_seed(0)
+    rollout, _, _ = module.collector.collect(batch, noise, 1, with_reference=False)
+    part = rollout.select(torch.arange(4))
+
+    def update() -> None:
+        for new in module.passes(part.sequences, part.prompt_mask, part.response_mask):
+            del new
+
+    assert 0 < most_saved(lambda: check_repeats(module, rollout)) <= 1.1 * most_saved(update)
+
+
 def test_half_precision_halves_what_most_layers_keep(bench, monkeypatch):
     """Of a response more: weights that are cast are kept whatever their number. With attention as
     Transformers has it: another test may have prepared that of short sequences, which keeps more.
@@ -148,23 +206,34 @@ def test_free_memory_is_the_least_of_what_machine_and_container_leave(tmp_path, 
         "stat": "anon 1\nfile 500000",
     }.items():
         (tmp_path / f"memory.{name}").write_text(text + "\n", encoding="utf-8")
-    assert memory._available(meminfo) == 4000 * 1024
-    assert memory._left_in_container(tmp_path) == 1_000_000
+    assert free_memory._available(meminfo) == 4000 * 1024
+    assert free_memory._left_in_container(tmp_path) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
-    assert memory._left_in_container(tmp_path) is None
-    assert memory._available(tmp_path / "none") is None
-    monkeypatch.setattr(memory, "_available", lambda: 4_000_000)
-    monkeypatch.setattr(memory, "_left_in_container", lambda: 1_000_000)
-    assert memory.free_bytes(torch.device("cpu"), 2) == 500_000
+    assert free_memory._left_in_container(tmp_path) is None
+    assert free_memory._available(tmp_path / "none") is None
+    monkeypatch.setattr(free_memory, "_available", lambda: 4_000_000)
+    monkeypatch.setattr(free_memory, "_left_in_container", lambda: 1_000_000)
+    assert free_memory.free_bytes(torch.device("cpu"), 2) == 500_000
     for name in ("_available", "_left_in_container"):
-        monkeypatch.setattr(memory, name, lambda: None)
-    assert memory.free_bytes(torch.device("cpu"), 1) is None
+        monkeypatch.setattr(free_memory, name, lambda: None)
+    assert free_memory.free_bytes(torch.device("cpu"), 1) is None
 
 
 def status(name: str) -> int:
     """Bytes that Linux counts for this process: VmRSS of now, VmHWM at most."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines())
     return int(lines[name].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc and /proc")
+def test_what_this_process_has_freed_is_free():
+    pieces = [torch.ones(16_000) for _ in range(3000)]  # 192 MB, too small to be mapped each
+    last = pieces[-1]  # what is below it stays with the heap
+    del pieces
+    before = status("VmRSS")
+    free_memory.free_bytes(torch.device("cpu"), 1)
+    assert before - status("VmRSS") > 100 * 2**20
+    assert last.sum() == 16_000
 
 
 def measure(bench: Bench, result: Queue) -> None:

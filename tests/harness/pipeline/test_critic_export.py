@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, TaskType
 from transformers import AutoModelForSequenceClassification
 
-from harness.parts.critic_start import start_config
+from harness.parts.starts import critic_config
 from harness.pipeline.critic_export import export_critic
 from harness.pipeline.policy_models import critic_head
 from lightning_modules.forward.passes import plain
@@ -84,7 +84,7 @@ def test_every_critic_comes_back_with_its_values(critic, lora, lm, encoder, sequ
     expected = model.values(*rows)
     assert export_critic(model, encoder, tmp_path) == []
     path = critic_folder(tmp_path)
-    assert value_kind(start_config(tmp_path)) == critic
+    assert value_kind(critic_config(tmp_path)) == critic
     close = {"rtol": 0, "atol": 20 * of_model(lm)}
     # Read by this project, and by plain Transformers at the last token of a state.
     loaded = ActorCritic(lm, critic=ScalarModel(load_scorer(path)))

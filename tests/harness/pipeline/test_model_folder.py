@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, TaskType, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -55,6 +56,35 @@ def test_a_reward_model_scores_the_same_after_a_round_trip(adapter, lm, encoder,
     export(model, encoder, tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(model))
+
+
+@torch.no_grad()
+def test_what_was_learnt_on_a_base_in_16_bits_is_exported_whole(lm, encoder, tmp_path):
+    """A change of every weight by less than bfloat16 tells apart."""
+    model = with_adapter(lm.bfloat16(), TaskType.CAUSAL_LM)
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            parameter.mul_(1e-3)
+    before = [p.clone() for p in model.parameters()]
+    export(model, encoder, tmp_path)
+    assert all(map(torch.equal, model.parameters(), before))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    there = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    state = get_peft_model_state_dict(model)
+    assert there.keys() == state.keys()
+    assert all(torch.equal(there[name], state[name]) for name in state)
+    # Half as large, if asked for, and rounded once.
+    export(model, encoder, tmp_path / "half", dtype=torch.bfloat16)
+    half = AutoModelForCausalLM.from_pretrained(tmp_path / "half" / "model").state_dict()
+    for name, weight in loaded.state_dict().items():
+        assert torch.equal(half[name], weight.bfloat16()), name
+    # The policy itself, computed in the same precision.
+    policy = model.float()
+    expected = policy(IDS).logits
+    torch.testing.assert_close(loaded(IDS).logits, expected, rtol=0, atol=of_model(policy))
+    with policy.disable_adapter():
+        assert (policy(IDS).logits - expected).abs().max() > 5 * of_model(policy)
 
 
 SAMPLED_BY = """

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.cells import cell_len
 
-from datamodules.records import Message, Preference, Prompt, Ranking
-from harness.reports.lessons import pair_lines, say_lessons
+from datamodules.records import Message, Preference, Prompt, Ranking, Thumb
+from harness.reports.lessons import pair_lines, say_lessons, thumb_lines
 from harness.reports.plain_console import PlainConsole
 from tests.lightning_modules.supervised_parts import Given
 
@@ -90,3 +90,16 @@ def test_counts_notes_and_cautions_come_before_the_first_pair_that_teaches():
     assert places == sorted(places)
     assert "tied" not in out
     assert "held" in shown(source, "val")
+
+
+def test_the_first_thumb_is_shown_beside_the_first_pair():
+    rows = [Preference(TALK, "Because.", "No."), Thumb(TALK, "It is.", liked=False)]
+    text = shown(given(rows))
+    assert "the first pair, as it will be taught:" in text
+    assert "the first of the thumbs, as it will be taught:" in text
+    assert thumb_lines(rows[1])[-3:] == [
+        "  user       Why so?",
+        "  response   It is.",
+        "  thumb      down",
+    ]
+    assert "first pair" not in shown(given(rows[1:]))

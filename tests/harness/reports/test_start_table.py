@@ -8,7 +8,7 @@ from peft import LoraConfig, TaskType
 
 from harness.checks.room import chosen
 from harness.reports.model_words import model_words, reward_words, short
-from harness.reports.start_table import start_table
+from harness.reports.start_table import start_table, thumbs_line
 from lightning_modules.forward.checkpointing import set_checkpointing
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.adapters import add_adapter, add_value_adapter
@@ -18,6 +18,7 @@ from lightning_modules.reinforce import Reinforce
 from lightning_modules.rewards.combined import CombinedReward
 from lightning_modules.rewards.programmed import GoldReward
 from lightning_modules.rollouts.collection import Vocabulary
+from tests.lightning_modules.supervised_parts import THUMBS, Given, pair
 
 LORA = LoraConfig(r=4, target_modules="all-linear")
 POLICY = {
@@ -176,3 +177,10 @@ def test_what_was_chosen_for_memorys_sake_is_shown(lm):
         "micro_batch_size": None,
         "checkpointing": True,
     }
+
+
+def test_how_many_thumbs_are_up_and_what_they_count_is_told():
+    line = thumbs_line(Given([*THUMBS, pair()], THUMBS[:1]), 0.25)
+    assert line.startswith("4 thumbs, 75% of them up; 1 held out, 100% of them up;")
+    assert line.endswith("1 comparison beside them; a thumb weighs 0.25 of one")
+    assert "comparison" not in thumbs_line(Given(THUMBS), 1.0)

@@ -77,3 +77,20 @@ def test_an_old_run_has_what_does_the_same_with_todays_memory():
         given = {"micro_batch_size": size, "micro_batch_tokens": tokens}
         assert with_new_names({"hardware": {}, "algo": given})["algo"] == given
     assert with_new_names(found | {"algo": algo})["algo"] == algo
+
+
+def test_an_old_run_had_no_thumbs():
+    new = {
+        "data": {"columns": {"chosen": "good", "response": "response", "label": "label"}},
+        "stages": {
+            "reward_model": {
+                "_target_": "lightning_modules.reward_model.RewardModel",
+                "thumb_weight": 1.0,
+            }
+        },
+    }
+    old = {
+        "data": {"columns": {"chosen": "good"}},
+        "stages": {"reward_model": {"_target_": "lightning_modules.reward_model.RewardModel"}},
+    }
+    assert with_new_names(old) == with_new_names(new) == new

@@ -1,5 +1,6 @@
 """A base in 4 bits is the same model in every role, and what is exported has no 4 bits left."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -11,7 +12,13 @@ from harness.checks.memory import states_per_weight, weight_bytes
 from harness.pipeline.model_folder import export
 from lightning_modules.forward.packed_parameters import is_packed, numbers
 from lightning_modules.models.actor_critic import ActorCritic
-from lightning_modules.models.adapters import VALUE_ADAPTER, add_adapter
+from lightning_modules.models.adapters import (
+    VALUE_ADAPTER,
+    active_adapters,
+    add_adapter,
+    merged,
+    put_beside,
+)
 from lightning_modules.models.loading import LoadOptions, load_causal_lm
 from lightning_modules.models.one_base import BASE, base_digest, critic_on, reward_on
 from lightning_modules.models.parameters import parameter_counts
@@ -120,6 +127,17 @@ def test_policy_reference_reward_and_critic_are_one_packed_base(policy, folder, 
     base = load_causal_lm(folder, how=PACKED)
     assert torch.equal(reference, ActorCritic(base)(IDS, *MASKS, 1.0).logprobs)
     assert weight_bytes([model]) < weight_bytes([policy.get_base_model()]) + 200_000
+
+
+@torch.no_grad()
+def test_several_adapters_on_a_packed_base_are_merged_together(policy):
+    """As those of a critic that is made of a reward model."""
+    put_beside(policy, "reward", deepcopy(LORA), trained=True)
+    shake(policy)
+    with active_adapters(policy, "default", "reward"):
+        expected = policy(input_ids=IDS).logits
+        plain = merged(policy)
+    torch.testing.assert_close(plain(input_ids=IDS).logits, expected, rtol=0, atol=of_model(plain))
 
 
 OPTIMIZERS = {

@@ -1,6 +1,7 @@
 """What can be added to Bradley-Terry, and rankings with ties: the formulas and their relations."""
 
 from itertools import permutations
+from math import log
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from lightning_modules.objectives.preference import (
     bradley_terry,
     centring,
+    disagreement,
     equal_shares,
     label_smoothed,
     plackett_luce,
@@ -186,3 +188,13 @@ def test_a_tie_says_nothing_of_the_order_of_its_responses():
     swapped = RATINGS[[2, 1, 0, 3]].clone().requires_grad_()
     second = slope(plackett_luce_with_ties(*ranked(((2, 0), (1,)), swapped)), swapped)
     close(first, second[[2, 1, 0, 3]])
+
+
+def test_heads_disagree_by_the_spread_of_their_preferences():
+    """Two heads prefer the first response with 1/2 and 3/4: 1/8 to either side of their mean."""
+    apart = torch.tensor([[0.0, 2.0], [0.0, 2.0 - log(3)]], dtype=torch.float64)
+    close(disagreement(apart), 1 / 8)
+    close(disagreement(apart.flip(0)), 1 / 8)
+    # What a head adds to all scores says nothing, and of three two agree about one pair in three.
+    close(disagreement(apart + torch.tensor([5.0, -3.0])), 1 / 8)
+    close(disagreement(torch.cat([apart, apart[:1]])), (2 / 3) ** 0.5 / 8)

@@ -1,5 +1,7 @@
 """Scores of reward models: by ids for the run's own, by text for any other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
@@ -8,6 +10,7 @@ from datamodules.tokenization.encoder import Encoder
 from datamodules.tokenization.loading import train_tokenizer
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.models.loading import FLOAT32
+from lightning_modules.models.scalar import ScalarModel
 from lightning_modules.models.scorers import new_scorer
 from lightning_modules.rewards.learned import CheckpointReward, LearnedReward
 from lightning_modules.rewards.reward import Responses, RewardContext
@@ -95,6 +98,30 @@ def test_checkpoint_scores_the_decoded_text_by_its_own_tokenizer(
     assert other.tokenizer.decode(rows[0]).endswith(f"<|assistant|>{TEXTS[0]}<|eos|>")
     expected = transformers_says(folder, rows)
     close(reward.score(responses), expected, reward)
+
+
+@pytest.mark.parametrize("kind", ["learned", "checkpoint"])
+def test_where_memory_runs_out_fewer_responses_are_read_at_a_time(
+    context, folder, responses, kind, monkeypatch
+):
+    said = []
+    reward = LearnedReward() if kind == "learned" else CheckpointReward(path=str(folder))
+    reward.bind(replace(context, say=said.append))
+    whole = reward.score(responses)
+    heads, read = ScalarModel.heads, []
+
+    def with_room_for_two(self, ids, *given):
+        read.append(len(ids))
+        if len(ids) > 2 or len(read) == 3:  # once more when some have been read
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return heads(self, ids, *given)
+
+    monkeypatch.setattr(ScalarModel, "heads", with_room_for_two)
+    reward.scorer.at_a_time.tokens = 4 * 64
+    close(reward.score(responses), whole, reward)
+    assert read[0] == 4
+    assert read[-1] <= 2
+    assert said[0] == "out of memory: from here on the reward model takes 128 tokens with padding"
 
 
 @pytest.mark.parametrize("kind", ["learned", "checkpoint"])

@@ -142,7 +142,7 @@ def test_a_column_that_was_named_is_the_prompt(tmp_path):
     "row",
     [
         {"conversations": [*SHAREGPT, gpt(GOOD)]},
-        {"messages": [*CHAT, assistant(GOOD)], "label": True},
+        {"messages": [*CHAT, assistant(GOOD)], "source": True},
         {"instruction": QUESTION, "input": "", "output": GOOD},
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, resource
-from lightning_modules.forward.heap import hand_back_freed_memory, keep_freed_memory
+from lightning_modules.forward.free_memory import hand_back_freed_memory, keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -1,0 +1,1 @@
+"""A reward judged by thumbs on single responses."""

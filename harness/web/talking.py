@@ -1,0 +1,227 @@
+"""The page on which one talks to a policy: answers as they are spoken, votes on them."""
+
+import asyncio
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from rich.console import Console
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from harness.chat.talk import NothingSaid, Speaking, Talk
+from harness.errors import USER_ERRORS
+from harness.reports.console import say
+from harness.web.annotators import annotator
+from harness.web.pages import page, part, static
+from harness.web.server import serving
+
+COOKIE = "rlhf_ladder_talk"
+MOST = 64  # conversations that are kept
+VOTES: dict[str, Callable[[Talk], str]] = {
+    "up": lambda talk: talk.like(True),
+    "down": lambda talk: talk.like(False),
+    **{
+        choice: lambda talk, choice=choice: talk.prefer(choice)
+        for choice in ("first", "second", "tie", "both_bad")
+    },
+}
+Event = dict[str, Any]
+
+
+@dataclass
+class Session:
+    """The conversation of one browser; `stops`: nobody wants to hear more of the answer in hand."""
+
+    talk: Talk
+    stops: bool = False
+
+
+class Talking:
+    """Lets each browser talk with the same policies. `begin` makes a conversation for an annotator,
+    whose name is `me` unless the browser has one.
+    """
+
+    def __init__(self, begin: Callable[[str], Talk], me: str):
+        self.begin = begin
+        self.me = me
+        self.sessions: OrderedDict[str, Session] = OrderedDict()
+        self.one_at_a_time = threading.Lock()
+
+    def app(self) -> Starlette:
+        """The page alone, as a whole site."""
+        acts = {
+            "/vote": self.vote,
+            "/undo": lambda talk, asked: talk.undo() and "",
+            "/reset": lambda talk, asked: talk.reset() or "",
+            "/system": self.system,
+        }
+        speaks = {
+            "/say": lambda talk, asked: talk.ask(str(asked["text"])),
+            "/again": lambda talk, asked: talk.again(),
+            "/other": lambda talk, asked: talk.beside(),
+        }
+        return Starlette(
+            routes=[
+                Route("/", self.show),
+                Route("/stop", self.stop, methods=["POST"]),
+                *(Route(path, self._acting(act), methods=["POST"]) for path, act in acts.items()),
+                *(
+                    Route(path, self._speaking(speak), methods=["POST"])
+                    for path, speak in speaks.items()
+                ),
+                static(),
+            ]
+        )
+
+    def show(self, request: Request) -> Response:
+        """The whole page, with the conversation so far."""
+        key = request.cookies.get(COOKIE, "")
+        if key not in self.sessions:
+            key = secrets.token_urlsafe(16)
+            self.sessions[key] = Session(self.begin(annotator(request) or self.me))
+            while len(self.sessions) > MOST:
+                self.sessions.popitem(last=False)[1].stops = True
+        talk = self.sessions[key].talk
+        answer = page("chat.html", talk=talk, turns=turns(talk))
+        answer.set_cookie(COOKIE, key, httponly=True, samesite="strict")
+        return answer
+
+    async def stop(self, request: Request) -> Response:
+        """End the answer in hand."""
+        if session := self._session(request):
+            session.stops = True
+        return JSONResponse({})
+
+    def close(self) -> None:
+        """End all answers."""
+        for session in self.sessions.values():
+            session.stops = True
+
+    def vote(self, talk: Talk, asked: Event) -> str:
+        return VOTES[str(asked["choice"])](talk)
+
+    def system(self, talk: Talk, asked: Event) -> str:
+        """Begin anew with another system message."""
+        talk.reset()
+        talk.system = str(asked["text"]).strip() or None
+        return ""
+
+    def _session(self, request: Request) -> Session | None:
+        return self.sessions.get(request.cookies.get(COOKIE, ""))
+
+    def _acting(self, act: Callable[[Talk, Event], str]) -> Callable:
+        """A route that changes a conversation and answers with it, and what is to be said."""
+
+        def acted(session: Session, asked: Event) -> Response:
+            with self.one_at_a_time:
+                said = _told(lambda: act(session.talk, asked))
+            return JSONResponse({"said": said, "turns": turns(session.talk)})
+
+        async def answer(request: Request) -> Response:
+            session = self._session(request)
+            if session is None:
+                return JSONResponse({"said": "this conversation is gone; load the page anew"}, 409)
+            return await run_in_threadpool(acted, session, await _sent(request))
+
+        return answer
+
+    def _speaking(self, speak: Callable[[Talk, Event], Speaking]) -> Callable:
+        """A route that answers with events (server-sent ones): pieces of text, then the whole."""
+
+        async def answer(request: Request) -> Response:
+            session = self._session(request)
+            if session is None:
+                return JSONResponse({"said": "this conversation is gone; load the page anew"}, 409)
+            asked = await _sent(request)
+            return StreamingResponse(
+                self._events(session, lambda talk: speak(talk, asked)),
+                media_type="text/event-stream",
+            )
+
+        return answer
+
+    async def _events(
+        self, session: Session, speak: Callable[[Talk], Speaking]
+    ) -> AsyncIterator[str]:
+        loop, told = asyncio.get_running_loop(), asyncio.Queue()
+        session.stops = False
+
+        def tell(event: Event | None) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, event)
+
+        threading.Thread(target=self._speak, args=(session, speak, tell), daemon=True).start()
+        try:
+            while (event := await told.get()) is not None:
+                yield f"data: {json.dumps(event)}\n\n"
+        finally:  # also where the browser has gone
+            session.stops = True
+
+    def _speak(
+        self,
+        session: Session,
+        speak: Callable[[Talk], Speaking],
+        tell: Callable[[Event | None], None],
+    ) -> None:
+        """Draw an answer and tell of it; one at a time, as they share the models."""
+
+        def spoken() -> str:
+            speech = speak(session.talk)
+            for piece in speech:
+                tell({"piece": piece})
+                if session.stops:
+                    break
+            session.talk.heard(speech)
+            left_out = "Its beginning was left out: it is more than the model reads."
+            return left_out if speech.is_cut else ""
+
+        with self.one_at_a_time:
+            try:
+                tell({"said": _told(spoken)})
+            finally:
+                tell({"turns": turns(session.talk)})
+                tell(None)
+
+
+def on_page(
+    begin: Callable[[str], Talk], console: Console, *, me: str, host: str, port: int
+) -> None:
+    """Serve the page until a signal ends it."""
+    talking = Talking(begin, me)
+    with serving(talking.app(), host, port) as site:
+        say(console, [f"open {site.address} to talk; ctrl-c ends, and keeps all votes"])
+        try:
+            site.wait()
+        finally:
+            talking.close()
+
+
+def turns(talk: Talk) -> Markup:
+    """The conversation so far."""
+    return part("turns.html", talk=talk)
+
+
+def _told(act: Callable[[], str]) -> str:
+    """What an act says, or why it cannot be done."""
+    try:
+        return act()
+    except (*USER_ERRORS, NothingSaid) as error:
+        return str(error)
+    except KeyError as error:
+        return f"what was sent lacks {error}"
+
+
+async def _sent(request: Request) -> Event:
+    try:
+        asked = await request.json()
+    except ValueError:
+        asked = None
+    return asked if isinstance(asked, dict) else {}

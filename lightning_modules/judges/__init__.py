@@ -1,0 +1,1 @@
+"""Language models that judge: behind an endpoint, or in this process."""
