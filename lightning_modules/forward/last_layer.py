@@ -55,7 +55,7 @@ def read_until(skipped: int) -> int | None:
 
 def _last_layer(backbone: nn.Module) -> nn.Module | None:
     """None where it is not clear which it is."""
-    found = list(stacks(backbone))
+    found = list(stacks(backbone)) if isinstance(backbone, nn.Module) else []
     return found[0][-1] if len(found) == 1 else None
 
 
