@@ -36,7 +36,7 @@ def last_layer_from(model: nn.Module, start: int) -> Iterator[int]:
 
     Yields how many places are left out: `start`, or 0.
     """
-    layer = _last_layer(plain(model).base_model)
+    layer = _last_layer(getattr(plain(model), "base_model", None))
     if start == 0 or layer is None or not _worth(layer) or not _can(model, layer):
         yield 0
         return
@@ -53,9 +53,9 @@ def read_until(skipped: int) -> int | None:
     return -1 if skipped else None
 
 
-def _last_layer(backbone: nn.Module) -> nn.Module | None:
+def _last_layer(backbone: object) -> nn.Module | None:
     """None where it is not clear which it is."""
-    found = list(stacks(backbone))
+    found = list(stacks(backbone)) if isinstance(backbone, nn.Module) else []
     return found[0][-1] if len(found) == 1 else None
 
 

@@ -111,11 +111,14 @@ class Collector:
         # 3. The policy's own log-probabilities and values, by the forward pass that updates use, so
         #    that the first importance weight is 1.
         tensors = (responses.sequences, responses.prompt_mask, mask, responses.prompt_of)
-        old = self._policy_outputs(*tensors, first_step)
+        order = None
+        if first_step is not None:
+            order = torch.randperm(len(mask), generator=first_step).to(mask.device)
+        old = self._policy_outputs(*tensors, order)
         said = responses.logprobs
         sampled_with = None if said is None else masked(said, mask)
         # 4. The reference's log-probabilities.
-        ref_logprobs = self._reference_logprobs(*tensors) if with_reference else None
+        ref_logprobs = self._reference_logprobs(*tensors, order) if with_reference else None
         collected = clock(device)
         rollout = Rollout(
             prompt_mask=responses.prompt_mask,
@@ -189,12 +192,8 @@ class Collector:
         prompt_mask: Tensor,
         response_mask: Tensor,
         prompt_of: Tensor | None,
-        first_step: torch.Generator | None,
+        order: Tensor | None,
     ) -> TokenOutputs:
-        order = None
-        if first_step is not None:
-            order = torch.randperm(len(sequences), generator=first_step).to(sequences.device)
-
         def outputs(*part: Tensor, prompt_of: Tensor | None) -> TokenOutputs:
             given = (*part, self.temperature, True, prompt_of)
             self._begun = None

@@ -150,8 +150,8 @@ ROWS = (
     Mutation(
         bug="the rollout carries gradients",
         target="lightning_modules.rollouts.collection:Collector.collect",
-        old="old = self._policy_outputs(*tensors, first_step)",
-        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors, first_step)",
+        old="old = self._policy_outputs(*tensors, order)",
+        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors, order)",
         tests=(
             "lightning_modules/rollouts/test_collection.py::test_the_first_importance_weight_is_1",
         ),
