@@ -14,6 +14,9 @@ from harness.feedback.export import rows_by_kind
 from harness.feedback.items import Item
 from harness.feedback.pairs import Row, pair_row
 from harness.feedback.store import Store
+from harness.judging.both_orders import Pair as Compared
+from harness.judging.both_orders import in_both_orders
+from harness.judging.pairs import label_rows
 from harness.rounds.pairs import Pair
 from lightning_modules.judges.judge import Judge
 from lightning_modules.rollouts.seeding import Stream
@@ -32,20 +35,8 @@ def by_judge(judge: Judge, pairs: Sequence[Pair]) -> list[Row]:
     """What a judge says who reads each pair in both orders. Where these disagree it is a tie, with
     a strength of 0; a pair without a verdict has no row.
     """
-    prompts = [pair.prompt for pair in pairs]
-    firsts, seconds = ([pair.texts[place] for pair in pairs] for place in (0, 1))
-    verdicts = judge.compare(prompts * 2, firsts + seconds, seconds + firsts)
-    rows = []
-    for pair, one, other in zip(pairs, verdicts, verdicts[len(pairs) :], strict=False):
-        if one.value is None or other.value is None:
-            continue
-        shares = one.value, 1 - other.value  # that the first answer is better, in each order
-        better = int(sum(shares) < 1)
-        agree = min(shares) > 0.5 or max(shares) < 0.5
-        strength = round(abs(sum(shares) - 1), 6) if agree else 0.0
-        texts = pair.texts[better], pair.texts[1 - better]
-        rows.append(pair_row(pair.prompt, *texts, strength=strength, annotators=[judge.words]))
-    return rows
+    asked = [Compared(pair.prompt, *pair.texts) for pair in pairs]
+    return list(label_rows(in_both_orders(judge, asked), judge.words))
 
 
 def by_people(

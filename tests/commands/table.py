@@ -43,6 +43,30 @@ EXCEPTIONS: dict[tuple[str, str], Needs | Long] = {
     ("CONTRIBUTING.md", "python -m tests.mutations --write docs/mutations.md"): OWN_TEST,
     ("CONTRIBUTING.md", "python -m tests.real_model"): NETWORK,
     ("comparing.md", "python run.py task=compare runs=outputs/sweeps publish=true"): ACCOUNT,
+    ("README.md", "python run.py task=label items=answers/answers.jsonl"): PEOPLE,
+    ("README.md", "python run.py task=judge items=answers/answers.jsonl judge.model=./my_judge"): (
+        JUDGE
+    ),
+    (
+        "feedback.md",
+        "python run.py task=label items=first_answers/answers.jsonl store=first_labels",
+    ): PEOPLE,
+    ("feedback.md", "python run.py task=label store=first_labels export=my_pairs.jsonl"): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py algo=ppo model=smollm_135m adapter=lora data=files data.path=my_pairs.jsonl"
+        " budget=quick",
+    ): PEOPLE,
+    (
+        "feedback.md",
+        "python run.py task=judge items=first_answers/answers.jsonl"
+        " judge.base_url=http://127.0.0.1:8000/v1 judge.model=my-judge hydra.run.dir=first_labels",
+    ): JUDGE,
+    (
+        "feedback.md",
+        "python run.py algo=ppo model=smollm_135m adapter=lora data=files"
+        " data.path=first_labels/pairs.jsonl budget=quick",
+    ): JUDGE,
     ("feedback.md", "python run.py task=label items=answers.jsonl"): PEOPLE,
     ("feedback.md", "python run.py task=label export=pairs.jsonl"): PEOPLE,
     (

@@ -47,16 +47,9 @@ ROWS = (
         ),
     ),
     Mutation(
-        bug="what a judge says in the other order is not turned round",
-        target="harness.rounds.labels:by_judge",
-        old="1 - other.value",
-        new="other.value",
-        tests=(f"{LABELS}::test_a_judge_reads_both_orders_and_contradicting_itself_is_a_tie",),
-    ),
-    Mutation(
         bug="a judge that contradicts itself prefers whom it is surer of",
-        target="harness.rounds.labels:by_judge",
-        old="if agree else 0.0",
+        target="harness.judging.pairs:label_rows",
+        old='0.0 if each.winner == "tie" else ',
         new="",
         tests=(f"{LABELS}::test_a_judge_reads_both_orders_and_contradicting_itself_is_a_tie",),
     ),

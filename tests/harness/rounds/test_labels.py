@@ -5,6 +5,7 @@ import re
 import threading
 from dataclasses import dataclass
 from math import sqrt
+from types import SimpleNamespace
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -56,6 +57,7 @@ class Judge:
 
     read: dict
     words: str = "a judge"
+    options = SimpleNamespace(local=True)
 
     def compare(self, prompts, firsts, seconds):
         return [Verdict(self.read[a, b]) for a, b in zip(firsts, seconds, strict=True)]
