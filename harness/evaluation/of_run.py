@@ -30,6 +30,7 @@ from lightning_modules.options.paths import MODEL
 
 TRAINING = "harness.tasks.train.train"
 FUNCTION = "lightning_modules.rewards.programmed.FunctionReward"
+PEOPLE = "harness.web.people_reward.PeopleReward"
 SHAPES_STAGES = ("stages", "model", "adapter", "stage_seed")
 # Of models that no run says the reward of, a judge compares alone.
 JUDGED_ALONE = {"name": "none", "_target_": "lightning_modules.rewards.programmed.NoReward"}
@@ -224,10 +225,17 @@ def _of_reward(cfg: DictConfig, run: Path, typed: Sequence[str]) -> Taken:
 
 
 def _refuse_functions(reward: Any, run: Path, typed: Sequence[str]) -> None:
-    """RunError if the run's reward is code, which is imported only if it is typed."""
+    """RunError if the run's reward is code or people: the one is imported, and the others are
+    asked, only if it is typed.
+    """
     said = {place_of(override) for override in typed}
     for place, section in rewards("reward", reward) if reward else ():
         name = f"{place}.path"
+        if section.get("_target_") == PEOPLE:
+            raise RunError(
+                f"{run / CONFIG}: {place} is people, who are asked again only if that is typed: add"
+                " reward=people, or give another reward"
+            )
         if section.get("_target_") == FUNCTION and name not in said:
             raise RunError(
                 f"{run / CONFIG}: {name}={section.get('path')}: code that a run's folder names is"

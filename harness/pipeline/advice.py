@@ -69,10 +69,11 @@ def _trainings(parts: Parts) -> Iterator[str]:
 def _about_toy(parts: Parts) -> Text:
     size = parts.language_model.parameters()
     rows = len(parts.source.taught("train"))
+    unit = "rows" if parts.source.thumbs("train") else "comparisons"
     typed = (word(o) for o in typed_overrides() if not OF_A_TOY.match(o))
     return line(
         f"model={parts.cfg.model.name} is a toy of {size / 1e6:.1f} million parameters, trained"
-        f" from nothing: it does not learn a language from {rows:,} rows, and what it"
+        f" from nothing: it does not learn a language from {rows:,} {unit}, and what it"
         " writes will make no sense. With a pretrained model:\n  ",
         (" ".join((program(), *PRETRAINED, *typed)), WHOLE),
     )

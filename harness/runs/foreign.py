@@ -36,7 +36,8 @@ BUILT = {
     r"data": r"datamodules\.sources\.(files\.Files|landmarks\.Landmarks|public\.(hh\.HH"
     r"|summarize_from_feedback\.SummarizeFromFeedback|ultrafeedback\.UltraFeedback))",
     r"reward(\.rewards\.\w+)*": r"lightning_modules\.rewards\.(learned\.(Learned|Checkpoint)Reward"
-    r"|programmed\.(Function|Gold|No)Reward|judged\.JudgeReward|combined\.CombinedReward)",
+    r"|programmed\.(Function|Gold|No)Reward|judged\.JudgeReward|combined\.CombinedReward)"
+    r"|harness\.web\.people_reward\.PeopleReward",
     r"callbacks\.checkpoint": r"pytorch_lightning\.callbacks\.ModelCheckpoint",
     r"logger": r"harness\.tracking\.wandb_run\.wandb_run",
 }

@@ -87,7 +87,7 @@ def with_new_names(config: Any) -> Any:
             renamed[group] = {
                 new.split(".")[1] if key == name else key: value for key, value in section.items()
             }
-    renamed = LATER_OF.get(renamed.get("_target_"), {}) | renamed
+    renamed = LATER_OF.get(str(renamed.get("_target_")), {}) | renamed
     if isinstance(columns := renamed.get("columns"), dict) and "chosen" in columns:
         renamed["columns"] = LATER_COLUMNS | columns
     if isinstance(algo := renamed.get("algo"), dict):

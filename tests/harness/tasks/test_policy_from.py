@@ -86,7 +86,7 @@ def test_a_run_says_where_it_begins_and_how_far_from_its_reference(
     folder = make(earlier, "full", configure)
     start = ("selfcheck=true", "algo=ppo", "algo.iterations=1")
     train(configure(tmp_path / "run", *start, f"algo.policy_from={folder}"))
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     (kl,) = re.findall(r"KL to the reference at the start (\S+) nats a token", said)
     before = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert float(kl) == pytest.approx(before["val/kl_k3"] / before["val/length"], rel=1)
