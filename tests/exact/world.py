@@ -315,6 +315,10 @@ class TableCritic(nn.Module):
         super().__init__()
         self.table = nn.Parameter(values.detach().clone())
 
+    @property
+    def network(self) -> nn.Module:
+        return self
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         places = torch.full(input_ids.shape, len(STATES))
         for row, (ids, mask) in enumerate(zip(input_ids.tolist(), attention_mask, strict=True)):

@@ -29,6 +29,7 @@ def composed():
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", list(overrides)).data
         assert config.recommended
-        return instantiate(OmegaConf.masked_copy(config, [k for k in config if k != "recommended"]))
+        own = [key for key in config if key not in ("recommended", "more")]
+        return instantiate(OmegaConf.masked_copy(config, own))
 
     return source
