@@ -2,6 +2,7 @@
 each thumb.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from harness.feedback.items import SKIP, Item, ratings
 from harness.feedback.pairs import Row, pair_row, ranking_row, thumb_row, write_rows
 from harness.feedback.store import Vote
+from lightning_modules.errors import OptionError
 
 PLURALS = {"pair": "pairs", "ranking": "rankings", "thumb": "thumbs"}
 
@@ -17,14 +19,28 @@ PLURALS = {"pair": "pairs", "ranking": "rankings", "thumb": "thumbs"}
 def export(path: Path, items: Mapping[str, Item], votes: Sequence[Vote]) -> dict[Path, int]:
     """Write the labels, and return how many rows each file has. Pairs, rankings and thumbs are in
     files of their own, the first of these kinds in `path`: labels.jsonl, labels.thumbs.jsonl.
+    OptionError if a file is there that no export has written.
     """
     rows = rows_by_kind(items, votes)
-    files: dict[Path, int] = {}
-    for kind, of_kind in rows.items():
-        place = path.with_suffix(f".{PLURALS[kind]}{path.suffix}") if files else path
-        write_rows(place, of_kind)
-        files[place] = len(of_kind)
-    return files
+    names = [path, *(path.with_suffix(f".{PLURALS[kind]}{path.suffix}") for kind in [*rows][1:])]
+    for name in names:
+        if name.exists() and not _is_export(name):
+            raise OptionError(
+                f"export={name}: is there already, and no export of labels; give another name"
+            )
+    for name, of_kind in zip(names, rows.values(), strict=True):
+        write_rows(name, of_kind)
+    return {name: len(of_kind) for name, of_kind in zip(names, rows.values(), strict=True)}
+
+
+def _is_export(file: Path) -> bool:
+    """Whether the first row of a file is a label, with who gave it."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            row = json.loads(lines.readline() or "{}")
+    except (OSError, ValueError):
+        return False
+    return isinstance(row, dict) and "annotator" in row
 
 
 def rows_by_kind(items: Mapping[str, Item], votes: Sequence[Vote]) -> dict[str, list[Row]]:

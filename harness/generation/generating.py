@@ -29,6 +29,7 @@ from harness.runs.summary import write_summary
 from harness.runs.used_stages import REFERENCE
 from harness.typed import from_here
 
+LONGEST = 256  # tokens of an answer where neither a person nor the data say
 SPLITS: dict[str, tuple[Split, ...]] = {
     "train": ("train",),
     "val": ("val",),
@@ -48,6 +49,8 @@ def generate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     places = players_of(option, cfg[option])
     named = [(option, _path(place)) for place in places.values()]
     check_players(pipeline, named, SPLITS[cfg.split])
+    if not pipeline.source.feedback("train") and pipeline.source.max_response_tokens is None:
+        pipeline.source.max_response_tokens = LONGEST  # prompts alone do not say
     run = pipeline.run = open_run(
         cfg, partial(inputs, cfg, pipeline.source), Path(cfg.to) if cfg.to else None
     )

@@ -1,5 +1,6 @@
 """task=label: a page on which people say which answers are better, and a file of what they said."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from harness.feedback.store import FILE, Store
 from harness.feedback.summary import summarise
 from harness.overrides import require_names
 from harness.parts.players import players_of
+from harness.quiet import quiet, quiet_transformers
 from harness.reports.console import make_console, say
 from harness.signals import Stopped, remember
 from harness.surroundings import require_writable
@@ -98,8 +100,10 @@ def _answered(cfg: DictConfig, folder: Path) -> str:
 
 def _prioritise(store: Store, reward_model: str) -> None:
     """Have those items asked first about which the heads of a reward model disagree most."""
+    quiet()
     from harness.evaluation.disagreement import disagreements
 
+    quiet_transformers()
     items = store.items()
     far = disagreements(reward_model, list(items.values()))
     store.prioritise(dict(zip(items, far, strict=True)))
@@ -139,10 +143,18 @@ def _left_out(counts: Counter[str]) -> list[str]:
     return [f"left out: {counts[what]} ({told})" for what, told in why.items() if counts[what]]
 
 
+def _training(file: Path) -> str:
+    """The command that trains on a file of labels."""
+    row = json.loads(file.read_text(encoding="utf-8").partition("\n")[0])
+    loss = " stages.reward_model.loss=thumbs" if "label" in row else ""
+    return f"{program()} data=files {option('data.path', from_here(file))}{loss}"
+
+
 def _export(place: Path, to: Path) -> dict[str, Any]:
     """Write the labels of a store, and say what they are."""
     if not place.exists():
         raise RunError(f"{from_here(place)}: no such store; give store=<folder of task=label>")
+    require(to.suffix == ".jsonl", "export", to, "must end with .jsonl: labels are JSON lines")
     require_writable(to.parent, "export")
     with Store(place) as store:
         items, votes = store.items(), store.votes()
@@ -154,6 +166,5 @@ def _export(place: Path, to: Path) -> dict[str, Any]:
     say(console, summary_lines(summary))
     console.print(summary_table(summary))
     written = [f"{count} rows in {from_here(file)}" for file, count in files.items()]
-    training = f"{program()} data=files {option('data.path', from_here(to))}"
-    say(console, [*written, f"to train on them: {training}"])
+    say(console, [*written, *(f"to train on them: {_training(file)}" for file in files)])
     return {"items": summary.items, "labels": summary.labels}

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from harness.durations import duration
+from harness.errors import RunError
 from harness.feedback.items import Item
 from harness.feedback.settled import FILE as SCORES
 from harness.feedback.settled import Settled
 from harness.feedback.store import FILE, Store
 from harness.ranks import this_rank
+from harness.typed import from_here, option
 from harness.web import PACKAGES
 from lightning_modules.options.require import require_package
 from lightning_modules.options.rewards import PeopleRewardOptions
@@ -51,7 +53,8 @@ class PeopleReward(Reward):
 
     def bind(self, context: RewardContext) -> None:
         options, given = self.options, self.options.store
-        folder = Path(given).expanduser() if given else context.folder() / FOLDER
+        self.run = context.folder()
+        folder = Path(given).expanduser() if given else self.run / FOLDER
         store = Store(folder / FILE, overlap=options.overlap, lease=60 * options.lease)
         self.store = self._open.enter_context(store)
         self.settled = Settled(folder / SCORES)
@@ -79,7 +82,13 @@ class PeopleReward(Reward):
         asked = {item.id: item for item in items if item.id not in scores}
         if asked:
             self.store.add(asked.values())
-            scores |= self.settled.settle(self._ask(asked))
+            worth = self._ask(asked)
+            if not scores and all(score is None for score in worth.values()):
+                raise RunError(
+                    f"people: none of {len(asked)} responses was judged in time; nothing is lost,"
+                    f" and {option('resume', from_here(self.run))} asks for them again"
+                )
+            scores |= self.settled.settle(worth)
             self.store.retire(asked)
         found = [scores[item.id] for item in items]
         return torch.tensor([math.nan if score is None else score for score in found])
