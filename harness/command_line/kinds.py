@@ -15,7 +15,7 @@ from harness.command_line import option_files
 from harness.command_line.option_files import Option
 from harness.overrides import written
 from lightning_modules.errors import OptionError
-from lightning_modules.options.judges import check_key_name, check_url
+from lightning_modules.options.judges import check_key_name, check_url, refuse_key
 
 TELLING = (bool, int, float)  # a default that is text, or null, does not say what else may be given
 LEARNERS = ("sft", "reward_model", "policy", "policy_one_update")
@@ -71,6 +71,8 @@ def _refuse_keys(judge: Any) -> None:
         check_key_name(judge["key_from"])
     if judge.get("base_url") is not None:
         check_url(judge["base_url"])
+    for name in ("model", "extra"):
+        refuse_key(f"judge.{name}", judge.get(name))
 
 
 def _told_by_defaults(config: DictConfig, plain: dict[str, Any]) -> dict[str, type]:

@@ -119,6 +119,9 @@ def _require_model(name: str, place: str | None) -> None:
     models = (folder / MODEL_CONFIG, folder / MODEL / MODEL_CONFIG)
     if place is None or not (folder / STATE).is_file() or any(m.is_file() for m in models):
         return
+    if rounds := sorted(folder.glob(f"round-*/{MODEL}")):
+        last = option(name, rounds[-1].parent)
+        raise RunError(f"{name}={place}: is a folder of rounds; give the run of one, as in {last}")
     more = " or, if it has a checkpoint, export that: task=export " + option("run", folder)
     raise RunError(
         f"{name}={place}: this run has no {MODEL}/, it is not finished; go on with it"

@@ -8,7 +8,8 @@ from typing import Any
 from datamodules.prompts import spread
 from datamodules.records import Prompt
 from datamodules.sources.source import Source, Split
-from harness.disk.files import SUMMARY, append_whole, going_on_later, read_json
+from harness.disk.files import STATE, SUMMARY, append_whole, going_on_later, read_json
+from harness.disk.own_folders import is_free
 from harness.feedback.answers import ANSWERS, answers_in, answers_line, keep_whole
 from harness.generation.answering import answer
 from harness.generation.player import Player, check_players, fit_to_players
@@ -51,9 +52,10 @@ def generate_chosen(choices: Choices, notes: Sequence[str] = ()) -> dict[str, An
     check_players(pipeline, named, SPLITS[cfg.split])
     if not pipeline.source.feedback("train") and pipeline.source.max_response_tokens is None:
         pipeline.source.max_response_tokens = LONGEST  # prompts alone do not say
-    run = pipeline.run = open_run(
-        cfg, partial(inputs, cfg, pipeline.source), Path(cfg.to) if cfg.to else None
-    )
+    to = Path(cfg.to) if cfg.to else None
+    if to and (to / STATE).is_file() and not (to / ANSWERS).exists() and is_free(to):
+        (to / STATE).unlink()  # of a command that ended before it had any answer
+    run = pipeline.run = open_run(cfg, partial(inputs, cfg, pipeline.source), to)
     try:
         say(console, [*run.notes, *notes])
         if run.finished:

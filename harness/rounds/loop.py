@@ -81,14 +81,17 @@ def _labels(pipeline: Pipeline, number: int) -> Path:
 
 def _label(pipeline: Pipeline, number: int, pairs: list[Pair]) -> int:
     """Have the pairs labelled, unless they are; returns how many labels there are."""
-    path = _labels(pipeline, number)
+    path, console = _labels(pipeline, number), pipeline.console
     if not path.is_file():
         write_rows(path, _said(pipeline, number, pairs))
     if len(pairs) < (wanted := pipeline.cfg.pairs):
         few = f"round {number}: only {len(pairs):,} of {wanted:,} pairs"
         why = "the policy hardly ever says two different things"
-        say(pipeline.console, [f"caution: {few}: {why}"])
-    return len(path.read_bytes().splitlines())
+        say(console, [f"caution: {few}: {why}"])
+    labels = len(path.read_bytes().splitlines())
+    if lost := len(pairs) - labels:
+        say(console, [f"round {number}: {lost:,} of {len(pairs):,} pairs have no label"])
+    return labels
 
 
 def _said(pipeline: Pipeline, number: int, pairs: list[Pair]) -> list[Row]:

@@ -124,7 +124,7 @@ class Asking:
         endpoint that takes no schema is asked without.
         """
         body = self._body(question, messages)
-        key = key_of(endpoint=self.options.base_url, body=body)
+        key = self._key(body)
         if (known := self.cache.get(key)) is not None:
             self._answered = True
             return known, True
@@ -138,6 +138,14 @@ class Asking:
             raise self.endpoint.refused(refusal) from None
         self._answered = True
         return self.cache.put(key, answer), False
+
+    def _key(self, body: Mapping[str, Any]) -> str:
+        return key_of(endpoint=self.options.base_url, body=body)
+
+    def forget(self, question: Question) -> None:
+        """Let a question be asked again: whoever answers may have been mended."""
+        messages = [{"role": "user", "content": question.text}]
+        self.cache.forget(self._key(self._body(question, messages)))
 
     async def _asked(self, client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
         """The endpoint's answer; where it takes no schema, that to the question without one."""

@@ -59,6 +59,11 @@ class AnswerCache:
             )
         return self.get(key)
 
+    def forget(self, key: str) -> None:
+        """Let it be asked again."""
+        with self._errors():
+            self._connection.execute("DELETE FROM answers WHERE key = ?", (key,))
+
     def close(self) -> None:
         self._connection.close()
 

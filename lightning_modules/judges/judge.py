@@ -78,8 +78,10 @@ class Judge:
             judge = LocalModel(None, context.encoder(self.options.model), self.options.model)
             judge.verdict_tokens(self._question(*TRIED).single)
             return
-        verdict = self._verdicts([self._question(*TRIED)])[0]
+        question = self._question(*TRIED)
+        verdict = self._verdicts([question])[0]
         if verdict.value is None:
+            self._asking.forget(question)
             hint = "; a larger model may give one, or judge.verdicts=tokens"
             hint *= self.counts.malformed > 0
             raise JudgeError(f"judge={self.name}: {self.words}: {verdict.why_not}{hint}")

@@ -96,6 +96,11 @@ class JudgeOptions:
             require(not by_tokens or (low >= 0 and high <= 9), "judge.scale", [low, high], rule)
 
 
+# How the keys of services begin.
+LIKE_A_KEY = re.compile(
+    r"\b(sk|pk|rk|gsk|xai|nvapi)[-_](?=[A-Za-z_-]*\d)[\w-]{20,}|\bhf_[A-Za-z0-9]{30,}|\bAIza[\w-]{20,}"
+)
+
 _WHICH = (
     "say which model judges: a folder, or with judge.base_url=http://... the name that the endpoint"
     " there gives it"
@@ -133,11 +138,21 @@ def check_url(url: str) -> None:
             "judge.base_url: must be the address of an OpenAI-compatible endpoint, such as"
             " http://127.0.0.1:8000/v1"
         )
+    refuse_key("judge.base_url", url)
     if parts.username is not None or parts.query or parts.fragment:
         raise OptionError(
             "judge.base_url: an address holds no names, passwords, keys or questions (what stands"
             " before @ or after ?); put the key into an environment variable and give its name,"
             " judge.key_from=..."
+        )
+
+
+def refuse_key(option: str, value: Any) -> None:
+    """OptionError, without the value, if it holds what looks like a service's key."""
+    if LIKE_A_KEY.search(str(value)):
+        raise OptionError(
+            f"{option}: holds what looks like a key, which would be written into files; put it into"
+            " an environment variable and give its name, judge.key_from=..."
         )
 
 

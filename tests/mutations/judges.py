@@ -58,9 +58,9 @@ ROWS = (
     ),
     Mutation(
         bug="other settings of a judge find the answers to earlier ones",
-        target="lightning_modules.judges.asking:Asking._answer",
-        old="key_of(endpoint=self.options.base_url, body=body)",
-        new="key_of(endpoint=self.options.base_url, body=messages)",
+        target="lightning_modules.judges.asking:Asking._key",
+        old="body=body",
+        new="body=body['messages']",
         tests=(f"{ENDPOINT}::test_what_shapes_an_answer_is_asked_anew[other2]",),
     ),
     Mutation(

@@ -148,15 +148,6 @@ ROWS = (
         tests=(f"{ADVANTAGES}::test_rewards_are_constants",),
     ),
     Mutation(
-        bug="the rollout carries gradients",
-        target="lightning_modules.rollouts.collection:Collector.collect",
-        old="old = self._policy_outputs(*tensors, order)",
-        new="with torch.enable_grad():\n        old = self._policy_outputs(*tensors, order)",
-        tests=(
-            "lightning_modules/rollouts/test_collection.py::test_the_first_importance_weight_is_1",
-        ),
-    ),
-    Mutation(
         bug="advantages are not detached",
         target="lightning_modules.objectives.losses:policy_gradient",
         old="-advantages.detach()",
