@@ -18,9 +18,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from harness.chat.talk import NothingSaid, Speaking, Talk
-from harness.errors import USER_ERRORS
+from harness.errors import USER_ERRORS, RunError
+from harness.feedback.items import Item
+from harness.feedback.store import Store
 from harness.reports.console import say
-from harness.web.annotators import annotator
+from harness.web.annotators import annotator, set_name
+from harness.web.doors import is_this_machine
 from harness.web.pages import page, part, static
 from harness.web.server import serving
 
@@ -34,6 +37,8 @@ VOTES: dict[str, Callable[[Talk], str]] = {
         for choice in ("first", "second", "tie", "both_bad")
     },
 }
+TAKEN_BACK = "Removed; your vote on its answer is taken back."
+STAYS = "Removed. A vote on its answer stays: you have voted on something else since."
 Event = dict[str, Any]
 
 
@@ -47,7 +52,7 @@ class Session:
 
 class Talking:
     """Lets each browser talk with the same policies. `begin` makes a conversation for an annotator,
-    whose name is `me` unless the browser has one.
+    whose name is `me` on this machine, unless the browser has one; others are asked for theirs.
     """
 
     def __init__(self, begin: Callable[[str], Talk], me: str):
@@ -60,7 +65,7 @@ class Talking:
         """The page alone, as a whole site."""
         acts = {
             "/vote": self.vote,
-            "/undo": lambda talk, asked: talk.undo() and "",
+            "/remove": lambda talk, asked: remove(talk),
             "/reset": lambda talk, asked: talk.reset() or "",
             "/system": self.system,
         }
@@ -72,6 +77,7 @@ class Talking:
         return Starlette(
             routes=[
                 Route("/", self.show),
+                Route("/name", set_name, methods=["POST"]),
                 Route("/stop", self.stop, methods=["POST"]),
                 *(Route(path, self._acting(act), methods=["POST"]) for path, act in acts.items()),
                 *(
@@ -83,15 +89,20 @@ class Talking:
         )
 
     def show(self, request: Request) -> Response:
-        """The whole page, with the conversation so far."""
+        """The whole page with the conversation so far or, to who has no name, the question for it."""
+        given = annotator(request)
+        name = given or (self.me if is_this_machine(request.url.hostname or "") else "")
+        if not name:
+            return page("chat.html", talk=None)
         key = request.cookies.get(COOKIE, "")
         if key not in self.sessions:
             key = secrets.token_urlsafe(16)
-            self.sessions[key] = Session(self.begin(annotator(request) or self.me))
+            self.sessions[key] = Session(self.begin(name))
             while len(self.sessions) > MOST:
                 self.sessions.popitem(last=False)[1].stops = True
         talk = self.sessions[key].talk
-        answer = page("chat.html", talk=talk, turns=turns(talk))
+        talk.votes.annotator = name
+        answer = page("chat.html", talk=talk, turns=turns(talk), given=given)
         answer.set_cookie(COOKIE, key, httponly=True, samesite="strict")
         return answer
 
@@ -205,8 +216,52 @@ def on_page(
 
 
 def turns(talk: Talk) -> Markup:
-    """The conversation so far."""
-    return part("turns.html", talk=talk)
+    """The conversation so far, with what stands of the votes on its last answers."""
+    return part("turns.html", talk=talk, said=standing(talk))
+
+
+def standing(talk: Talk) -> set[str]:
+    """What this annotator has said of the last answers and not taken back, of VOTES."""
+    items, who = _votable(talk), talk.votes.annotator
+    if not items or not talk.votes.file.exists():
+        return set()
+    try:
+        with Store(talk.votes.file) as store:
+            votes = [v for v in store.votes() if v.annotator == who and v.item in items]
+            there = store.items() if votes else {}
+    except RunError:  # of the disk: the next vote tells of it
+        return set()
+    said = set()
+    for vote in votes:
+        shown, kept = items[vote.item], there[vote.item].responses
+        order = [kept.index(text) for text in shown.responses]
+        said.add(shown.in_own_order(vote.choice, order))  # which undoes itself, for two
+    return said
+
+
+def remove(talk: Talk) -> str:
+    """Take the last question back, and with it what this annotator said of its answers; returns
+    what became of the votes.
+    """
+    items, who, voted = _votable(talk), talk.votes.annotator, standing(talk)
+    talk.undo()
+    if not voted:
+        return ""
+    with Store(talk.votes.file) as store:  # which takes the last one back, and no other
+        while (mine := [v.item for v in store.votes() if v.annotator == who]) and mine[-1] in items:
+            store.undo(who)
+    return TAKEN_BACK if items.keys().isdisjoint(mine) else STAYS
+
+
+def _votable(talk: Talk) -> dict[str, Item]:
+    """What may be voted on, by its id: the last answer and, where there are two, which is better."""
+    if not talk.turns or not talk.turns[-1].answers:
+        return {}
+    prompt, answers = talk.turns[-1].prompt, [*talk.turns[-1].answers.values()]
+    items = [Item.of("thumb", prompt, answers[:1])]
+    if len(set(answers)) == 2:
+        items.append(Item.of("pair", prompt, answers))
+    return {item.id: item for item in items}
 
 
 def _told(act: Callable[[], str]) -> str:

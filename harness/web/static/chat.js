@@ -93,7 +93,9 @@ async function act(path, body) {
   if (speaking) return;
   try {
     const answer = await (await post(path, body)).json();
+    const held = document.activeElement?.dataset.vote;
     if (answer.turns !== undefined) turns.innerHTML = answer.turns;
+    if (held) turns.querySelector(`[data-vote=${held}]`)?.focus(); // the new button of that name
     tell(answer.said);
   } catch {
     tell("The server does not answer.");
