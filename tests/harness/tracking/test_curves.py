@@ -30,7 +30,7 @@ def test_a_run_that_is_stopped_leaves_what_it_has(error, drawn, configure, tmp_p
 
 
 def test_a_picture_that_fails_ends_nothing(configure, tmp_path, monkeypatch, capsys):
-    def fails(*args):
+    def fails(*args, **options):
         raise ValueError("no font")
 
     monkeypatch.setattr("harness.tracking.curves.draw_run", fails)
