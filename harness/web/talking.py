@@ -89,7 +89,7 @@ class Talking:
         )
 
     def show(self, request: Request) -> Response:
-        """The whole page with the conversation or, to who has no name, the question for it."""
+        """The whole page: the conversation so far or, to who has no name, the question for it."""
         given = annotator(request)
         name = given or (self.me if is_this_machine(request.url.hostname or "") else "")
         if not name:
@@ -254,7 +254,7 @@ def remove(talk: Talk) -> str:
 
 
 def _votable(talk: Talk) -> dict[str, Item]:
-    """What may be voted on, by its id: the last answer and, of two, which is better."""
+    """What may be voted on, by ids: the last answer and, where there are two, which is better."""
     if not talk.turns or not talk.turns[-1].answers:
         return {}
     prompt, answers = talk.turns[-1].prompt, [*talk.turns[-1].answers.values()]

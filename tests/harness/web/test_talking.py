@@ -175,6 +175,8 @@ def test_a_removed_question_takes_no_other_vote_along(visit, goes_on, tmp_path):
         store.add([item])
         store.vote(item.id, "ada", "up")
         store.vote(votes["down"], "ben", "up")
+    page.reload()
+    assert pressed(page) == ["down"]
     page.click("text=remove question")
     page.wait_for_selector("text=A vote on its answer stays")
     page.click("text=remove question")
