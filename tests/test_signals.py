@@ -16,7 +16,7 @@ from tests.kills import run as start
 
 SFT = "lightning_modules.sft.SFT.losses"
 REWARD_MODEL = "lightning_modules.reward_model.RewardModel.losses"
-REPORT = "harness.pipeline.fitting.judge"
+REPORT = "harness.pipeline.fitting.judge_held_out"
 SAMPLING = "lightning_modules.ppo.PPO.weigh"  # all is sampled, scored and shaped then
 UPDATE = "lightning_modules.ppo.PPO.token_loss"
 EVALUATION = "lightning_modules.metrics.evaluation.Evaluation.step"

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, open_dict
 CONF = Path(__file__).parents[2] / "conf"
 # Folders of tests that look at pictures.
 RENDERED = ("comparison", "pictures", "reports", "tracking")
+LOOKED_AT = ("test_compare.py", "test_rounds.py")
 PIXEL = b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP6DwABBQECz6AuzQAAAABJRU5ErkJggg=="
 )
@@ -43,7 +44,7 @@ def composed_pictures(request, monkeypatch) -> None:
     """Figures are made and saved as one pixel, but where tests look at them: to render them is a
     third of a small run.
     """
-    if request.path.parent.name not in RENDERED and request.path.name != "test_compare.py":
+    if request.path.parent.name not in RENDERED and request.path.name not in LOOKED_AT:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_a_pixel)
 
 

@@ -21,7 +21,7 @@ def test_each_class_is_checked_by_the_options_that_it_is_built_from(target, opti
 
 
 def test_whatever_the_presets_build_is_in_the_table():
-    """The ground truth of the landmarks has no options."""
+    """The ground truth of the landmarks has no options, and neither has no reward at all."""
     named = {
         target
         for group in ("algo", "model", "reward")
@@ -29,7 +29,9 @@ def test_whatever_the_presets_build_is_in_the_table():
         for target in targets(OmegaConf.to_container(OmegaConf.load(file)))
         if target.startswith("lightning_modules.")
     }
-    assert named - OPTIONS.keys() == {"lightning_modules.rewards.programmed.GoldReward"}
+    assert named - OPTIONS.keys() == {
+        f"lightning_modules.rewards.programmed.{name}" for name in ("GoldReward", "NoReward")
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,10 @@ def test_every_preset_is_right(option):
         mandatory = ["reward.path=math:floor"]
     if option == "reward=combined":
         mandatory = ["reward.rewards.function.path=math:floor"]
+    if option == "reward=judge":
+        mandatory = ["judge=helpful", "judge.model=my_judge"]
+    if option == "reward=none":  # of evaluations by a judge
+        mandatory = ["task=evaluate", "policy=x", "judge=pairwise", "judge.model=my_judge"]
     check_config(composed(option, *mandatory))
 
 

@@ -24,7 +24,7 @@ def test_each_task_shows_what_it_does_with_its_own_options_in_80_columns(file, m
     head = [line[2:] for line in lines if line.startswith("# ") and "@package" not in line]
     assert [line for line in head if plain(line) not in plain(text)] == []
     own = {k: v for k, v in yaml.safe_load("\n".join(lines)).items() if k[0] != "_"}
-    for name in own.keys() - {"task", "hydra"}:
+    for name in own.keys() - {"task", "hydra", "defaults"}:
         assert re.search(rf"^  {name}(=|$)|^  {name}\.", text, re.MULTILINE), name
     comments = re.findall(r"^\w[^#\n]*# (.*)$", "\n".join(lines), re.MULTILINE)
     assert [comment for comment in comments if comment not in plain(text)] == []
