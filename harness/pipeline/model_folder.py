@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def export(
         )
     tokenizer = encoder.tokenizer
     if tokenizer.pad_token_id != special["pad_token_id"]:
+        tokenizer = deepcopy(tokenizer)  # who gave it goes on with its own padding
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(special["pad_token_id"])
     with whole_folder(folder / "model") as draft:
         plain.save_pretrained(draft)
