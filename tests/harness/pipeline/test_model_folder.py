@@ -138,11 +138,13 @@ def test_special_ids_are_in_both_configs(family, encoder, tmp_path, monkeypatch)
 
 
 def test_no_padding_is_exported_that_has_no_embedding(encoder, tmp_path, monkeypatch):
+    own = encoder.tokenizer.pad_token
     lm = load_causal_lm(family_folder("llama", encoder.tokenizer, tmp_path / "base"))
     monkeypatch.setattr(type(encoder), "pad_id", len(encoder.tokenizer))
     export(lm, encoder, tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert loaded.config.pad_token_id == encoder.stop_id
+    assert encoder.tokenizer.pad_token == own  # a run goes on with it
 
 
 def test_exporting_again_replaces_the_folder(lm, encoder, tmp_path):
