@@ -18,6 +18,8 @@ from transformers import (
     PretrainedConfig,
 )
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from lightning_modules.models.actor_critic import ActorCritic
@@ -121,7 +123,7 @@ def norms_in_float64(model: nn.Module) -> None:
     are; torch does not.
     """
     for name, module in list(model.named_modules()):
-        if isinstance(module, LlamaRMSNorm | Qwen2RMSNorm):
+        if isinstance(module, LlamaRMSNorm | MistralRMSNorm | Phi3RMSNorm | Qwen2RMSNorm):
             norm = nn.RMSNorm(module.weight.shape[0], eps=module.variance_epsilon)
             norm.weight = module.weight
             model.set_submodule(name, norm)

@@ -9,6 +9,7 @@ from lightning_modules.forward.checkpointing import set_checkpointing
 from lightning_modules.forward.last_layer import last_layer_from
 from lightning_modules.models.actor_critic import ActorCritic, new_value_head
 from lightning_modules.models.scalar import ScalarModel
+from tests.exact.world import norms_in_float64
 from tests.lightning_modules.models.families import FAMILIES, USUAL
 from tests.lightning_modules.supervised_parts import DTYPE, exact_lm, exact_scorer
 
@@ -30,6 +31,8 @@ def family(name):
     model = AutoModelForCausalLM.from_config(FAMILIES[name](**IDS))
     for parameter in model.parameters():
         parameter.data.mul_(2.0)
+    if name not in IN_FLOAT32:
+        norms_in_float64(model)
     return model.to(torch.float32 if name in IN_FLOAT32 else DTYPE).eval()
 
 
