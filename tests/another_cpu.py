@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map
 aten = torch.ops.aten
 PRODUCTS = (aten.mm, aten.bmm, aten.mv, aten.dot)
 PRODUCTS_AND_SUM = (aten.addmm, aten.baddbmm)
+LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # forward/on_cpu/products.py
 # Each has sums inside it that cannot be reached from here.
 OTHERS = (
     aten._softmax,
@@ -101,6 +102,10 @@ class AnotherCPU(TorchDispatchMode):
                 return product(*args)
             if operation in PRODUCTS_AND_SUM and not given:
                 return args[0] + product(*args[1:])
+            if operation is LINEAR:
+                a, b, bias = args[:3]
+                multiplied = product(a, b.t())
+                return multiplied if bias is None else multiplied + bias
             if operation in (aten.sum, aten.mean) and given.keys() <= {"dtype"}:
                 x = args[0].to(given.get("dtype") or args[0].dtype)
                 return (total if operation is aten.sum else mean)(x, *args[1:])

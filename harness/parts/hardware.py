@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from harness.runs.checkpoints import WholeCheckpoints
-from lightning_modules.forward.attention import prepare_attention
 from lightning_modules.forward.free_memory import keep_freed_memory
+from lightning_modules.forward.on_cpu.attention import prepare_attention
 from lightning_modules.models.language_model import LanguageModel
 from lightning_modules.options.require import require
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lightning_modules.forward.heads import Finish, Float32Linear, finish_of, linear_head
+from lightning_modules.forward.on_cpu.products import FastLinear, product, product_of_rows
 from lightning_modules.forward.passes import at_least_float32
 
 # Logits that are held at a time, of some tokens at least: what fits into a CPU's caches is faster
@@ -23,6 +24,9 @@ CHUNK_ON_CPU, CHUNK_ON_GPU = 2**22, 2**24
 FEWEST_TOKENS = 128
 # Logits that are kept for the backward pass on a CPU, which would take long to make them again.
 KEPT_ON_CPU = 2**25
+# Below so many tokens a gradient by the weights is added up while it is computed: a faster product
+# would gain less than it takes to add it.
+ENOUGH_TOKENS = 512
 
 _whole_up_to: int | None = None
 
@@ -87,7 +91,9 @@ def token_log_probs(
     The distribution is softmax(finish(W states + b) / temperature), at least in float32.
     """
     linear, finish = head
-    how = _How(finish, temperature, _product_dtype(states, linear), entropy)
+    dtype = _product_dtype(states, linear)
+    fast = isinstance(linear, FastLinear) and dtype == torch.float32 and states.device.type == "cpu"
+    how = _How(finish, temperature, dtype, entropy, fast)
     return _LogProbs.apply(states, linear.weight, linear.bias, actions, how)
 
 
@@ -106,6 +112,11 @@ class _How(NamedTuple):
     temperature: float
     dtype: torch.dtype  # of the product with the weights
     entropy: bool
+    fast: bool  # products by the CPU's faster library
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """a b' of matrices (N, K) and (M, K)."""
+        return product(a, b) if self.fast and len(a) else a @ b.t()
 
     def logits(self, products: Tensor) -> Tensor:
         """The sampler's; the products are lost."""
@@ -132,12 +143,12 @@ class _Head:
         self.how = how
 
     def logits(self, states: Tensor) -> Tensor:
-        states, weight = states.to(self.how.dtype), self.weight.t()
+        states = states.to(self.how.dtype)
         if states.is_cuda and states.dtype in (torch.bfloat16, torch.float16):
             # The sum is in float32: as it is there, it is not rounded.
-            products = torch.mm(states, weight, out_dtype=torch.float32)
+            products = torch.mm(states, self.weight.t(), out_dtype=torch.float32)
         else:
-            products = at_least_float32(states @ weight)
+            products = at_least_float32(self.how.product(states, self.weight))
         if self.bias is not None:
             products += self.bias
         return self.how.logits(products)
@@ -161,6 +172,20 @@ class _Head:
         gradient.scatter_add_(1, seen.actions[:, None], of_logprobs[:, None])
         gradient = gradient if slope is None else gradient.mul_(slope)
         return gradient.to(self.how.dtype)
+
+    def by_states(self, gradient: Tensor) -> Tensor:
+        """The gradient by the states, (N, D), from that by the products."""
+        return self.how.product(gradient, self.weight.t())
+
+    def add_by_weight(self, to: Tensor, gradient: Tensor, states: Tensor) -> None:
+        """Adds the gradient by the weights, (V, D), to `to`."""
+        states = states.to(gradient.dtype)
+        if self.how.fast and len(states) >= ENOUGH_TOKENS:
+            to += product_of_rows(gradient, states)
+        elif to.dtype == gradient.dtype:
+            to.addmm_(gradient.t(), states)
+        else:  # 16 bits
+            to += gradient.t() @ states
 
 
 class _Seen(NamedTuple):
@@ -232,9 +257,9 @@ def _gradients(ctx: Any, asked: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]
         logits = kept[i] if kept else head.logits(states[rows])
         gradient = head.by_products(logits, part, *(x[rows] for x in asked))
         if by_states:
-            to_states[rows] = (gradient @ head.weight).to(states.dtype)
+            to_states[rows] = head.by_states(gradient).to(states.dtype)
         if by_weight:
-            _add_product(to_weight, gradient.t(), states[rows].to(gradient.dtype))
+            head.add_by_weight(to_weight, gradient, states[rows])
         if by_bias:
             to_bias += gradient.sum(0)
     to_head = (x if x is None else x.to(weight.dtype) for x in (to_weight, to_bias))
@@ -263,16 +288,8 @@ def _slopes(head: _Head, logits: Tensor, seen: _Seen, dtype: torch.dtype) -> Ten
     asked = [(one, none), (none, one)] if head.how.entropy else [(one,)]
     copies = [logits.clone() for _ in asked[1:]] + [logits]
     gradients = (head.by_products(z, seen, *of) for z, of in zip(copies, asked, strict=True))
-    return torch.stack([(gradient @ head.weight).to(dtype) for gradient in gradients])
+    return torch.stack([head.by_states(gradient).to(dtype) for gradient in gradients])
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
-    """to += a b, where these may be of 16 bits."""
-    if to.dtype == a.dtype:
-        to.addmm_(a, b)
-    else:
-        to += a @ b

@@ -5,8 +5,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from lightning_modules.forward.attention import SHORT, prepare_attention, short_by_products
 from lightning_modules.forward.checkpointing import set_checkpointing
+from lightning_modules.forward.on_cpu.attention import SHORT, prepare_attention, short_by_products
 from lightning_modules.forward.token_outputs import response_outputs
 
 ROUNDING = 2**-7  # of bfloat16, in units of what is rounded
