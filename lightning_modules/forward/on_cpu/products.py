@@ -18,6 +18,8 @@ from transformers.pytorch_utils import Conv1D
 # Parameters of a model below which its layers are left to PyTorch: the figures that are recorded of
 # toys are those of its rounding.
 FEW_PARAMETERS = 2**20
+# Layers with fewer inputs or outputs, such as scalar heads, have nothing to gain.
+NARROW = 8
 
 
 class FastLinear(nn.Linear):
@@ -44,7 +46,7 @@ def multiply_fast(model: nn.Module) -> None:
     if not has_onednn() or sum(p.numel() for p in model.parameters()) < FEW_PARAMETERS:
         return
     for module in model.modules():
-        if type(module) in FAST:
+        if type(module) in FAST and min(module.weight.shape) >= NARROW:
             module.__class__ = FAST[type(module)]
 
 
@@ -65,13 +67,15 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     given = (states, weight) if bias is None else (states, weight, bias)
     if not _are_plain(*given) or torch.is_autocast_enabled("cpu"):
         return F.linear(states, weight, bias)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in given):
-        return _Linear.apply(states, weight, bias)
-    return product(states, weight, bias)
+    rows = states.reshape(-1, states.shape[-1])
+    trained = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+    # It must return no view, which nobody could change in place.
+    found = (_Linear.apply if trained else product)(rows, weight, bias)
+    return found.view(*states.shape[:-1], len(weight))
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a b' + bias by oneDNN, of float32 tensors (..., K), (N, K) and (N,), without gradients."""
+    """a b' + bias by oneDNN, of float32 tensors (R, K), (N, K) and (N,), without gradients."""
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
 
 
@@ -93,6 +97,7 @@ def _are_plain(*tensors: Tensor) -> bool:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """On states (R, K)."""
         by_states, by_weight, _ = ctx.needs_input_grad
         ctx.save_for_backward(states if by_weight else None, weight if by_states else None)
         return product(states, weight, bias)
@@ -102,9 +107,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         states, weight = ctx.saved_tensors
         by_states, by_weight, by_bias = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2)
         return (
             product(gradient, weight.t()) if by_states else None,
-            product_of_rows(rows, states.flatten(0, -2)) if by_weight else None,
-            rows.sum(0) if by_bias else None,
+            product_of_rows(gradient, states) if by_weight else None,
+            gradient.sum(0) if by_bias else None,
         )
