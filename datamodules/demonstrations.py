@@ -19,7 +19,8 @@ class DemonstrationDataModule(SupervisedDataModule):
         if not rows:
             raise DataError(
                 f"no demonstrations for {split}: none of its {len(source.thumbs(split))} responses"
-                " was liked"
+                " was liked, and only those are imitated; give some that were, or begin as a model"
+                " that needs no demonstrations: model.pretrained=<folder or hub id>"
             )
         prompts = self.encoder.prompts([row.prompt for row in rows])
         responses = self.encoder.responses([row.response for row in rows])

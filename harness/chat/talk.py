@@ -89,11 +89,15 @@ class Talk:
     def beside(self) -> Speaking:
         """What the other one says to the same."""
         turn = self._last()
+        return self.require_other().speak(turn.prompt, turn.sample)
+
+    def require_other(self) -> Speaker:
+        """The other one, loaded when first asked for; an error says why there is none."""
         if self.other is None:
             self.other = self.load_other()
             if self.temperature is not None:
                 self.other.set_temperature(self.temperature)
-        return self.other.speak(turn.prompt, turn.sample)
+        return self.other
 
     def heard(self, speech: Speaking) -> None:
         """Keep what was said. What was stopped before its first word was not asked for."""

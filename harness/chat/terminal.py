@@ -108,6 +108,8 @@ class Terminal:
         return not stops
 
     def _both(self) -> None:
+        if not self.shows_both:
+            self.talk.require_other()
         self.shows_both = not self.shows_both
         self._note("both answer from now on" if self.shows_both else "one answers from now on")
 
@@ -151,6 +153,8 @@ def typed(console: Console) -> Iterator[str]:
         try:
             text = _line(GOES_ON if begun else ASKING)
         except EOFError:
+            if sys.stdin.isatty():
+                console.print()  # what follows begins a line
             if begun:
                 yield "\n".join(begun)
             return

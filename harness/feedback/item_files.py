@@ -45,7 +45,7 @@ def read_items(path: str | Sequence[str], kind: Kind, counts: Counter[str]) -> l
             counts["repeated"] += item.id in items
             items.setdefault(item.id, item)
     if not items:
-        raise DataError(f"{named(files)}: no {kind} in it ({_told(counts)})")
+        raise DataError(f"{named(files)}: no {kind} in it ({_told(counts) or 'no row'})")
     return list(items.values())
 
 

@@ -7,6 +7,7 @@ TOKENS = "lightning_modules/rollouts/test_tokens.py"
 POLICY = "lightning_modules/test_policy.py"
 CHUNKS = "lightning_modules/forward/test_log_probs.py"
 GRADIENTS = f"{CHUNKS}::test_values_and_gradients_are_those_of_whole_logits"
+PRODUCTS = "lightning_modules/forward/on_cpu/test_products.py"
 PEERS = "lightning_modules/test_peer_bugs.py"
 
 ROWS = (
@@ -147,5 +148,26 @@ ROWS = (
         old="self.finish.factor / self.temperature",
         new="self.finish.factor",
         tests=(f"{GRADIENTS}[llama--trained head]",),
+    ),
+    Mutation(
+        bug="by the fast products, gradients of chunks of logits take each other's place",
+        target="lightning_modules.forward.log_probs:_Head.add_by_weight",
+        old="to += product_of_rows(gradient, states)",
+        new="to.copy_(product_of_rows(gradient, states))",
+        tests=(f"{PRODUCTS}::test_chunks_of_logits_too",),
+    ),
+    Mutation(
+        bug="by the fast products, the gradient of a wide layer's weights is transposed",
+        target="lightning_modules.forward.on_cpu.products:product_of_rows",
+        old="product(b.t(), a.t()).t().contiguous()",
+        new="product(b.t(), a.t()).view(a.shape[1], b.shape[1])",
+        tests=(f"{PRODUCTS}::test_values_and_gradients_are_those_of_float64",),
+    ),
+    Mutation(
+        bug="by the fast products, autocast is overheard",
+        target="lightning_modules.forward.on_cpu.products:linear",
+        old='not _are_plain(*given) or torch.is_autocast_enabled("cpu")',
+        new="not _are_plain(*given)",
+        tests=(f"{PRODUCTS}::test_autocast_has_its_way",),
     ),
 )

@@ -350,7 +350,7 @@ ROWS = (
         target="lightning_modules.rollouts.micro_batches:MicroBatches._parts",
         old="[order[rows] for rows in grouped(",
         new="[order.flip(0)[rows] for rows in grouped(",
-        tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_without_it",),
+        tests=(f"{BEGUN}::test_a_run_is_the_same_to_the_bit_with_passes_made_anew",),
     ),
     Mutation(
         bug="SFT imitates the prompts too",

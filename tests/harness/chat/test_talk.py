@@ -126,6 +126,16 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(chat):
     assert chat.voice.temperature == chat.other.temperature == 0.5
 
 
+def test_without_another_one_it_is_said_once_and_one_answers(chat):
+    def no_other():
+        raise DataError("there is no reference")
+
+    chat.talk.load_other = no_other
+    printed = chat("/both", "a", "b")
+    assert printed.count("there is no reference") == 1
+    assert len(chat.voice.heard) == 2
+
+
 def test_nothing_that_is_said_steers_the_terminal(chat):
     printed = chat("\x1b[2J\x9b2J\u202e\r!")
     assert r"\x1b[2J\x9b2J\u202e" in printed

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from lightning_modules.forward import log_probs
 from lightning_modules.forward.heads import linear_head
 from lightning_modules.forward.log_probs import whole_up_to
 from lightning_modules.forward.on_cpu import products
@@ -157,8 +158,10 @@ def test_every_way_to_a_model_and_toys_are_left_alone(tmp_path, encoder, monkeyp
 @pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["head", "frozen_head"])
 def test_chunks_of_logits_too(frozen, many, any_model, monkeypatch):
-    if many:  # tokens: another way to the gradient by the weights
-        monkeypatch.setattr("lightning_modules.forward.log_probs.ENOUGH_TOKENS", 2)
+    monkeypatch.setattr(log_probs, "CHUNK_ON_CPU", 1)
+    monkeypatch.setattr(log_probs, "FEWEST_TOKENS", 6)  # in a chunk
+    if many:  # another way to the gradient by the weights
+        monkeypatch.setattr(log_probs, "ENOUGH_TOKENS", 2)
     lm = random_causal_lm(FAMILIES["llama"](**IDS, tie_word_embeddings=False), seed=0).eval()
     assert type(linear_head(lm)) is FastLinear
     linear_head(lm).weight.requires_grad_(not frozen)
