@@ -30,7 +30,9 @@ class Float32Linear(nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         with torch.autocast(states.device.type, enabled=False):
             bias = None if self.bias is None else at_least_float32(self.bias)
-            return F.linear(at_least_float32(states), at_least_float32(self.weight), bias)
+            # Without gaps between them (on_cpu/products.py).
+            states = at_least_float32(states).contiguous()
+            return F.linear(states, at_least_float32(self.weight), bias)
 
 
 def compute_head_in_float32(lm: nn.Module) -> None:

@@ -64,13 +64,17 @@ def has_onednn() -> bool:
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`: states (..., K) by weights (N, K), plus a bias (N,)."""
-    given = (states, weight) if bias is None else (states, weight, bias)
-    if not _are_plain(*given) or torch.is_autocast_enabled("cpu"):
-        return F.linear(states, weight, bias)
+    # States with gaps between them, as the last one of each row, make PyTorch copy the weights for
+    # every row: those of a head for 32 prompts, 1.8 GB.
     rows = states.reshape(-1, states.shape[-1])
-    trained = torch.is_grad_enabled() and any(x.requires_grad for x in given)
-    # It must return no view, which nobody could change in place.
-    found = (_Linear.apply if trained else product)(rows, weight, bias)
+    given = (rows, weight) if bias is None else (rows, weight, bias)
+    if not _are_plain(*given) or torch.is_autocast_enabled("cpu"):
+        found = F.linear(*given)
+    elif torch.is_grad_enabled() and any(x.requires_grad for x in given):
+        # What it returns is no view, which nobody could change in place.
+        found = _Linear.apply(rows, weight, bias)
+    else:
+        found = product(*given)
     return found.view(*states.shape[:-1], len(weight))
 
 

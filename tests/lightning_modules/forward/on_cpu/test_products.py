@@ -176,3 +176,14 @@ def test_chunks_of_logits_too(frozen, many, any_model, monkeypatch):
         found.append([logprobs, *torch.autograd.grad((logprobs**2).sum(), trained)])
     for a, b in zip(*found, strict=True):
         assert (a - b).abs().max() <= 1e-4 * max(1.0, b.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_head_is_not_copied_for_every_prompt(dtype):
+    """As PyTorch does for the last states of rows."""
+    head = FastLinear(64, 50_000, bias=False).to(dtype).requires_grad_(False)  # as under adapters
+    states = draw(64, 9, 64).to(dtype)[:, -1:]
+    with torch.no_grad(), torch.profiler.profile(profile_memory=True) as seen:
+        head(states)
+    taken = sum(max(0, event.self_cpu_memory_usage) for event in seen.events())
+    assert taken < 2 * 64 * 50_000 * 4  # logits of all rows, as bytes
