@@ -93,6 +93,8 @@ def policy_summary(
             f"{summary['reference/score']:.3f} (std {summary['reference/score_std']:.3f})",
             f"{summary['val/score']:.3f}",
         )
+    if summary.get("val/unscored"):
+        table.add_row("  share without a score", "", f"{summary['val/unscored']:.3f}")
     if "val/gold" in summary:
         table.add_row("gold", f"{summary['reference/gold']:.3f}", f"{summary['val/gold']:.3f}")
     for name, key in WIN_RATES.items():

@@ -1,3 +1,4 @@
+import re
 from io import StringIO
 
 from harness.reports.console import places, policy_summary, samples_table
@@ -37,24 +38,30 @@ def test_at_most_eight_samples_are_shown():
     assert text_of(samples_table(rows)).count("prompt number") == 8
 
 
+SUMMARY = {
+    "reference/score": 0.5,
+    "reference/score_std": 0.25,
+    "reference/length": 8.0,
+    "val/score": 1.5,
+    "val/unscored": 0.0,
+    "val/win_rate": 0.8,
+    "val/win_rate_ci_low": 0.7,
+    "val/win_rate_ci_high": 0.9,
+    "val/kl": 1.25,
+    "val/length": 9.0,
+}
+
+
 def test_the_summary_says_what_got_better_and_what_it_cost():
-    text = text_of(
-        policy_summary(
-            {
-                "reference/score": 0.5,
-                "reference/score_std": 0.25,
-                "reference/length": 8.0,
-                "val/score": 1.5,
-                "val/win_rate": 0.8,
-                "val/win_rate_ci_low": 0.7,
-                "val/win_rate_ci_high": 0.9,
-                "val/kl": 1.25,
-                "val/length": 9.0,
-            }
-        )
-    )
+    text = text_of(policy_summary(SUMMARY))
     for words in ("0.500 (std 0.250)", "1.500", "0.700 to 0.900", "1.25"):
         assert words in text
+    assert "without a score" not in text
+
+
+def test_the_summary_says_how_many_responses_a_judge_left_without_a_score():
+    text = text_of(policy_summary(SUMMARY | {"val/unscored": 0.125}))
+    assert re.search(r"share without a score.*0\.125", text)
 
 
 def test_places_name_only_what_is_there(tmp_path):
