@@ -54,6 +54,17 @@ def test_values_and_gradients_are_those_of_float64(shape, n, bias):
         assert (a - b).abs().max() <= 17 * EPS * b.abs().max()
 
 
+@pytest.mark.parametrize(
+    "within",
+    [torch.device("meta"), torch.autocast("cpu", torch.bfloat16), torch.inference_mode()],
+    ids=["meta", "autocast", "inference"],
+)
+def test_it_is_found_wherever_it_is_asked_for_first(within):
+    products.has_onednn.cache_clear()
+    with within:
+        assert products.has_onednn()
+
+
 def test_only_what_is_needed_is_computed_and_kept():
     x, weight, kept = draw(5, 7).requires_grad_(), draw(6, 7), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
