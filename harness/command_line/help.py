@@ -23,6 +23,7 @@ TITLE = (
 )
 WIDEST = 100  # columns
 NAMES = 30  # columns at most for what stands before an explanation
+SENTENCE = 50  # columns at most of a value that is a text
 FLAGS = (
     ("-m", "go through all combinations: -m algo=a2c,ppo seed=1,2,3"),
     ("--cfg job", "print every option of this run with its value, and do nothing else"),
@@ -103,8 +104,10 @@ def _shown(name: str, option: Option, config: DictConfig) -> str:
         value = OmegaConf.select(config, name, throw_on_missing=True)
     except OmegaConfBaseException:  # no value yet, or one that cannot be looked up here
         return f"{name}={option.text.replace('???', '...')}"
-    plain = isinstance(value, bool | None)
-    return f"{name}={json.dumps(value) if plain else written(value)}"
+    told = json.dumps(value) if isinstance(value, bool | None) else written(value)
+    if isinstance(value, str):  # such as the criteria of a judge
+        told = textwrap.shorten(told, SENTENCE, placeholder=" ...") if " " in value else told
+    return f"{name}={told}"
 
 
 def _others(tasks: Sequence[str], this: str) -> str:

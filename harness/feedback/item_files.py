@@ -71,7 +71,8 @@ def of_answers(
     if len(written) < least:
         raise DataError(
             f"{where}: has {len(written)} answer{'s' * (len(written) != 1)}, and a {kind} needs"
-            f" {least}; kind=thumb asks for single ones"
+            f" {least}: task=generate samples={least} writes as many; task=label kind=thumb asks"
+            " people about single ones"
         )
     for group in groups:
         if len(group) > most:

@@ -37,5 +37,13 @@ def test_a_group_that_is_typed_beside_shows_its_options_as_they_are_set():
     assert "algo.clip_range" not in text
 
 
+@pytest.mark.parametrize("judge", ["helpful", "harmless", "summary", "pairwise"])
+def test_the_criteria_of_a_judge_are_no_line_of_their_own_length(judge, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_asked(["--help", f"judge={judge}"])
+    assert "judge.criteria=" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_without_the_flag_there_is_none():
     assert help_asked(["algo=a2c"]) is None
