@@ -190,8 +190,8 @@ def test_chunks_of_logits_too(frozen, many, any_model, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_last_states_reach_the_head_as_rows_without_gaps(dtype, monkeypatch):
-    """For others PyTorch copies frozen weights row by row."""
+def test_last_states_reach_the_head_as_rows_of_a_matrix(dtype, monkeypatch):
+    """Of a slice with three dimensions PyTorch multiplies each row by a copy of frozen weights."""
     given = []
     for place, name in ((products, "product"), (F, "linear")):
         usual = getattr(place, name)
@@ -199,5 +199,4 @@ def test_last_states_reach_the_head_as_rows_without_gaps(dtype, monkeypatch):
         monkeypatch.setattr(place, name, spy)
     head = FastLinear(64, 50, bias=False).to(dtype).requires_grad_(False)
     assert head(draw(16, 9, 64).to(dtype)[:, -1:]).shape == (16, 1, 50)
-    ((rows, contiguous),) = [(tuple(x.shape), x.is_contiguous()) for x in given]
-    assert (rows, contiguous) == ((16, 64), True)
+    assert [tuple(x.shape) for x in given] == [(16, 64)]
