@@ -61,8 +61,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if config.option.numprocesses is not None or config.option.usepdb:
         return
     if any(Path(config.invocation_params.dir, arg).is_dir() for arg in config.args):
-        # One more than cores: a quarter of the time tests wait, for a server, a screen or a kill.
-        config.option.numprocesses = min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
+        config.option.numprocesses = min(MOST_WORKERS, os.cpu_count() or 1)
         # Neighbours stay together for what their fixtures share, until a process runs out of work.
         config.option.dist = "worksteal"
         # What tests start has the cores to share.
