@@ -31,7 +31,7 @@ from benchmarks.parts.processes import (  # noqa: E402
 )
 from harness.quiet import quiet_transformers  # noqa: E402
 from lightning_modules.forward.log_probs import whole_up_to  # noqa: E402
-from lightning_modules.forward.on_cpu.products import multiply_fast  # noqa: E402
+from lightning_modules.forward.on_cpu.products import use_onednn  # noqa: E402
 from lightning_modules.forward.token_outputs import response_outputs  # noqa: E402
 from lightning_modules.objectives.losses import ppo_clip  # noqa: E402
 from lightning_modules.objectives.masked import aggregate  # noqa: E402
@@ -112,7 +112,7 @@ def model(work: dict[str, Any]) -> LlamaForCausalLM:
     )
     lm = LlamaForCausalLM(config).eval()
     lm.lm_head.weight.requires_grad_(not work["frozen_head"])
-    multiply_fast(lm)  # as models that are loaded are
+    use_onednn(lm)  # as models that are loaded are
     return lm
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.forward.on_cpu.products import FastLinear
+from lightning_modules.forward.on_cpu.products import OneDNNLinear
 from lightning_modules.forward.passes import at_least_float32, plain
 
 # What configs call a factor of the logits, a divisor, and the bound of a soft cap: Cohere and
@@ -71,7 +71,7 @@ _finishes: WeakKeyDictionary[nn.Linear, Finish | None] = WeakKeyDictionary()
 def linear_head(lm: nn.Module) -> nn.Linear | None:
     """The linear layer that makes a model's logits; None: it is another, as with LoRA in it."""
     head = getattr(plain(lm), "get_output_embeddings", lambda: None)()
-    return head if type(head) in (nn.Linear, FastLinear, Float32Linear) else None
+    return head if type(head) in (nn.Linear, OneDNNLinear, Float32Linear) else None
 
 
 def finish_of(lm: nn.Module, head: nn.Linear) -> Finish | None:

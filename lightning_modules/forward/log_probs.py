@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lightning_modules.forward.heads import Finish, Float32Linear, finish_of, linear_head
-from lightning_modules.forward.on_cpu.products import FastLinear, product, product_of_rows
+from lightning_modules.forward.on_cpu.products import OneDNNLinear, product, product_of_rows
 from lightning_modules.forward.passes import at_least_float32
 
 # Logits that are held at a time, of some tokens at least: what fits into a CPU's caches is faster
@@ -92,7 +92,9 @@ def token_log_probs(
     """
     linear, finish = head
     dtype = _product_dtype(states, linear)
-    fast = isinstance(linear, FastLinear) and dtype == torch.float32 and states.device.type == "cpu"
+    fast = (
+        isinstance(linear, OneDNNLinear) and dtype == torch.float32 and states.device.type == "cpu"
+    )
     how = _How(finish, temperature, dtype, entropy, fast)
     return _LogProbs.apply(states, linear.weight, linear.bias, actions, how)
 

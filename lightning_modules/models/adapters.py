@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lightning_modules.errors import OptionError
-from lightning_modules.forward.on_cpu.products import multiply_fast
+from lightning_modules.forward.on_cpu.products import use_onednn
 from lightning_modules.forward.packed_parameters import is_packed, stands_for
 from lightning_modules.forward.passes import plain
 from lightning_modules.models.packed import unpacked
@@ -91,7 +91,7 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: TaskType, seed: 
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             # PEFT leaves the head in the base's bfloat16, in which small updates are lost.
             parameter.data = parameter.data.float()
-    multiply_fast(adapted)
+    use_onednn(adapted)
     return adapted
 
 
@@ -152,7 +152,7 @@ def put_beside(model: PeftModel, name: str, lora: LoraConfig, *, trained: bool) 
     """One more adapter on the model, which is off until it is asked for by `active_adapters`."""
     with _kept_trainable(model):
         model.add_adapter(name, lora)
-    multiply_fast(model)
+    use_onednn(model)
     for parameter in adapter_parameters(model, name):
         parameter.requires_grad_(trained)
 

@@ -21,7 +21,7 @@ from transformers import (
 
 from lightning_modules.errors import ModelError, OptionError
 from lightning_modules.forward.heads import compute_head_in_float32
-from lightning_modules.forward.on_cpu.products import multiply_fast
+from lightning_modules.forward.on_cpu.products import use_onednn
 from lightning_modules.models.packed import packing
 from lightning_modules.models.usable import refuse_files, refuse_kind
 from lightning_modules.models.vocabulary import check_vocabulary, forbid_ids_without_text
@@ -159,7 +159,7 @@ def random_causal_lm(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, **_attention(attention))
-    multiply_fast(model)
+    use_onednn(model)
     return model
 
 

@@ -15,7 +15,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import cached_file
 
 from lightning_modules.errors import ModelError
-from lightning_modules.forward.on_cpu.products import multiply_fast
+from lightning_modules.forward.on_cpu.products import use_onednn
 from lightning_modules.forward.packed_parameters import held
 from lightning_modules.models.packed import use_one_kernel
 from lightning_modules.options.remote_code import trusts
@@ -101,7 +101,7 @@ def load_weights(
         )
     _refuse_not_finite(path, model)
     use_one_kernel(model)
-    multiply_fast(model)
+    use_onednn(model)
     return model
 
 

@@ -22,32 +22,32 @@ FEW_PARAMETERS = 2**20
 NARROW = 8
 
 
-class FastLinear(nn.Linear):
+class OneDNNLinear(nn.Linear):
     """A linear layer by the faster library."""
 
     def forward(self, states: Tensor) -> Tensor:
         return linear(states, self.weight, self.bias)
 
 
-class FastConv1D(Conv1D):
+class OneDNNConv1D(Conv1D):
     """GPT-2's linear layer, whose weights lie the other way round."""
 
     def forward(self, states: Tensor) -> Tensor:
         return linear(states, self.weight.t(), self.bias)
 
 
-FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: FastLinear, Conv1D: FastConv1D}
+BY_ONEDNN: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: OneDNNLinear, Conv1D: OneDNNConv1D}
 
 
-def multiply_fast(model: nn.Module) -> None:
+def use_onednn(model: nn.Module) -> None:
     """Have a model's linear layers, adapters included, computed by the faster library, if it is
     there and the model is no toy. Layers of other classes, such as packed ones, stay as they are.
     """
     if not has_onednn() or sum(p.numel() for p in model.parameters()) < FEW_PARAMETERS:
         return
     for module in model.modules():
-        if type(module) in FAST and min(module.weight.shape) >= NARROW:
-            module.__class__ = FAST[type(module)]
+        if type(module) in BY_ONEDNN and min(module.weight.shape) >= NARROW:
+            module.__class__ = BY_ONEDNN[type(module)]
 
 
 @cache

@@ -14,7 +14,7 @@ from lightning_modules.forward import log_probs
 from lightning_modules.forward.heads import linear_head
 from lightning_modules.forward.log_probs import whole_up_to
 from lightning_modules.forward.on_cpu import products
-from lightning_modules.forward.on_cpu.products import FastConv1D, FastLinear, linear, multiply_fast
+from lightning_modules.forward.on_cpu.products import OneDNNConv1D, OneDNNLinear, linear, use_onednn
 from lightning_modules.forward.token_outputs import response_outputs
 from lightning_modules.models.adapters import add_adapter, merged
 from lightning_modules.models.loading import load_causal_lm, random_causal_lm
@@ -104,7 +104,7 @@ def test_what_comes_out_may_be_changed_in_place():
 
 
 def test_autocast_has_its_way():
-    x, layer = draw(3, 7), FastLinear(7, 6)
+    x, layer = draw(3, 7), OneDNNLinear(7, 6)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
         assert torch.equal(y, F.linear(x, layer.weight, layer.bias))
@@ -112,7 +112,7 @@ def test_autocast_has_its_way():
 
 
 def fast_layers(model):
-    return [type(m) for m in model.modules() if isinstance(m, FastLinear | FastConv1D)]
+    return [type(m) for m in model.modules() if isinstance(m, OneDNNLinear | OneDNNConv1D)]
 
 
 def plain_layers(model):
@@ -124,7 +124,7 @@ def test_a_model_says_the_same(name, any_model):
     torch.manual_seed(0)
     plain = AutoModelForCausalLM.from_config(FAMILIES[name](**IDS)).eval()
     model = deepcopy(plain)
-    multiply_fast(model)
+    use_onednn(model)
     assert len(fast_layers(model)) == len(plain_layers(plain)) > 8
     assert plain_layers(model) == []
     assert model.state_dict().keys() == plain.state_dict().keys()
@@ -174,7 +174,7 @@ def test_chunks_of_logits_too(frozen, many, any_model, monkeypatch):
     if many:  # another way to the gradient by the weights
         monkeypatch.setattr(log_probs, "ENOUGH_TOKENS", 2)
     lm = random_causal_lm(FAMILIES["llama"](**IDS, tie_word_embeddings=False), seed=0).eval()
-    assert type(linear_head(lm)) is FastLinear
+    assert type(linear_head(lm)) is OneDNNLinear
     linear_head(lm).weight.requires_grad_(not frozen)
     exact = deepcopy(lm).double()
     sequences = torch.arange(3, 43).view(4, 10)
@@ -197,6 +197,6 @@ def test_last_states_reach_the_head_as_rows_of_a_matrix(dtype, monkeypatch):
         usual = getattr(place, name)
         spy = lambda rows, *rest, usual=usual: given.append(rows) or usual(rows, *rest)  # noqa: E731
         monkeypatch.setattr(place, name, spy)
-    head = FastLinear(64, 50, bias=False).to(dtype).requires_grad_(False)
+    head = OneDNNLinear(64, 50, bias=False).to(dtype).requires_grad_(False)
     assert head(draw(16, 9, 64).to(dtype)[:, -1:]).shape == (16, 1, 50)
     assert [tuple(x.shape) for x in given] == [(16, 64)]
